@@ -1,0 +1,100 @@
+"""The packed split: what every data set looks like after resize, whatever it came from.
+
+For each of train and val there are, in one folder,
+
+    ROLE.images   uint8 RGB pixels of all images, one after the other, row by row
+    ROLE.masks    uint8, classes 0..C-1 or VOID
+    ROLE.csv      one row an image: id, sizes in pixels, offsets in bytes, pixels per class
+
+and classes.json, the classes' names and colours. Decoded once, memory-mapped afterwards.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fcn.errors import UserError
+from fcn.labels import Labels
+
+Role = Literal["train", "val"]
+UInt8 = npt.NDArray[np.uint8]
+COLUMNS = (
+    "id",
+    "height",
+    "width",
+    "offset",
+    "mask_height",
+    "mask_width",
+    "mask_offset",
+    "original_height",
+    "original_width",
+)
+
+
+class Split:
+    """Images and masks of one split, memory-mapped; several processes share the same memory."""
+
+    def __init__(self, folder: Path, role: Role) -> None:
+        self.labels = read_labels(folder)
+        path = folder / f"{role}.csv"
+        if not path.is_file():
+            raise UserError(f"{path} is missing; run `dvc repro resize`")
+        self.index = pd.read_csv(path, dtype={"id": str})
+        expected = [*COLUMNS, *self.labels.names, "void"]
+        if list(self.index.columns) != expected:
+            raise UserError(f"{path} has other columns than {', '.join(expected)}; run `dvc repro resize`")
+        numbers = self.index[expected[1:]]
+        if not len(numbers) or not all(t.kind == "i" for t in numbers.dtypes) or (numbers < 0).any(axis=None):
+            raise UserError(f"{path} must hold whole numbers, one row an image; run `dvc repro resize`")
+        rows = numbers[list(COLUMNS[1:])].to_numpy(np.int64)
+        self._heights, self._widths, self._offsets = rows[:, 0], rows[:, 1], rows[:, 2]
+        self._mask_heights, self._mask_widths, self._mask_offsets = rows[:, 3], rows[:, 4], rows[:, 5]
+        self._images = _map(folder / f"{role}.images", self._offsets + 3 * self._heights * self._widths)
+        self._masks = _map(folder / f"{role}.masks", self._mask_offsets + self._mask_heights * self._mask_widths)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def name(self, i: int) -> str:
+        return str(self.index["id"].iat[i])
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Height and width of image i, in pixels."""
+        return int(self._heights[i]), int(self._widths[i])
+
+    def image(self, i: int) -> UInt8:
+        """(H, W, 3) uint8 RGB, read-only."""
+        height, width = self.size(i)
+        start = self._offsets[i]
+        return self._images[start : start + 3 * height * width].reshape(height, width, 3)
+
+    def mask(self, i: int) -> UInt8:
+        """(H, W) uint8, classes 0..C-1 or VOID, read-only; with `evaluate.size: native` in its own size."""
+        height, width = int(self._mask_heights[i]), int(self._mask_widths[i])
+        start = self._mask_offsets[i]
+        return self._masks[start : start + height * width].reshape(height, width)
+
+    def pixels(self) -> npt.NDArray[np.int64]:
+        """(N, C) pixels of each class in each mask; VOID is not counted."""
+        return self.index[list(self.labels.names)].to_numpy(np.int64)
+
+
+def read_labels(folder: Path) -> Labels:
+    """Names and colours of the classes of a packed data set."""
+    path = folder / "classes.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run `dvc repro resize`")
+    classes = json.loads(path.read_text(encoding="utf-8"))
+    return Labels(tuple(classes), tuple((r, g, b) for r, g, b in classes.values()))
+
+
+def _map(path: Path, ends: npt.NDArray[np.int64]) -> UInt8:
+    """The file as an array, once it is known to hold what the index says."""
+    size = path.stat().st_size if path.is_file() else -1
+    if size != ends.max():
+        raise UserError(f"{path} has {max(size, 0)} bytes, its index says {ends.max()}; run `dvc repro resize`")
+    return np.memmap(path, np.uint8, "r")

@@ -1,0 +1,89 @@
+"""Archives, fetched once: from the mirror folder, else from their addresses, resumed where a kill left them."""
+
+import os
+import time
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+from fcn import files, machine
+from fcn.errors import UserError
+from fcn.sources import Archive
+
+TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
+PATIENCE = (1, 4, 16)  # seconds before each new try at the same address
+PIECE = 1 << 20
+
+
+def fetch(archive: Archive) -> Path:
+    """The archive's file, verified: the mirror's own, or one kept in `.fcn/downloads/`.
+
+    raises   UserError that names the file and where to put it, if nobody has it
+    """
+    mirror = os.environ.get("FCN_MIRROR")
+    folder = machine.root() / ".fcn" / "downloads"
+    places = [machine.root() / mirror] if mirror else []
+    for place in [*places, folder]:
+        if (place / archive.name).is_file():
+            _verify(place / archive.name, archive)
+            return place / archive.name
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for url in archive.urls:
+        for pause in (0, *PATIENCE):
+            time.sleep(pause)
+            try:
+                return _download(url, archive, folder)
+            except requests.ConnectionError as error:
+                failures.append(f"{url}: no connection")
+                if "resolve" in str(error):  # no such host here: asking again will not help
+                    break
+            except requests.Timeout:
+                failures.append(f"{url}: no answer")
+            except (requests.RequestException, UserError) as error:
+                failures.append(f"{url}: {error}")
+                break
+    raise UserError(
+        f"{archive.name} could not be fetched ({'; '.join(dict.fromkeys(failures))}); "
+        f"put the file into {folder}, or into a folder that FCN_MIRROR names"
+    )
+
+
+def _download(url: str, archive: Archive, folder: Path) -> Path:
+    """Fetches into `.part`, from where that one ends, and renames it once it is whole and verified."""
+    part = folder / f"{archive.name}.part"
+    start = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()
+            raise requests.ConnectionError(f"{url} no longer has what was begun; starting anew")
+        answer.raise_for_status()
+        if answer.headers.get("Content-Type", "").startswith("text/html"):
+            raise UserError("the answer is a web page, not the file")
+        if answer.status_code != requests.codes.partial_content:
+            start = 0  # the server sends the whole file, whatever was asked for
+        length = answer.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        with (
+            part.open("ab" if start else "wb") as file,
+            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=archive.name) as bar,
+        ):
+            for piece in answer.iter_content(PIECE):
+                file.write(piece)
+                bar.update(len(piece))
+    if total is not None and part.stat().st_size != total:
+        raise requests.ConnectionError(f"{url} broke off at byte {part.stat().st_size} of {total}")
+    try:
+        _verify(part, archive)
+    except UserError:
+        part.unlink()  # a wrong file cannot be resumed into a right one
+        raise
+    part.replace(folder / archive.name)
+    return folder / archive.name
+
+
+def _verify(path: Path, archive: Archive) -> None:
+    if archive.sha256 and files.sha256(path) != archive.sha256:
+        raise UserError(f"{path} is not the published {archive.name} (its sha256 differs); delete it")

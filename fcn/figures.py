@@ -1,0 +1,181 @@
+"""Pictures: what is in the data, what was learned, where it is wrong."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from fcn import files
+from fcn.data import Split, UInt8
+from fcn.labels import Labels
+
+TILE = 160  # pixels, the height of a picture in a contact sheet
+GAP = 6
+NETS = {"fcn32s": "FCN-32s", "fcn16s": "FCN-16s", "fcn8s": "FCN-8s"}
+COLOURS = {"fcn32s": "#c44e52", "fcn16s": "#dd8452", "fcn8s": "#4c72b0"}
+
+
+def colour(mask: npt.NDArray[np.integer], labels: Labels) -> UInt8:
+    """A mask in its classes' colours, (H, W, 3) uint8; void is white."""
+    return np.asarray(labels.picture(mask).convert("RGB"))
+
+
+def samples(split: Split, path: Path, count: int = 10) -> None:
+    """A contact sheet of images and masks, evenly spread over the split."""
+    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
+    rows = [[split.image(i), colour(split.mask(i), split.labels)] for i in chosen]
+    columns = [[row[k] for row in rows[:5]] for k in (0, 1)] + [[row[k] for row in rows[5:]] for k in (0, 1)]
+    _sheet([row for row in columns if row], split.labels, path)
+
+
+def predictions(split: Split, folder: Path, nets: Sequence[str], path: Path, count: int = 6) -> None:
+    """Image, truth and what each net predicted, for images spread evenly over the split."""
+    rows = []
+    for i in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int):
+        found = [np.asarray(Image.open(folder / net / f"{split.name(i)}.png")) for net in nets]
+        masks = [split.mask(i), *found]
+        rows.append([split.image(i), *(colour(mask, split.labels) for mask in masks)])
+    _sheet(rows, split.labels, path, ["image", "truth", *(NETS.get(net, net) for net in nets)])
+
+
+def _sheet(rows: list[list[UInt8]], labels: Labels, path: Path, titles: Sequence[str] = ()) -> None:
+    """Pictures in rows, all of one height, with the classes' colours below."""
+    font = ImageFont.load_default(14)
+    tiles = [[_tile(picture) for picture in row] for row in rows]
+    width = max(sum(tile.width + GAP for tile in row) for row in tiles) - GAP
+    top = 24 if titles else 0
+    legend = _legend(labels, width, font)
+    sheet = Image.new("RGB", (width, top + len(tiles) * (TILE + GAP) + legend.height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, row in enumerate(tiles):
+        x = 0
+        for j, tile in enumerate(row):
+            if titles and i == 0:
+                draw.text((x + tile.width // 2, 11), titles[j], "black", font, "mm")
+            sheet.paste(tile, (x, top + i * (TILE + GAP)))
+            x += tile.width + GAP
+    sheet.paste(legend, (0, sheet.height - legend.height))
+    _save(sheet, path)
+
+
+def _tile(picture: UInt8) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    size = (max(1, round(image.width * TILE / image.height)), TILE)
+    return image.resize(size, Image.Resampling.NEAREST if image.height < TILE else Image.Resampling.BOX)
+
+
+def _legend(labels: Labels, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
+    """Class names beside their colours, in as many lines as they need."""
+    places, x, y = [], 0, 4
+    entries = [*zip(labels.names, labels.palette, strict=True), ("void", (255, 255, 255))]
+    for name, fill in entries:
+        wide = 22 + int(font.getlength(name)) + 14
+        if x and x + wide > width:
+            x, y = 0, y + 22
+        places.append((x, y, name, fill))
+        x += wide
+    legend = Image.new("RGB", (width, y + 24), "white")
+    draw = ImageDraw.Draw(legend)
+    for x, y, name, fill in places:
+        draw.rectangle((x, y + 2, x + 15, y + 17), fill, "gray")
+        draw.text((x + 21, y + 10), name, "black", font, "lm")
+    return legend
+
+
+def class_frequencies(splits: Mapping[str, Split], path: Path) -> None:
+    """Share of the pixels that each class has, in train and in val, on a logarithmic axis."""
+    labels = next(iter(splits.values())).labels
+    figure = Figure((7, 0.6 + 0.32 * len(labels.names)), layout="constrained")
+    axes = figure.subplots()
+    at = np.arange(len(labels.names))
+    for k, (role, split) in enumerate(splits.items()):
+        pixels = split.pixels().sum(0)
+        shares = pixels / max(1, pixels.sum())
+        colours = np.array(labels.palette) / 255
+        axes.barh(at + 0.4 * k, shares, 0.38, color=colours, edgecolor="black", linewidth=0.5, alpha=1 - 0.5 * k)
+        for y, share in zip(at + 0.4 * k, shares, strict=True):
+            axes.text(share, y, f" {role} {share:.2%}", va="center", fontsize=7)
+    axes.set_yticks(at + 0.2, labels.names)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_xlabel("share of pixels")
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def confusion(counts: Tensor, labels: Labels, path: Path) -> None:
+    """Each row says, of all pixels of a class, which shares were taken for which."""
+    shares = (counts.double() / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
+    classes = len(labels.names)
+    side = 2.2 + 0.42 * min(classes, 40)
+    figure = Figure((side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(shares, "Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(classes), labels.names, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(classes), labels.names, fontsize=8)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("truth")
+    axes.set_title(f"{NETS.get(path.stem.removeprefix('confusion_'), path.stem)}: share of each class's pixels")
+    if classes <= 25:
+        for i, j in np.argwhere(shares >= 0.01):
+            tone = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone)
+    figure.colorbar(shown, shrink=0.7)
+    _save(figure, path)
+
+
+def curves(metrics: Path, path: Path) -> None:
+    """Loss and mean IU of the three rungs, one after the other on one axis of steps."""
+    figure = Figure((9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    start = 0
+    for net, name in NETS.items():
+        train, val = (pd.read_csv(metrics / net / f"{kind}.csv") for kind in ("train", "val"))
+        if train.empty:
+            continue
+        smooth = train["loss"].rolling(10, min_periods=1).mean()
+        left.plot(start + train["iteration"], train["loss"], color=COLOURS[net], alpha=0.25, linewidth=0.8)
+        left.plot(start + train["iteration"], smooth, color=COLOURS[net], label=name)
+        right.plot(start + val["iteration"], val["mean_iu"], "o-", color=COLOURS[net], label=name, markersize=4)
+        start += int(train["iteration"].iat[-1])
+    left.set_yscale("log")
+    left.set_ylabel("training loss")
+    right.set_ylabel("mean IU on val")
+    for axes in (left, right):
+        axes.set_xlabel("steps, over all rungs")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend()
+    _save(figure, path)
+
+
+def class_table(labels: Labels, per_class: Mapping[str, Sequence[float]]) -> str:
+    """IU by class and net as CSV; empty where a class is in neither truth nor prediction."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", *per_class])
+    for i, name in enumerate(labels.names):
+        values = [column[i] for column in per_class.values()]
+        writer.writerow([name, *("" if value != value else repr(value) for value in values)])
+    return text.getvalue()
+
+
+def save_mask(mask: npt.NDArray[np.integer], labels: Labels, path: Path) -> None:
+    """A mask as palette PNG: its pixels are class numbers, its colours the data set's."""
+    _save(labels.picture(mask), path)
+
+
+def _save(picture: Figure | Image.Image, path: Path) -> None:
+    with files.replacing(path) as temporary:
+        if isinstance(picture, Figure):
+            picture.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+        else:
+            picture.save(temporary, "png")

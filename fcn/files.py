@@ -1,0 +1,58 @@
+"""Files that are whole or absent: written under a temporary name, synced, renamed."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `path`; what was written there takes its place at the end.
+
+    An exception leaves the old file as it was and nothing else behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file, or of a folder: of its files' names and digests, in order."""
+    if path.is_dir():
+        lines = (
+            f"{sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in sorted(path.rglob("*")) if p.is_file()
+        )
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def as_os_error(error: Exception, path: Path) -> Exception:
+    """A library's error as the OSError that caused it, if its text names one: `… (os error 28)`."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    if not number:
+        return error
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))

@@ -1,0 +1,129 @@
+"""The layers that torch does not have: preprocessing, bilinear upsampling that is fixed, seeded dropout."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the first layer expects: (channel * scale - mean) / std, channels in this order."""
+
+    order: str
+    scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, image: Tensor, dtype: torch.dtype) -> Tensor:
+        """image    (N, 3, H, W) RGB, 0..255, uint8 or float
+        returns  the same shape in `dtype`, reckoned in fp32, or fp64 if that is asked for
+        """
+        exact = torch.float64 if dtype == torch.float64 else torch.float32
+        pixels = image.to(exact)
+        channels = [
+            (pixels[:, "RGB".index(c)] * self.scale - mean) / std
+            for c, mean, std in zip(self.order, self.mean, self.std, strict=True)
+        ]
+        return torch.stack(channels, 1).to(dtype)
+
+
+CAFFE = Preprocessing("BGR", 1.0, (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))  # VOC's mean colour
+TORCHVISION = Preprocessing("RGB", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PREPROCESSINGS = {"caffe": CAFFE, "torchvision": TORCHVISION}
+
+
+def bilinear_row(size: int) -> Tensor:
+    """(size,) fp64: one side of Caffe's bilinear filler, (1 - |x - c| / f) with f = (size + 1) // 2.
+
+    c is the middle pixel of an odd size and lies between the two middle ones of an even size.
+    """
+    factor = (size + 1) // 2
+    centre = factor - 1.0 if size % 2 else factor - 0.5
+    return 1 - (torch.arange(size, dtype=torch.float64) - centre).abs() / factor
+
+
+def bilinear_kernel(channels: int, size: int) -> Tensor:
+    """(channels, channels, size, size) fp64: each channel upsampled by itself."""
+    row = bilinear_row(size)
+    kernel = torch.zeros(channels, channels, size, size, dtype=torch.float64)
+    kernel[range(channels), range(channels)] = torch.outer(row, row)
+    return kernel
+
+
+class FixedUpsampling(nn.Module):
+    """Bilinear upsampling by `factor`, as two small products, rows then columns; nothing to learn.
+
+    Equal to a transposed convolution of kernel 2·factor and stride `factor` with `bilinear_kernel`,
+    cut out at `crop`. Owns no parameter: a kernel in a state dict is compared and left out.
+    """
+
+    def __init__(self, channels: int, factor: int) -> None:
+        super().__init__()
+        self.channels, self.factor = channels, factor
+
+    def forward(self, score: Tensor, crop: int, size: tuple[int, int]) -> Tensor:
+        """score    (N, C, h, w)
+        crop     first row and column of the full result that is kept
+        returns  (N, C, *size)
+        """
+        rows = self._matrix(score.shape[2], crop, size[0], score)
+        columns = self._matrix(score.shape[3], crop, size[1], score)
+        return torch.matmul(rows, torch.matmul(score, columns.T))
+
+    def _matrix(self, inputs: int, crop: int, outputs: int, like: Tensor) -> Tensor:
+        """(outputs, inputs): the weight of each input in each output."""
+        row = bilinear_row(2 * self.factor)
+        at = torch.arange(outputs)[:, None] + crop - self.factor * torch.arange(inputs)[None]
+        weight = torch.where((at >= 0) & (at < len(row)), row[at.clamp(0, len(row) - 1)], 0.0)
+        return weight.to(like.device, like.dtype)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *others: Any
+    ) -> None:
+        kernel = state_dict.get(f"{prefix}weight")
+        if kernel is None:
+            return
+        expected = bilinear_kernel(self.channels, 2 * self.factor)
+        if kernel.shape != expected.shape or not torch.allclose(kernel.double().cpu(), expected, atol=1e-6):
+            errors: list[str] = others[-1]
+            errors.append(f"{prefix}weight is no bilinear kernel; build the net with upsampling='learned'")
+
+
+class LearnedUpsampling(nn.ConvTranspose2d):
+    """A transposed convolution that starts as bilinear upsampling."""
+
+    def __init__(self, channels: int, factor: int) -> None:
+        super().__init__(channels, channels, 2 * factor, factor, bias=False)
+        with torch.no_grad():
+            self.weight.copy_(bilinear_kernel(channels, 2 * factor))
+
+    def forward(self, score: Tensor, crop: int, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
+        """As FixedUpsampling's."""
+        full = super().forward(score)
+        return full[:, :, crop : crop + size[0], crop : crop + size[1]]
+
+
+class Dropout(nn.Module):
+    """Element-wise dropout, as Caffe's, whose draw can be fixed image by image.
+
+    `generators`, one an image of the coming batch, make the draw independent of how a batch is
+    spread over processes and of what was drawn before; None draws from torch's own.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.generators: Sequence[torch.Generator] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return x
+        if self.generators is None:
+            return nn.functional.dropout(x, self.p)
+        keep = torch.empty(x.shape, device=x.device)
+        for image, generator in zip(keep, self.generators, strict=True):
+            image.bernoulli_(1 - self.p, generator=generator)
+        return x * keep.to(x.dtype) / (1 - self.p)

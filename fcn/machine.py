@@ -1,0 +1,57 @@
+"""What belongs to the machine and not to the experiment: folders, threads, memory, device.
+
+Import this module, call `prepare`, and only then import torch: OpenMP reads its environment once.
+"""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+# glibc's malloc.h. Large buffers that go back to the kernel at every step cost more in page
+# faults than the arithmetic done on them: keep them.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+def root() -> Path:
+    """The main checkout: DVC names it, also for experiments that run in a copy (`--temp`, `--queue`)."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def prepare() -> None:
+    """Makes a process ready to compute. Changes its speed, never a number."""
+    # An OpenMP thread that spins while another process has its core makes a step 20 times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # cuBLAS is deterministic only with a fixed workspace.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "gnu_get_libc_version"):
+            libc.mallopt(M_MMAP_MAX, 0)
+            libc.mallopt(M_TRIM_THRESHOLD, -1)
+            libc.mallopt(M_TOP_PAD, 256 << 20)
+
+
+def cores() -> int:
+    """Cores that this process may use: its affinity, and what its control group allows."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = Path("/sys/fs/cgroup/cpu.max")
+    if limit.is_file():
+        quota, period = limit.read_text().split()
+        if quota != "max":
+            allowed = min(allowed, max(1, int(quota) // int(period)))
+    return allowed
+
+
+def device() -> "torch.device":
+    """Where to compute: `FCN_DEVICE` if set, else the first GPU, else the CPU."""
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    name = os.environ.get("FCN_DEVICE")
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

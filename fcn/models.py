@@ -1,0 +1,148 @@
+"""FCN-32s, FCN-16s and FCN-8s: one class, one forward; each finer stride adds one skip.
+
+source   paper fig. 3; layer names, padding and crops of the Caffe reference
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fcn.layers import CAFFE, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A VGG: convolutions of 3×3 in five blocks, a pooling after each, then fc6 and fc7 as convolutions."""
+
+    convolutions: tuple[int, ...]
+    channels: tuple[int, ...]
+    fc: int
+    batch_norm: bool = False
+
+
+BACKBONES = {
+    "vgg16": Backbone((2, 2, 3, 3, 3), (64, 128, 256, 512, 512), 4096),
+    "slim": Backbone((2, 2, 3, 3, 3), (16, 32, 64, 128, 128), 512, batch_norm=True),
+}
+
+# First row and column that is kept where two maps meet: of pool4's scores, of pool3's, and of the
+# result at each stride. With pad 100 the border is cut from the finer map, as in the reference;
+# with pad same from the upsampled one, half of what a kernel of twice its stride adds.
+CROPS = {100: {"pool4": 5, "pool3": 9, 32: 19, 16: 27, 8: 31}, "same": {"pool4": 1, "pool3": 1, 32: 16, 16: 8, 8: 4}}
+
+
+class FCN(nn.Module):
+    """Scores of every class at every pixel.
+
+    num_classes    C
+    stride         32, 16 or 8 pixels
+    backbone       a name in BACKBONES
+    preprocessing  what the weights were trained with; not in the state dict
+    at_once        8s trained from the backbone in one go: pool4 and pool3 scaled down first
+    pad            100, the reference's, or "same", without its border
+    upsampling     "fixed" bilinear, or "learned" from bilinear
+    dropout        fraction dropped after fc6 and fc7
+
+    Layers carry the Caffe reference's names, so that published weights load strictly.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        stride: int,
+        backbone: str = "vgg16",
+        *,
+        preprocessing: Preprocessing = CAFFE,
+        at_once: bool = False,
+        pad: int | Literal["same"] = 100,
+        upsampling: str = "fixed",
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if stride not in (32, 16, 8) or pad not in CROPS or backbone not in BACKBONES:
+            raise ValueError(f"no FCN of stride {stride}, backbone {backbone!r} and pad {pad!r}")
+        if at_once and stride != 8:
+            raise ValueError("only FCN-8s is trained at once")
+        self.stride, self.preprocessing, self.at_once = stride, preprocessing, at_once
+        self.backbone, self.crops, self.same = BACKBONES[backbone], CROPS[pad], pad == "same"
+        channels = self._build_trunk(self.backbone, *((1, 3) if pad == "same" else (pad, 0)))
+        self.drop6, self.drop7 = Dropout(dropout), Dropout(dropout)
+        upsample = {"fixed": FixedUpsampling, "learned": LearnedUpsampling}[upsampling]
+        self.score_fr = nn.Conv2d(self.backbone.fc, num_classes, 1)
+        if stride == 32:
+            self.upscore = upsample(num_classes, 32)
+        else:
+            self.score_pool4 = nn.Conv2d(channels[3], num_classes, 1)
+            self.upscore2 = upsample(num_classes, 2)
+        if stride == 16:
+            self.upscore16 = upsample(num_classes, 16)
+        if stride == 8:
+            self.score_pool3 = nn.Conv2d(channels[2], num_classes, 1)
+            self.upscore_pool4 = upsample(num_classes, 2)
+            self.upscore8 = upsample(num_classes, 8)
+
+    def _build_trunk(self, backbone: Backbone, pad: int, fc_pad: int) -> tuple[int, ...]:
+        inputs = 3
+        for block, (count, channels) in enumerate(zip(backbone.convolutions, backbone.channels, strict=True), 1):
+            for i in range(1, count + 1):
+                border = pad if (block, i) == (1, 1) else 1
+                self._add_convolution(f"{block}_{i}", inputs, channels, 3, border, backbone.batch_norm)
+                inputs = channels
+        self._add_convolution("6", inputs, backbone.fc, 7, fc_pad, backbone.batch_norm)
+        self._add_convolution("7", backbone.fc, backbone.fc, 1, 0, backbone.batch_norm)
+        return backbone.channels
+
+    def _add_convolution(self, name: str, inputs: int, outputs: int, size: int, pad: int, norm: bool) -> None:
+        kind = "conv" if "_" in name else "fc"
+        convolution = nn.Conv2d(inputs, outputs, size, padding=pad)
+        # He's initialisation, for nets from scratch; published weights take its place.
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        self.add_module(kind + name, convolution)
+        if norm:
+            self.add_module("bn" + name, nn.BatchNorm2d(outputs))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image    (N, 3, H, W) RGB, 0..255, uint8 or float; any H, W ≥ 1
+        returns  (N, C, H, W) logits
+        """
+        size = (image.shape[2], image.shape[3])
+        h = self.preprocessing(image, self.score_fr.weight.dtype)
+        h = h.contiguous(memory_format=torch.channels_last)
+        pools = []
+        for block, count in enumerate(self.backbone.convolutions, 1):
+            for i in range(1, count + 1):
+                h = self._relu(h, "conv", f"{block}_{i}")
+            h = nn.functional.max_pool2d(h, 2, 2, ceil_mode=True)
+            pools.append(h)
+        h = self.drop6(self._relu(h, "fc", "6"))
+        h = self.drop7(self._relu(h, "fc", "7"))
+        score = self.score_fr(h)
+        if self.stride == 32:
+            return self.upscore(score, self.crops[32], size)
+        score = self._fuse(score, self.upscore2, self.score_pool4, pools[3], 0.01, "pool4")
+        if self.stride == 16:
+            return self.upscore16(score, self.crops[16], size)
+        score = self._fuse(score, self.upscore_pool4, self.score_pool3, pools[2], 0.0001, "pool3")
+        return self.upscore8(score, self.crops[8], size)
+
+    def _relu(self, h: Tensor, kind: str, name: str) -> Tensor:
+        h = self.get_submodule(kind + name)(h)
+        if self.backbone.batch_norm:
+            h = self.get_submodule("bn" + name)(h)
+        return h.relu_()
+
+    def _fuse(
+        self, score: Tensor, upsample: nn.Module, score_skip: nn.Module, pool: Tensor, scale: float, name: str
+    ) -> Tensor:
+        """The coarse scores at twice their size, plus those of a finer layer where the two maps overlap."""
+        crop = self.crops[name]
+        if self.same:
+            coarse = upsample(score, crop, (pool.shape[2], pool.shape[3]))
+        else:  # the border of 100 pixels makes the finer map the larger one
+            height, width = 2 * score.shape[2] + 2, 2 * score.shape[3] + 2
+            coarse = upsample(score, 0, (height, width))
+            pool = pool[:, :, crop : crop + height, crop : crop + width]
+        return torch.add(coarse, score_skip(pool * scale if self.at_once else pool))

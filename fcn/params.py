@@ -1,0 +1,240 @@
+"""The experiment, read from params.yaml: typed, bounded, and refused as a whole if one key is off."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+
+from fcn.errors import UserError
+
+Stride = Literal[32, 16, 8]
+STRIDES: tuple[Stride, ...] = get_args(Stride)
+
+
+def _number(value: object) -> object:
+    """DVC writes `-S lr=1e-5` as 1e-05, which YAML 1.1 takes for text."""
+    if isinstance(value, bool):
+        raise ValueError
+    if isinstance(value, str):
+        return float(value)
+    return value
+
+
+def _size(value: object) -> object:
+    """`240x180` means 240 wide and 180 high."""
+    width, _, height = str(value).partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ValueError
+    return f"{int(width)}x{int(height)}"
+
+
+def _side_or_size(value: object) -> object:
+    if value == "native" or (type(value) is int and value > 0):
+        return value
+    return _size(value)
+
+
+def _crop(value: object) -> object:
+    return value if value == "none" else _size(value)
+
+
+def _name(value: object) -> object:
+    """A name becomes part of a path: it must not lead out of its folder."""
+    if not (isinstance(value, str) and value.replace("_", "").replace("-", "").isalnum()):
+        raise ValueError
+    return value
+
+
+# Each kind of value, with what a user who got it wrong should write instead.
+Number = Annotated[float, BeforeValidator(_number), Field(description="a number such as 1.0e-4")]
+Size = Annotated[str, BeforeValidator(_size), Field(description="WIDTHxHEIGHT such as 240x180")]
+SideOrSize = Annotated[
+    int | str,
+    BeforeValidator(_side_or_size),
+    Field(description="native, a shorter side such as 256, or WIDTHxHEIGHT such as 240x180"),
+]
+Crop = Annotated[str, BeforeValidator(_crop), Field(description="none, or WIDTHxHEIGHT such as 224x224")]
+Name = Annotated[str, BeforeValidator(_name), Field(description="a name of letters, digits, - and _")]
+Weight = Annotated[Number, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Splits(_Section):
+    train: Name
+    val: Name
+
+
+class Sizes(_Section):
+    train: SideOrSize
+    val: SideOrSize
+
+
+class Scenes(_Section):
+    seed: Annotated[int, Field(ge=0)]
+    size: Size
+    train: Annotated[int, Field(ge=0)]
+    val: Annotated[int, Field(ge=0)]
+
+
+class Data(_Section):
+    dataset: Name
+    splits: Splits
+    size: Sizes
+    sampling: Literal["epochs", "replacement"]
+    flip: bool
+    crop: Crop
+    class_weights: Annotated[
+        Literal["none"] | Weight | list[Weight], Field(description="none, an exponent, or a list of numbers")
+    ]
+    scenes: Scenes
+
+
+class Model(_Section):
+    backbone: Literal["slim", "vgg16"]
+    preprocessing: Literal["caffe", "torchvision"]
+    pad: Literal[100, "same"]
+    upsampling: Literal["fixed", "learned"]
+    dropout: Annotated[Number, Field(ge=0, lt=1)]
+    init_std: Annotated[Number, Field(ge=0)]
+
+
+class Rung(_Section):
+    iterations: Annotated[int, Field(ge=0)]
+    lr_factor: Annotated[Number, Field(gt=0)]
+    schedule: Literal["fixed", "poly"]
+    accumulate: PositiveInt
+    freeze: Literal["none", "backbone"]
+    validate_every: PositiveInt
+    save: Literal["last", "best"]
+
+
+class Finetune(_Section):
+    fcn16s: Rung
+    fcn8s: Rung
+
+
+class Evaluate(_Section):
+    size: Literal["input", "native"]
+
+
+class Params(_Section):
+    seed: Annotated[int, Field(ge=0)]
+    lr: Annotated[Number, Field(gt=0)]
+    loss: Literal["mean", "sum"]
+    optimizer: Literal["adam", "sgd"]
+    momentum: Annotated[Number, Field(ge=0, lt=1)]
+    weight_decay: Annotated[Number, Field(ge=0)]
+    batch_size: PositiveInt
+    precision: Literal["fp32", "bf16"]
+    data: Data
+    model: Model
+    train: Rung
+    finetune: Finetune
+    evaluate: Evaluate
+
+    def rung(self, stride: int) -> Rung:
+        """The section of FCN-32s, FCN-16s or FCN-8s."""
+        return {32: self.train, 16: self.finetune.fcn16s, 8: self.finetune.fcn8s}[stride]
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """The whole experiment, checked.
+
+    raises   UserError, one line a finding, if a key is unknown, missing, repeated, of another
+             type, out of its range or not finite
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; `fcn recipe` lists recipes that can take its place") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    return check(parse(text, str(path)), str(path))
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """A YAML mapping without repeated keys, as plain dicts, lists and scalars."""
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError) as error:  # a date like 2026-99-99, a bottomless nesting
+        raise UserError(f"{where}: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: expected keys and values, such as `lr: 1.0e-3`")
+    return content
+
+
+def check(content: dict[str, Any], where: str) -> Params:
+    """Plain content as `Params`; `where` names the file in what is said about it."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        findings = {_path(e["loc"]): e for e in error.errors(include_url=False)}
+        raise UserError(
+            "; ".join(f"{where}: {_finding(path, e, content)}" for path, e in findings.items())
+        ) from None
+
+
+def _finding(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
+    key = ".".join(map(str, path))
+    if error["type"] == "missing":
+        return f"{key} is missing; `git diff` or `fcn recipe` shows how it should look"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _section(path[:-1]).model_fields, 1, 0.7)
+        return f"{key} is unknown; " + (f"did you mean {near[0]}?" if near else "remove it")
+    value = content
+    for part in path:
+        value = value[part]
+    return f"{key} is {value!r}; {_advice(path, error)}"
+
+
+def _path(location: tuple[Any, ...]) -> tuple[str, ...]:
+    """The keys of a finding, without pydantic's names of a union's members behind them."""
+    fields, path = Params.model_fields, []
+    for part in location:
+        path.append(str(part))
+        annotation = fields[part].annotation if part in fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, _Section)):
+            break
+        fields = annotation.model_fields
+    return tuple(path)
+
+
+def _section(path: tuple[str, ...]) -> type[BaseModel]:
+    section: Any = Params
+    for part in path:
+        section = section.model_fields[part].annotation
+    return section  # type: ignore[no-any-return]
+
+
+def _advice(path: tuple[str, ...], error: Any) -> str:
+    if error["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"):
+        return str(error["msg"]).replace("Input should be", "it must be")
+    field = _section(path[:-1]).model_fields[path[-1]]
+    if field.description:
+        return f"write {field.description}"
+    if get_args(field.annotation):
+        return f"write {' or '.join(map(str, get_args(field.annotation)))}"
+    kind = {bool: "true or false", int: "a whole number"}.get(field.annotation)  # type: ignore[arg-type]
+    return f"write {kind or 'a section of keys and values'}"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key that stands twice: one of the two would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (dict, list)) or key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,54 @@
+"""What dvc.yaml says of a stage: what it reads, which params it declares, and so what its result depends on."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fcn import files
+from fcn.params import Params
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An entry of dvc.yaml with its ${…} filled in.
+
+    params   the declared ones, by dotted key, with the values of this experiment
+    """
+
+    name: str
+    cmd: str
+    deps: tuple[str, ...]
+    params: dict[str, Any]
+
+    def fingerprint(self, **machine: str | int) -> str:
+        """Digest of all that the stage's result depends on: command, deps' contents, params, machine."""
+        facts = {
+            "cmd": self.cmd,
+            "deps": {dep: files.sha256(Path(dep)) for dep in self.deps},
+            "params": self.params,
+            "machine": machine,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def read(name: str, params: Params, path: Path = Path("dvc.yaml")) -> Stage:
+    """The stage of this name."""
+    values = params.model_dump()
+    entry = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"][name]
+
+    def fill(text: str) -> str:
+        return re.sub(r"\$\{([\w.]+)\}", lambda match: str(lookup(values, match[1])), text)
+
+    declared = {key: lookup(values, key) for key in entry.get("params", [])}
+    return Stage(name, fill(entry["cmd"]), tuple(map(fill, entry.get("deps", []))), declared)
+
+
+def lookup(values: dict[str, Any], key: str) -> Any:
+    """The value under a dotted key: a number, or a whole section."""
+    return reduce(lambda section, part: section[part], key.split("."), values)

@@ -1,0 +1,69 @@
+"""Data sets in their makers' formats: one module each, named as params.yaml names the data set."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from fcn.errors import UserError
+from fcn.labels import Labels
+from fcn.params import Data
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to fetch: under this name in the mirror folder, else from these addresses in turn.
+
+    sha256   its digest, or None where its makers publish none or its bytes vary
+    licence  what its makers allow, in a line
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    licence: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its raw mask, as files."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+class Source(Protocol):
+    """What each module of this package offers."""
+
+    LABELS: Labels
+    ARCHIVES: Sequence[Archive]
+
+    def build(self, data: Data, archives: Mapping[str, Path], out: Path) -> None:
+        """Puts the files that the two splits name into the folder `out`, from archives by name."""
+
+    def samples(self, raw: Path, split: str) -> list[Sample]:
+        """The split's samples in the order of its list, from what `build` left."""
+
+
+def get(dataset: str) -> Source:
+    """The reader of a data set.
+
+    raises   UserError, with what there is, if there is none of this name
+    """
+    known = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+    if dataset not in known:
+        raise UserError(f"params.yaml: data.dataset is {dataset!r}; there is {', '.join(known)}")
+    return cast(Source, importlib.import_module(f"fcn.sources.{dataset}"))
+
+
+def list_samples(raw: Path, split: str) -> list[Sample]:
+    """The samples of a list file `split`.txt: a line each, image and mask relative to `raw`."""
+    listing = raw / f"{split}.txt"
+    if not listing.is_file():
+        raise UserError(f"{listing} is missing; there is no split {split!r}")
+    pairs = [line.split() for line in listing.read_text().splitlines() if line.strip()]
+    if not pairs:
+        raise UserError(f"{listing} is empty; split {split!r} needs at least one image")
+    return [Sample(Path(image).stem, raw / image, raw / mask) for image, mask in pairs]

@@ -1,0 +1,232 @@
+"""The training of one net: loss, optimiser, and a generator of steps. It trains; its caller decides the rest."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fcn.errors import UserError
+from fcn.labels import VOID
+from fcn.models import FCN
+from fcn.params import Params, Rung
+from fcn.sampling import Drawn, Sampler
+from fcn.weights import State
+
+SCORE_LAYERS = ("score_fr", "score_pool4", "score_pool3", "upscore")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did.
+
+    number   counted from 1
+    loss     () tensor on the device: reading it waits for the step
+    lr       the rate of weights in this step
+    """
+
+    number: int
+    loss: Tensor
+    lr: float
+    images: list[str]
+
+
+def loss_sum(logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy summed over valid pixels; zero if there are none.
+
+    logits   (N, C, H, W)
+    mask     (N, H, W) integer, classes 0..C-1 or VOID
+    weight   (C,) per class, or None
+
+    Pixels are laid out in one row: the two-dimensional loss has no deterministic gradient on CUDA.
+    """
+    rows = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
+    if rows.dtype == torch.bfloat16:
+        rows = rows.float()
+    return nn.functional.cross_entropy(
+        rows, mask.reshape(-1).long(), weight, ignore_index=VOID, reduction="sum"
+    )
+
+
+def valid_pixels(mask: Tensor, weight: Tensor | None = None) -> Tensor:
+    """() fp64, what a mean loss divides by: the valid pixels, or their weights; 1 if there are none."""
+    valid = mask != VOID
+    total = valid.sum().double() if weight is None else weight.double()[mask[valid].long()].sum()
+    return torch.where(total > 0, total, 1.0)
+
+
+class Optimizer:
+    """SGD or Adam over a net's weights; with bf16 over fp32 masters of them.
+
+    Biases are never decayed, and under SGD learn twice as fast (reference: lr_mult 2, decay_mult 0);
+    batch norm's scales and shifts are not decayed.
+    """
+
+    def __init__(self, net: FCN, params: Params) -> None:
+        self.bf16 = params.precision == "bf16"
+        trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        if self.bf16:
+            for module in net.modules():
+                if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                    module.to(torch.bfloat16)
+        self.pairs = [
+            (p, p.detach().float().requires_grad_() if p.dtype == torch.bfloat16 else p)
+            for p in trained.values()
+        ]
+        self.masters = dict(zip(trained, (master for _, master in self.pairs), strict=True))
+        groups = [
+            {"params": list(weights), "lr": 0.0, "weight_decay": decay, "factor": factor}
+            for weights, decay, factor in self._groups(net, params)
+            if weights
+        ]
+        self.optimizer: torch.optim.Optimizer
+        if params.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=params.momentum, fused=True)
+        else:
+            self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(params.momentum, 0.999), fused=True)
+
+    def _groups(self, net: FCN, params: Params) -> list[tuple[list[Tensor], float, float]]:
+        norm = {f"{name}." for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+        weights, biases, norms = [], [], []
+        for name, master in self.masters.items():
+            if name.rpartition(".")[0] + "." in norm:
+                norms.append(master)
+            else:
+                (biases if name.endswith(".bias") else weights).append(master)
+        twice = 2.0 if params.optimizer == "sgd" else 1.0
+        return [(weights, params.weight_decay, 1.0), (biases, 0.0, twice), (norms, 0.0, 1.0)]
+
+    def zero_grad(self) -> None:
+        for parameter, _ in self.pairs:
+            parameter.grad = None
+
+    def step(self, lr: float) -> None:
+        """One update at rate `lr`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["factor"]
+        if not self.bf16:
+            self.optimizer.step()
+            return
+        for parameter, master in self.pairs:
+            if master is not parameter:
+                master.grad = None if parameter.grad is None else parameter.grad.float()
+        self.optimizer.step()
+        with torch.no_grad():
+            for parameter, master in self.pairs:
+                if master is not parameter:
+                    parameter.copy_(master)
+
+    def state(self, net: FCN) -> State:
+        """The net's state dict in full precision: masters in place of what was rounded."""
+        return {
+            name: self.masters[name].detach()
+            if name in self.masters
+            else tensor.float()
+            if tensor.dtype == torch.bfloat16
+            else tensor
+            for name, tensor in net.state_dict().items()
+        }
+
+    def moments(self) -> State:
+        """Momenta and the like, by the weight's name and theirs."""
+        return {
+            f"{name}:{kind}": tensor
+            for name, master in self.masters.items()
+            for kind, tensor in self.optimizer.state.get(master, {}).items()
+            if isinstance(tensor, Tensor)
+        }
+
+    def restore(self, net: FCN, state: State, moments: State) -> None:
+        """Back to what `state` and `moments` gave."""
+        net.load_state_dict(state)
+        with torch.no_grad():
+            for name, master in self.masters.items():
+                master.copy_(state[name])
+        for key, tensor in moments.items():
+            name, _, kind = key.rpartition(":")
+            master = self.masters[name]
+            moved = tensor if kind == "step" else tensor.to(master.device, memory_format=torch.preserve_format)
+            if moved.shape == master.shape:
+                moved = torch.empty_like(master).copy_(moved)
+            self.optimizer.state[master][kind] = moved
+
+
+def freeze(net: FCN) -> None:
+    """Leaves only the score layers and the upsampling to be trained (the paper's 32s-fixed)."""
+    for name, parameter in net.named_parameters():
+        if not name.startswith(SCORE_LAYERS):
+            parameter.requires_grad_(False)
+
+
+def train_mode(net: FCN) -> None:
+    """Training mode; the statistics of a frozen batch norm stay as they are."""
+    net.train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()
+
+
+def rate(rung: Rung, lr: float, number: int) -> float:
+    """The rate of step `number`, counted from 1."""
+    base = lr * rung.lr_factor
+    if rung.schedule == "fixed":
+        return base
+    return float(base * (1 - (number - 1) / rung.iterations) ** 0.9)
+
+
+def steps(
+    net: FCN,
+    optimizer: Optimizer,
+    sampler: Sampler,
+    params: Params,
+    rung: Rung,
+    *,
+    weight: Tensor | None = None,
+    start: int = 0,
+) -> Iterator[Step]:
+    """Trains from step `start` (0 at first) to the rung's last one, yielding after each."""
+    for number in range(start + 1, rung.iterations + 1):
+        train_mode(net)
+        drawn = sampler.draw(number - 1)
+        lr = rate(rung, params.lr, number)
+        loss = backward(net, optimizer, drawn, params.loss, rung.accumulate, weight)
+        optimizer.step(lr)
+        yield Step(number, loss, lr, [image.name for image in drawn])
+
+
+def backward(
+    net: FCN, optimizer: Optimizer, drawn: list[Drawn], reduction: str, accumulate: int, weight: Tensor | None
+) -> Tensor:
+    """Gradients of one step's loss, in `accumulate` passes; the passes' sizes don't matter.
+
+    returns  () the loss over the whole batch
+    """
+    device = next(net.parameters()).device
+    masks = [torch.from_numpy(np.ascontiguousarray(image.mask)).to(device) for image in drawn]
+    # In fp64, which a 0-dimensional tensor does not hand on to the loss: a pixel's share is exact.
+    pixels = valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight)
+    scale = 1 / pixels if reduction == "mean" else torch.ones_like(pixels)
+    total = torch.zeros_like(pixels)
+    optimizer.zero_grad()
+    size = -(-len(drawn) // accumulate)
+    for first in range(0, len(drawn), size):
+        part = drawn[first : first + size]
+        shapes = {image.mask.shape for image in part}
+        if len(shapes) > 1:
+            raise UserError(
+                "images of a pass differ in size; set data.size.train or data.crop, "
+                f"or accumulate: {len(drawn)}, so that a pass has one image"
+            )
+        images = torch.from_numpy(np.stack([image.image for image in part])).to(device)
+        for dropout in (net.drop6, net.drop7):
+            dropout.generators = [
+                torch.Generator(device).manual_seed(image.seed + (dropout is net.drop7)) for image in part
+            ]
+        logits = net(images.permute(0, 3, 1, 2))
+        loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
+        loss.backward()
+        total += loss.detach()
+    for dropout in (net.drop6, net.drop7):
+        dropout.generators = None
+    return total

@@ -1,0 +1,127 @@
+"""Model files, and the way weights go from a coarser net into a finer one."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fcn import files
+from fcn.errors import UserError
+from fcn.labels import Labels
+from fcn.layers import Preprocessing
+from fcn.models import FCN
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a model file says of itself; nothing in it varies between two runs of one experiment.
+
+    architecture   FCN's arguments, or the backbone's name alone
+    parent         sha256 of the file it was initialised from, if there is one
+    iterations     optimiser steps of its own; 0 for surgery only
+    threads        of the CPU that computed it: sums of another number of threads round differently
+    params         those that its stage declares
+    """
+
+    architecture: dict[str, Any]
+    preprocessing: Preprocessing
+    labels: Labels | None
+    parent: str | None
+    iterations: int
+    threads: int
+    params: dict[str, Any]
+
+
+def save(path: Path, state: State, meta: Meta) -> None:
+    """Writes a model file, whole or not at all. One JSON string under one key: more would have no fixed order."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with files.replacing(path) as temporary:
+        try:
+            save_file(state, temporary, {"fcn": json.dumps(asdict(meta), sort_keys=True)})
+        except SafetensorError as error:
+            raise files.as_os_error(error, path) from error
+
+
+def load(path: Path) -> tuple[State, Meta]:
+    """Reads a model file.
+
+    raises   UserError if it is missing, damaged, or not one of this project's
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run `dvc repro`")
+    try:
+        with safe_open(path, "pt") as file:
+            content = json.loads((file.metadata() or {})["fcn"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+        labels = content["labels"] and Labels(
+            tuple(content["labels"]["names"]), tuple((r, g, b) for r, g, b in content["labels"]["palette"])
+        )
+        shape = content["preprocessing"]
+        content["preprocessing"] = Preprocessing(
+            shape["order"], shape["scale"], tuple(shape["mean"]), tuple(shape["std"])
+        )
+        return state, Meta(**content | {"labels": labels})
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no model file of this project ({error})") from None
+
+
+def build(path: Path) -> tuple[FCN, Meta]:
+    """The net of a model file, in evaluation mode."""
+    state, meta = load(path)
+    if "stride" not in meta.architecture:
+        raise UserError(f"{path} holds a backbone, not a net")
+    net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+    return net.eval(), meta
+
+
+def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Generator) -> list[tuple[str, str]]:
+    """Initialises a net from a coarser one, or from a backbone: the paper's way.
+
+    Every layer that both have is carried over; the score layers that only the finer one has start
+    at zero (or at `init_std`); its upsampling is bilinear by construction.
+
+    returns  (layer, "carried", "created" or "dropped") for each, as a table
+    raises   UserError if other layers are new, or dropped, than the net's stride implies
+    """
+    state = net.state_dict()
+    ours, theirs = _layers(state), _layers(parent)
+    coarser = {32: (), 16: ("upscore",), 8: ("upscore16",)}[net.stride]
+    new = {32: ("score_fr", "upscore"), 16: ("score_pool4", "upscore2", "upscore16")}.get(
+        net.stride, ("score_pool3", "upscore_pool4", "upscore8")
+    )
+    surprises = [
+        *(f"{layer} is new" for layer in ours if layer not in theirs and layer not in new),
+        *(f"{layer} has no place" for layer in theirs if layer not in ours and layer not in coarser),
+        *(
+            f"{name} is {tuple(parent[name].shape)}, not {tuple(tensor.shape)}"
+            for name, tensor in state.items()
+            if name in parent and parent[name].shape != tensor.shape
+        ),
+    ]
+    if surprises:
+        raise UserError(f"FCN-{net.stride}s cannot start from these weights: {'; '.join(surprises)}")
+    net.load_state_dict(parent | {name: state[name] for name in state if name not in parent}, strict=False)
+    for layer in new:
+        module = net.get_submodule(layer)
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0.0, init_std, generator=generator)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    return [
+        *((layer, "carried" if layer in theirs else "created") for layer in ours),
+        *((layer, "dropped") for layer in theirs if layer not in ours),
+    ]
+
+
+def _layers(state: State) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in state))

@@ -1,0 +1,65 @@
+"""Scores FCN-32s, FCN-16s and FCN-8s on the val split, and keeps what they predicted."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from fcn import machine, params
+from fcn.errors import UserError, one_line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the packed splits")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="model files, coarse to fine")
+    parser.add_argument("--predictions", type=Path, required=True, help="folder for predicted masks")
+    parser.add_argument("--scores", type=Path, required=True, help="JSON file of the four scores by net")
+    parser.add_argument("--classes", type=Path, required=True, help="CSV file of IU by class and net")
+    parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
+    paths = parser.parse_args()
+    machine.prepare()
+    from torch import Tensor
+
+    from fcn import evaluation, figures, files, metrics, pipeline, tracking, weights
+    from fcn.data import Split
+
+    experiment = params.load()
+    entry = pipeline.read("evaluate", experiment)
+    split = Split(paths.data, "val")
+    table: dict[str, dict[str, float]] = {}
+    per_class: dict[str, list[float]] = {}
+    shutil.rmtree(paths.predictions, ignore_errors=True)
+    with tracking.stage("evaluate", experiment, entry.params) as run:
+        run.data(paths.data, "val", "evaluation")
+        for path in paths.models:
+            net, meta = weights.build(path)
+            if meta.labels is None or meta.labels.names != split.labels.names:
+                raise UserError(f"{path} was trained on other classes than {paths.data} has")
+            run.tag(**{f"{path.stem}__sha256": files.sha256(path)})
+            folder = paths.predictions / path.stem
+
+            def keep(i: int, prediction: Tensor, folder: Path = folder) -> None:
+                figures.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
+
+            counts = evaluation.count(net.to(machine.device()), split, keep)
+            if not meta.iterations:
+                print(f"{path.stem}: not trained, no score")
+                continue
+            table[path.stem] = metrics.scores(counts).asdict()
+            per_class[path.stem] = metrics.class_iu(counts).tolist()
+            figures.confusion(counts, split.labels, paths.figures / f"confusion_{path.stem}.png")
+            print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
+        files.write_text(paths.scores, json.dumps(table, indent=1) + "\n")
+        files.write_text(paths.classes, figures.class_table(split.labels, per_class))
+        figures.predictions(split, paths.predictions, [p.stem for p in paths.models], paths.figures / "predictions.png")
+        run.scores({f"{net}.{name}": value for net, row in table.items() for name, value in row.items()})
+        for picture in sorted(paths.figures.glob("*.png")):
+            run.artifact(picture, "figures")
+        run.artifact(paths.scores)
+        run.artifact(paths.classes)
+
+
+if __name__ == "__main__":
+    with one_line():
+        main()

@@ -1,0 +1,27 @@
+"""Trains FCN-16s from FCN-32s, or FCN-8s from FCN-16s."""
+
+import argparse
+from pathlib import Path
+
+from fcn import machine, params
+from fcn.errors import one_line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stride", type=int, choices=(16, 8), required=True, help="in pixels")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the packed splits")
+    parser.add_argument("--parent", type=Path, required=True, help="model file of the coarser net")
+    parser.add_argument("--out", type=Path, required=True, help="model file to write")
+    parser.add_argument("--curves", type=Path, required=True, help="folder for train.csv and val.csv")
+    arguments = vars(parser.parse_args())
+    stride = arguments.pop("stride")
+    machine.prepare()
+    from fcn import rung
+
+    rung.climb(f"finetune{stride}s", stride, params.load(), **arguments)
+
+
+if __name__ == "__main__":
+    with one_line():
+        main()

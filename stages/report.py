@@ -1,0 +1,33 @@
+"""Writes the experiment's report, as Markdown for pull requests and as one self-contained page."""
+
+import argparse
+from pathlib import Path
+
+from fcn import params
+from fcn.errors import one_line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--metrics", type=Path, required=True, help="folder of scores, curves and pictures")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="model files, coarse to fine")
+    parser.add_argument("--curves", type=Path, required=True, help="picture of the curves to write")
+    parser.add_argument("--markdown", type=Path, required=True, help="report.md to write")
+    parser.add_argument("--page", type=Path, required=True, help="report.html to write")
+    paths = parser.parse_args()
+    from fcn import figures, files, pipeline, report, tracking
+
+    experiment = params.load()
+    entry = pipeline.read("report", experiment)
+    with tracking.stage("report", experiment, entry.params) as run:
+        figures.curves(paths.metrics, paths.curves)
+        content = report.gather(experiment, paths.metrics, paths.models)
+        files.write_text(paths.markdown, report.markdown(content))
+        files.write_text(paths.page, report.page(content, paths.metrics / "figures"))
+        for path in (paths.curves, paths.markdown, paths.page):
+            run.artifact(path)
+
+
+if __name__ == "__main__":
+    with one_line():
+        main()

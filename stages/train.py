@@ -1,0 +1,25 @@
+"""Trains FCN-32s from the backbone."""
+
+import argparse
+from pathlib import Path
+
+from fcn import machine, params
+from fcn.errors import one_line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the packed splits")
+    parser.add_argument("--parent", type=Path, required=True, help="model file of the backbone")
+    parser.add_argument("--out", type=Path, required=True, help="model file to write")
+    parser.add_argument("--curves", type=Path, required=True, help="folder for train.csv and val.csv")
+    paths = parser.parse_args()
+    machine.prepare()
+    from fcn import rung
+
+    rung.climb("train", 32, params.load(), **vars(paths))
+
+
+if __name__ == "__main__":
+    with one_line():
+        main()
