@@ -203,7 +203,7 @@ def backward(
     returns  () the loss over the whole batch
     """
     device = next(net.parameters()).device
-    masks = [torch.from_numpy(np.ascontiguousarray(image.mask)).to(device) for image in drawn]
+    masks = [torch.from_numpy(image.mask.copy()).to(device) for image in drawn]
     # In fp64, which a 0-dimensional tensor does not hand on to the loss: a pixel's share is exact.
     pixels = valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight)
     scale = 1 / pixels if reduction == "mean" else torch.ones_like(pixels)
