@@ -68,15 +68,15 @@ def load() -> tuple[Any, Any]:
         return importlib.import_module("torchfcn.models"), importlib.import_module("torchfcn.trainer")
 
 
-def fill(oracle: nn.Module, *, at_once: bool, seed: int) -> None:
-    """Random weights that keep every branch of the net at about the size of one.
+def fill(oracle: nn.Module, *, boost: bool, seed: int) -> None:
+    """Random weights that keep every map at about the size of one; torchfcn's score layers are zero.
 
-    He's deviation in the trunk, whose input is about 75 grey levels large; torchfcn leaves its score
-    layers at zero, and at-once shrinks two of their inputs: here all of them count.
+    He's deviation in the trunk, whose input is about 75 grey levels large. `boost` makes up for what
+    at-once takes from pool4 and pool3, so that logits show an error in either.
     """
     generator = torch.Generator().manual_seed(seed)
     gain = {"conv1_1": 2**0.5 / 75} | dict.fromkeys(("score_fr", "score_pool4", "score_pool3"), 1.0)
-    if at_once:
+    if boost:
         gain |= {"score_pool4": 1 / 0.01, "score_pool3": 1 / 0.0001}
     with torch.no_grad():
         for name, layer in oracle.named_children():
@@ -127,7 +127,8 @@ def rgb(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
 def difference(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, as a fraction of the largest value."""
     assert ours.shape == theirs.shape
-    return float((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max())
+    ours, theirs = ours.detach().double(), theirs.detach().double()
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
 def gradients(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -138,12 +139,14 @@ def gradients(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, parameter.grad
 
 
-def groups(oracle: nn.Module, lr: float, *, decay: float = 5e-4, bias_factor: float = 2) -> list[dict[str, Any]]:
+def groups(
+    oracle: nn.Module, lr: float, *, decay: float = 5e-4, bias_factor: float = 2, bias_decay: float = 0
+) -> list[dict[str, Any]]:
     """torchfcn's examples/voc/train_fcn32s.py: biases learn twice as fast, without decay; upsampling stays."""
     layers = [layer for layer in oracle.modules() if isinstance(layer, nn.Conv2d)]
     return [
         {"params": [layer.weight for layer in layers], "lr": lr, "weight_decay": decay},
-        {"params": [layer.bias for layer in layers], "lr": lr * bias_factor, "weight_decay": 0.0},
+        {"params": [layer.bias for layer in layers], "lr": lr * bias_factor, "weight_decay": bias_decay},
     ]
 
 
