@@ -35,8 +35,8 @@ def fetch(archive: Archive) -> Path:
             time.sleep(pause)
             try:
                 return _download(url, archive, folder)
-            except requests.ConnectionError as error:
-                failures.append(f"{url}: no connection")
+            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+                failures.append(f"{url}: no connection, or one that broke off")
                 if "resolve" in str(error):  # no such host here: asking again will not help
                     break
             except requests.Timeout:

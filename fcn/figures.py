@@ -145,7 +145,7 @@ def curves(metrics: Path, path: Path) -> None:
         left.plot(start + train["iteration"], train["loss"], color=COLOURS[net], alpha=0.25, linewidth=0.8)
         left.plot(start + train["iteration"], smooth, color=COLOURS[net], label=name)
         right.plot(start + val["iteration"], val["mean_iu"], "o-", color=COLOURS[net], label=name, markersize=4)
-        start += int(train["iteration"].iat[-1])
+        start += int(train["iteration"].to_numpy()[-1])
     left.set_yscale("log")
     left.set_ylabel("training loss")
     right.set_ylabel("mean IU on val")

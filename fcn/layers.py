@@ -80,9 +80,7 @@ class FixedUpsampling(nn.Module):
         weight = torch.where((at >= 0) & (at < len(row)), row[at.clamp(0, len(row) - 1)], 0.0)
         return weight.to(like.device, like.dtype)
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *others: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         kernel = state_dict.get(f"{prefix}weight")
         if kernel is None:
             return
@@ -104,6 +102,26 @@ class LearnedUpsampling(nn.ConvTranspose2d):
         """As FixedUpsampling's."""
         full = super().forward(score)
         return full[:, :, crop : crop + size[0], crop : crop + size[1]]
+
+
+class WideConvolution(nn.Conv2d):
+    """A convolution whose kernel is about as large as the map (fc6), as one matrix product.
+
+    Faster than torch's own on a CPU, and right: oneDNN's bf16 gradient of a 7×7 kernel's weights, padded
+    by 3, over a map of up to 2 rows or columns reads memory that nobody wrote (torch 2.14.1).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x        (N, C, H, W)
+        returns  as Conv2d's
+        """
+        size, border = self.kernel_size[0], self.padding[0]
+        assert isinstance(border, int)
+        x = nn.functional.pad(x, (border, border, border, border))
+        windows = x.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 4, 5, 1)
+        weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
+        rows = nn.functional.linear(windows.reshape(-1, weight.shape[1]), weight, self.bias)
+        return rows.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 class Dropout(nn.Module):

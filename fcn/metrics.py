@@ -22,9 +22,9 @@ def confusion(mask: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
         raise ValueError(f"mask is {tuple(mask.shape)}, prediction is {tuple(prediction.shape)}")
     valid = mask != VOID
     truth, found = mask[valid].long(), prediction[valid].long()
-    if truth.numel() and not (0 <= int(truth.min()) and int(truth.max()) < num_classes):
+    if truth.numel() and not (int(truth.min()) >= 0 and int(truth.max()) < num_classes):
         raise ValueError(f"mask has classes {int(truth.min())}..{int(truth.max())}, not 0..{num_classes - 1}")
-    if found.numel() and not (0 <= int(found.min()) and int(found.max()) < num_classes):
+    if found.numel() and not (int(found.min()) >= 0 and int(found.max()) < num_classes):
         raise ValueError(f"prediction has classes outside 0..{num_classes - 1}")
     return torch.bincount(truth * num_classes + found, minlength=num_classes**2).reshape(num_classes, -1)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fcn.layers import CAFFE, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing
+from fcn.layers import CAFFE, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing, WideConvolution
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,10 @@ BACKBONES = {
 # First row and column that is kept where two maps meet: of pool4's scores, of pool3's, and of the
 # result at each stride. With pad 100 the border is cut from the finer map, as in the reference;
 # with pad same from the upsampled one, half of what a kernel of twice its stride adds.
-CROPS = {100: {"pool4": 5, "pool3": 9, 32: 19, 16: 27, 8: 31}, "same": {"pool4": 1, "pool3": 1, 32: 16, 16: 8, 8: 4}}
+CROPS = {
+    100: {"pool4": 5, "pool3": 9, 32: 19, 16: 27, 8: 31},
+    "same": {"pool4": 1, "pool3": 1, 32: 16, 16: 8, 8: 4},
+}
 
 
 class FCN(nn.Module):
@@ -96,7 +99,7 @@ class FCN(nn.Module):
 
     def _add_convolution(self, name: str, inputs: int, outputs: int, size: int, pad: int, norm: bool) -> None:
         kind = "conv" if "_" in name else "fc"
-        convolution = nn.Conv2d(inputs, outputs, size, padding=pad)
+        convolution = (WideConvolution if size > 3 else nn.Conv2d)(inputs, outputs, size, padding=pad)
         # He's initialisation, for nets from scratch; published weights take its place.
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
@@ -119,14 +122,17 @@ class FCN(nn.Module):
             pools.append(h)
         h = self.drop6(self._relu(h, "fc", "6"))
         h = self.drop7(self._relu(h, "fc", "7"))
-        score = self.score_fr(h)
+        logits: Tensor = self.score_fr(h)
         if self.stride == 32:
-            return self.upscore(score, self.crops[32], size)
-        score = self._fuse(score, self.upscore2, self.score_pool4, pools[3], 0.01, "pool4")
+            logits = self.upscore(logits, self.crops[32], size)
+            return logits
+        logits = self._fuse(logits, self.upscore2, self.score_pool4, pools[3], 0.01, "pool4")
         if self.stride == 16:
-            return self.upscore16(score, self.crops[16], size)
-        score = self._fuse(score, self.upscore_pool4, self.score_pool3, pools[2], 0.0001, "pool3")
-        return self.upscore8(score, self.crops[8], size)
+            logits = self.upscore16(logits, self.crops[16], size)
+            return logits
+        logits = self._fuse(logits, self.upscore_pool4, self.score_pool3, pools[2], 0.0001, "pool3")
+        logits = self.upscore8(logits, self.crops[8], size)
+        return logits
 
     def _relu(self, h: Tensor, kind: str, name: str) -> Tensor:
         h = self.get_submodule(kind + name)(h)

@@ -176,9 +176,7 @@ def check(content: dict[str, Any], where: str) -> Params:
         return Params.model_validate(content)
     except ValidationError as error:
         findings = {_path(e["loc"]): e for e in error.errors(include_url=False)}
-        raise UserError(
-            "; ".join(f"{where}: {_finding(path, e, content)}" for path, e in findings.items())
-        ) from None
+        raise UserError("; ".join(f"{where}: {_finding(path, e, content)}" for path, e in findings.items())) from None
 
 
 def _finding(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
@@ -214,7 +212,13 @@ def _section(path: tuple[str, ...]) -> type[BaseModel]:
 
 
 def _advice(path: tuple[str, ...], error: Any) -> str:
-    if error["type"] in ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"):
+    if error["type"] in (
+        "greater_than",
+        "greater_than_equal",
+        "less_than",
+        "less_than_equal",
+        "finite_number",
+    ):
         return str(error["msg"]).replace("Input should be", "it must be")
     field = _section(path[:-1]).model_fields[path[-1]]
     if field.description:
@@ -233,8 +237,6 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (dict, list)) or key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)

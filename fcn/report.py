@@ -69,9 +69,20 @@ def markdown(content: Content) -> str:
     lines = [f"# {content.title}", "", "| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for net, row in content.scores.items():
         lines.append(f"| {NETS[net]} | " + " | ".join(_cells(row)) + " |")
-    lines += ["", "Per cent, on the val split. — was neither trained nor published.", "", "## What was run", ""]
+    lines += [
+        "",
+        "Per cent, on the val split. — was neither trained nor published.",
+        "",
+        "## What was run",
+        "",
+    ]
     lines += [f"- {name}: {fact}" for name, fact in content.facts.items()]
-    lines += ["", "## IU by class", "", "| class | " + " | ".join(NETS[n] for n in content.classes) + " |"]
+    lines += [
+        "",
+        "## IU by class",
+        "",
+        "| class | " + " | ".join(NETS[str(n)] for n in content.classes) + " |",
+    ]
     lines.append("|---|" + "---:|" * len(content.classes.columns))
     for name, values in content.classes.iterrows():
         lines.append(f"| {name} | " + " | ".join(map(_percent, values)) + " |")
@@ -82,10 +93,9 @@ def page(content: Content, figures: Path) -> str:
     """The report as one page that needs no other file."""
     heads = "".join(f"<th>{measure.replace('_', ' ')}" for measure in MEASURES)
     rows = "".join(
-        f"<tr><th>{NETS[net]}" + "".join(f"<td>{cell}" for cell in _cells(row))
-        for net, row in content.scores.items()
+        f"<tr><th>{NETS[net]}" + "".join(f"<td>{cell}" for cell in _cells(row)) for net, row in content.scores.items()
     )
-    nets = "".join(f"<th>{NETS[net]}" for net in content.classes)
+    nets = "".join(f"<th>{NETS[str(net)]}" for net in content.classes)
     classes = "".join(
         f"<tr><th>{html.escape(str(name))}" + "".join(f"<td>{_percent(value)}" for value in values)
         for name, values in content.classes.iterrows()

@@ -84,16 +84,12 @@ def write_labels(labels: Labels, out: Path) -> None:
     (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n")
 
 
-def _resized(
-    samples: list[Sample], labels: Labels, size: int | str, native_masks: bool
-) -> Iterator[Packed | str]:
+def _resized(samples: list[Sample], labels: Labels, size: int | str, native_masks: bool) -> Iterator[Packed | str]:
     """Over all cores, in order, a bounded number at a time, so that memory stays flat."""
     with ProcessPoolExecutor(machine.cores(), get_context("forkserver")) as pool:
         for start in range(0, len(samples), 512):
             some = samples[start : start + 512]
-            yield from pool.map(
-                resize, some, repeat(labels), repeat(size), repeat(native_masks), chunksize=16
-            )
+            yield from pool.map(resize, some, repeat(labels), repeat(size), repeat(native_masks), chunksize=16)
 
 
 def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -> Packed | str:

@@ -64,9 +64,7 @@ class Sampler:
         return int(self._order[1][place])
 
 
-def _crop(
-    image: UInt8, mask: UInt8, width: int, height: int, rng: np.random.Generator
-) -> tuple[UInt8, UInt8]:
+def _crop(image: UInt8, mask: UInt8, width: int, height: int, rng: np.random.Generator) -> tuple[UInt8, UInt8]:
     """A random part; an image that is smaller is continued with its border pixels, void in the mask."""
     missing = [(0, max(0, height - image.shape[0])), (0, max(0, width - image.shape[1]))]
     if any(after for _, after in missing):

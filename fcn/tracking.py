@@ -67,6 +67,10 @@ class Run:
         for run in (self.child, self.parent):
             self._attempt(lambda run=run: self.client.log_artifact(run, str(path), folder))  # type: ignore[misc]
 
+    def text(self, content: str, name: str) -> None:
+        """A small text file among the child's artifacts."""
+        self._attempt(lambda: self.client.log_text(self.child, content, name))
+
     def scores(self, values: Mapping[str, float]) -> None:
         """Final values on the child and on the experiment's row."""
         for run in (self.child, self.parent):
@@ -154,9 +158,7 @@ class Run:
     def _create_parent(self, key: str, params: Params) -> str:
         name = os.environ.get("DVC_EXP_NAME")
         tags = {"fcn.key": key, **_origin(), **({"dvc.experiment": name} if name else {})}
-        run = self.client.create_run(
-            self.experiment, tags=tags, run_name=name or f"{params.data.dataset}-{key[:7]}"
-        )
+        run = self.client.create_run(self.experiment, tags=tags, run_name=name or f"{params.data.dataset}-{key[:7]}")
         self._params(run.info.run_id, params.model_dump())
         return str(run.info.run_id)
 

@@ -67,13 +67,13 @@ class Optimizer:
     def __init__(self, net: FCN, params: Params) -> None:
         self.bf16 = params.precision == "bf16"
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        exact = {name: p.detach().clone() for name, p in trained.items()}
         if self.bf16:
             for module in net.modules():
                 if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                     module.to(torch.bfloat16)
         self.pairs = [
-            (p, p.detach().float().requires_grad_() if p.dtype == torch.bfloat16 else p)
-            for p in trained.values()
+            (p, exact[name].requires_grad_() if p.dtype == torch.bfloat16 else p) for name, p in trained.items()
         ]
         self.masters = dict(zip(trained, (master for _, master in self.pairs), strict=True))
         groups = [
@@ -89,7 +89,9 @@ class Optimizer:
 
     def _groups(self, net: FCN, params: Params) -> list[tuple[list[Tensor], float, float]]:
         norm = {f"{name}." for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
-        weights, biases, norms = [], [], []
+        weights: list[Tensor] = []
+        biases: list[Tensor] = []
+        norms: list[Tensor] = []
         for name, master in self.masters.items():
             if name.rpartition(".")[0] + "." in norm:
                 norms.append(master)
@@ -226,7 +228,7 @@ def backward(
             ]
         logits = net(images.permute(0, 3, 1, 2))
         loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     for dropout in (net.drop6, net.drop7):
         dropout.generators = None

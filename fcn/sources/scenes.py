@@ -6,7 +6,6 @@ void pixel runs along every border between two things.
 """
 
 import math
-
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
@@ -58,9 +57,7 @@ def _write(out: Path, name: str, seed: tuple[int, ...], width: int, height: int)
     LABELS.picture(mask).save(out / "mask" / f"{name}.png")
 
 
-def draw(
-    seed: tuple[int, ...], width: int, height: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def draw(seed: tuple[int, ...], width: int, height: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """One scene.
 
     returns  image (H, W, 3) uint8 RGB, and mask (H, W) uint8, classes 0..7 or VOID
@@ -126,14 +123,12 @@ class _Scene:
             r, g, b = (int(t + (u - t) * part) for t, u in zip(top, bottom, strict=True))
             self.ink.line([(0, y), (self.width, y)], fill=(r, g, b))
         for _ in range(self.rng.integers(0, 4)):
-            x, y = self.rng.uniform(0, self.width), self.rng.uniform(0, self.horizon * 0.7)
+            x, high = self.rng.uniform(0, self.width), self.rng.uniform(0, self.horizon * 0.7)
             for _ in range(6):
                 dx, dy = self.rng.normal(0, self.width * 0.05), self.rng.normal(0, self.height * 0.012)
                 r, g, b = (min(255, c + 35) for c in bottom)
                 rx = self.width * self.rng.uniform(0.03, 0.08)
-                self.ink.ellipse(
-                    (x + dx - rx, y + dy - rx / 3, x + dx + rx, y + dy + rx / 3), fill=(r, g, b)
-                )
+                self.ink.ellipse((x + dx - rx, high + dy - rx / 3, x + dx + rx, high + dy + rx / 3), fill=(r, g, b))
 
     def _ground(self) -> None:
         grass: list[Colour] = [(96, 140, 70), (150, 145, 120), (165, 160, 155), (130, 120, 80)]
@@ -239,9 +234,7 @@ class _Scene:
     def _car(self, depth: float) -> None:
         x, y, size = self._on_road(depth), self._row(depth), self._size(depth, 1.5)
         paint = self.colour(
-            [(190, 30, 30), (30, 60, 160), (225, 225, 225), (40, 40, 45), (215, 170, 40)][
-                self.rng.integers(5)
-            ],
+            [(190, 30, 30), (30, 60, 160), (225, 225, 225), (40, 40, 45), (215, 170, 40)][self.rng.integers(5)],
             15,
         )
         length = size * (1.25 if self.rng.random() < 0.5 else 2.6)  # from behind, or from the side
@@ -258,7 +251,11 @@ class _Scene:
         for s in (-1, 1):
             at = x + s * length * 0.42
             self.paint(
-                [(at - size * 0.07, y - size * 0.45), (at + size * 0.07, y - size * 0.45), (at, y - size * 0.33)],
+                [
+                    (at - size * 0.07, y - size * 0.45),
+                    (at + size * 0.07, y - size * 0.45),
+                    (at, y - size * 0.33),
+                ],
                 lamp,
             )
 
@@ -272,7 +269,10 @@ class _Scene:
         kind = self.rng.integers(3)
         if kind == 0:
             self.ellipse(x, at, radius, radius, plate)
-            self.ink.ellipse((x - radius * 0.6, at - radius * 0.6, x + radius * 0.6, at + radius * 0.6), fill=(240, 240, 240))
+            self.ink.ellipse(
+                (x - radius * 0.6, at - radius * 0.6, x + radius * 0.6, at + radius * 0.6),
+                fill=(240, 240, 240),
+            )
         elif kind == 1:
             self.polygon([(x - radius, at + radius), (x + radius, at + radius), (x, at - radius)], plate)
         else:
@@ -288,7 +288,12 @@ class _Scene:
         leg = max(size * 0.05, SCALE * 0.7)
         for s in (-1, 1):
             self.polygon(
-                [(x - leg, y - size * 0.48), (x + leg, y - size * 0.48), (x + s * step + leg, y), (x + s * step - leg, y)],
+                [
+                    (x - leg, y - size * 0.48),
+                    (x + leg, y - size * 0.48),
+                    (x + s * step + leg, y),
+                    (x + s * step - leg, y),
+                ],
                 trousers,
             )
         self.box(x - size * 0.11, y - size * 0.82, x + size * 0.11, y - size * 0.45, shirt)

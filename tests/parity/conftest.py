@@ -21,7 +21,8 @@ Build = Callable[..., Pair]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[MEASURED] = defaultdict(list)
+    measured: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    config.stash[MEASURED] = measured
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""The oracle: torchfcn's nets with random weights, its loss and its parameter groups, and our nets beside them."""
+"""The oracle: torchfcn's nets with random weights, its loss and its parameter groups, and what both nets are fed."""
 
 import importlib
 import sys
@@ -21,7 +21,7 @@ from fcn.sampling import Drawn
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".oracle"
 
-# error, its tolerance, and what it belongs to: remembered, so that the worst of each kind is printed at the end.
+# measure(kind, case, error, tolerance)
 Measure = Callable[[str, str, float, float], None]
 
 
@@ -40,7 +40,11 @@ NETS = {
     "8s": Net("FCN8s", 8),
     "8s at-once": Net("FCN8sAtOnce", 8, at_once=True),
 }
-MEAN_BGR = (104.00699, 116.66877, 122.67892)  # the reference's voc_layers.py users: `mean=(...)` in their net.py
+MEAN_BGR = (
+    104.00699,
+    116.66877,
+    122.67892,
+)  # the reference's voc_layers.py users: `mean=(...)` in their net.py
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ def narrow(oracle: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d):
             inputs = WIDTHS.get(layer.in_channels, layer.in_channels)
             outputs = WIDTHS.get(layer.out_channels, layer.out_channels)
-            kernel, padding = layer.kernel_size[0], layer.padding
-            setattr(oracle, name, nn.Conv2d(inputs, outputs, kernel, padding=padding))
+            assert isinstance(layer.padding, tuple)
+            setattr(oracle, name, nn.Conv2d(inputs, outputs, layer.kernel_size[0], padding=layer.padding[0]))
 
 
 def image(height: int, width: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -142,7 +146,7 @@ def gradients(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def groups(
     oracle: nn.Module, lr: float, *, decay: float = 5e-4, bias_factor: float = 2, bias_decay: float = 0
 ) -> list[dict[str, Any]]:
-    """torchfcn's examples/voc/train_fcn32s.py: biases learn twice as fast, without decay; upsampling stays."""
+    """As torchfcn's examples: biases learn twice as fast and do not decay; upsampling is not trained."""
     layers = [layer for layer in oracle.modules() if isinstance(layer, nn.Conv2d)]
     return [
         {"params": [layer.weight for layer in layers], "lr": lr, "weight_decay": decay},

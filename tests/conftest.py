@@ -1,0 +1,142 @@
+"""What many tests stand on: small params, a small packed data set, a checkout of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fcn import machine
+
+machine.prepare()
+os.environ["FCN_DEVICE"] = "cpu"  # bits are compared; a GPU has its own
+
+from fcn import params, resizing  # noqa: E402
+from fcn.params import Params  # noqa: E402
+from fcn.sources import scenes  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+MIRROR = ROOT.parent / "shared" / "datasets"
+
+# The default experiment, made small enough for a test.
+SMALL = {
+    "batch_size": 2,
+    "data.scenes.size": "32x32",
+    "data.scenes.train": 6,
+    "data.scenes.val": 4,
+    "data.size.train": "32x32",
+    "data.size.val": "32x32",
+    "train.iterations": 4,
+    "train.validate_every": 2,
+    "finetune.fcn16s.iterations": 3,
+    "finetune.fcn8s.iterations": 3,
+}
+
+
+def changed(text: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The content of a params file with values replaced by dotted key."""
+    content: dict[str, Any] = yaml.safe_load(text)
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        section = content
+        for part in path:
+            section = section[part]
+        assert last in section, f"no key {key}"
+        section[last] = value
+    return content
+
+
+@pytest.fixture
+def small() -> Callable[..., Params]:
+    """small(lr=…, **{"train.save": …}): the default experiment, small, with values replaced."""
+    text = (ROOT / "recipes" / "scenes.yaml").read_text()
+    return lambda **changes: params.check(changed(text, SMALL | changes), "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with six training and four validation scenes of 32×32, packed."""
+    text = (ROOT / "recipes" / "scenes.yaml").read_text()
+    experiment = params.check(changed(text, SMALL), "params.yaml")
+    raw, out = tmp_path_factory.mktemp("raw") / "scenes", tmp_path_factory.mktemp("resized")
+    raw.mkdir()
+    scenes.build(experiment.data, {}, raw)
+    for role in ("train", "val"):
+        resizing.pack(scenes.samples(raw, role), scenes.LABELS, "native", False, role, out)  # type: ignore[arg-type]
+    resizing.write_labels(scenes.LABELS, out)
+    return out
+
+
+class Checkout:
+    """A clone of the working tree with small params, in which real commands are run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        for generated in ("dvc.lock", "metrics"):
+            path = folder / generated
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        self.set(**SMALL)
+        self.run("git", "init", "--quiet")
+        self.run("git", "config", "user.email", "test@example.org")
+        self.run("git", "config", "user.name", "test")
+        self.commit()
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", "state")
+
+    def set(self, **changes: Any) -> None:
+        path = self.folder / "params.yaml"
+        path.write_text(yaml.safe_dump(changed(path.read_text(), changes), sort_keys=False))
+
+    def environment(self, **more: str) -> dict[str, str]:
+        # DVC_ROOT and its like would make the inner DVC work for the outer one's checkout.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_", "FCN_MIRROR"))}
+        bin_folder = str(Path(sys.executable).parent)
+        return inherited | {"PATH": f"{bin_folder}:{inherited['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"} | more
+
+    def run(self, *command: str, code: int = 0, **environment: str) -> str:
+        """Runs a command to its end and returns all that it printed."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0) == (code == 0), (
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+        )
+        return done.stdout
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    return Checkout(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout whose pipeline has run once; its tests may run experiments but leave the workspace as it is."""
+    folder = tmp_path_factory.mktemp("finished")
+    checkout = Checkout(folder)
+    checkout.run("dvc", "repro")
+    checkout.commit()
+    return checkout

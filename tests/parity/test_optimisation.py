@@ -1,0 +1,126 @@
+"""Our training steps are torchfcn's: its loss, its parameter groups, torch's SGD."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fcn.params import Params
+from fcn.training import Optimizer, backward, train_mode
+
+from .conftest import Build
+from .oracle import NETS, Measure, Pair, difference, drawn, gradients, groups, loss_sum
+
+# fp64 training at full width takes minutes: these tests narrow both nets, torchfcn's by replacing
+# its layers, ours by an entry in fcn.models.BACKBONES. Depth, padding and crops are VGG16's.
+CLASSES, STEPS = 5, 20
+LR = 3e-7  # on the summed loss of some thousand pixels: losses move by more than 1 % in 20 steps
+IMAGES = [
+    drawn(*size, CLASSES, void, seed)
+    for seed, (size, void) in enumerate([((32, 40), 0.1), ((45, 27), 0.0), ((20, 61), 0.5), ((33, 33), 0.02)])
+]
+
+
+def train_oracle(pair: Pair, trainer: Any, **changes: float) -> list[float]:
+    """Losses of 20 steps, an image each, of the oracle; `changes` make its recipe another one."""
+    momentum = changes.pop("momentum", 0.99)
+    optimizer = torch.optim.SGD(groups(pair.oracle, LR, **changes), momentum=momentum)
+    losses = []
+    for i in range(STEPS):
+        optimizer.zero_grad()
+        loss = loss_sum(trainer, pair.oracle, [IMAGES[i % len(IMAGES)]], torch.float64)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def train_ours(pair: Pair, heavy: Params) -> list[float]:
+    optimizer = Optimizer(pair.ours, heavy)
+    losses = []
+    for i in range(STEPS):
+        train_mode(pair.ours)
+        losses.append(backward(pair.ours, optimizer, [IMAGES[i % len(IMAGES)]], heavy.loss, 1, None).item())
+        optimizer.step(LR)
+    return losses
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in net.named_parameters()}
+
+
+def movements(pair: Pair, before: dict[str, Tensor]) -> dict[str, float]:
+    """By name, the difference between what our steps and theirs did to a weight."""
+    ours, theirs = weights(pair.ours), weights(pair.oracle)
+    return {name: difference(ours[name] - before[name], theirs[name] - before[name]) for name in ours}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_heavy_recipe_follows_torchfcn_for_20_steps(
+    name: str, build: Build, trainer: Any, heavy: Params, measure: Measure
+) -> None:
+    pair = build(name, torch.float64, CLASSES, narrow=True)
+    before = weights(pair.oracle)
+    theirs, ours = train_oracle(pair, trainer), train_ours(pair, heavy)
+    last = len(IMAGES)  # the last pass over the images beside the first
+    moved = [abs(b / a - 1) for a, b in zip(theirs[:last], theirs[-last:], strict=True)]
+    assert min(moved) > 0.01, "losses hardly move: the comparison says nothing"
+    worst = max(abs(a / b - 1) for a, b in zip(ours, theirs, strict=True))
+    measure("loss of 20 heavy steps, fp64", name, worst, 1e-9)
+    for key, error in movements(pair, before).items():
+        measure("what they change in weights, fp64", f"{name} {key}", error, 1e-11)
+
+
+@pytest.mark.parametrize("change", [{"decay": 0}, {"bias_decay": 5e-4}, {"bias_factor": 1}, {"momentum": 0.9}], ids=str)
+def test_the_comparison_of_steps_notices_another_recipe(
+    change: dict[str, float], build: Build, trainer: Any, heavy: Params
+) -> None:
+    pair = build("8s", torch.float64, CLASSES, narrow=True)
+    before = weights(pair.oracle)
+    train_oracle(pair, trainer, **change)
+    train_ours(pair, heavy)
+    assert max(movements(pair, before).values()) > 1e-8
+
+
+@pytest.mark.parametrize("pair", [(name, "fp32") for name in NETS], indirect=True, ids=lambda p: f"{p[0]} {p[1]}")
+def test_gradients_of_the_first_step_at_full_width_are_those_of_torchfcn(
+    pair: Pair, trainer: Any, heavy: Params, measure: Measure
+) -> None:
+    one = drawn(64, 81, 21, 0.1, seed=5)
+    theirs = loss_sum(trainer, pair.oracle, [one], torch.float32)
+    theirs.backward()  # type: ignore[no-untyped-call]
+    # Both nets stay in evaluation mode: without batch norm that means no more than dropout off.
+    ours = backward(pair.ours, Optimizer(pair.ours, heavy), [one], heavy.loss, heavy.train.accumulate, None)
+    measure("loss of the first step, fp32", pair.name, difference(ours, theirs.detach()), 1e-4)
+    expected = dict(gradients(pair.oracle))
+    for key, gradient in gradients(pair.ours):
+        measure("its gradients, fp32", f"{pair.name} {key}", difference(gradient, expected[key]), 1e-4)
+    pair.oracle.zero_grad()
+    pair.ours.zero_grad()
+
+
+@pytest.mark.parametrize(("accumulate", "mixed"), [(20, True), (20, False), (6, False), (1, False)])
+def test_an_accumulated_batch_has_the_gradient_of_its_mean_over_all_valid_pixels(
+    accumulate: int, mixed: bool, build: Build, trainer: Any, heavy: Params, measure: Measure
+) -> None:
+    pair = build("8s", torch.float64, CLASSES, narrow=True)
+    sizes = [(17 + i, 40 - i) if mixed else (24, 31) for i in range(20)]
+    batch = [drawn(*size, CLASSES, i / 19, seed=i) for i, size in enumerate(sizes)]  # the last one is all void
+    pixels = sum(int((one.mask != 255).sum()) for one in batch)
+    theirs = loss_sum(trainer, pair.oracle, batch, torch.float64) / pixels
+    theirs.backward()  # type: ignore[no-untyped-call]
+    ours = backward(pair.ours, Optimizer(pair.ours, heavy), batch, "mean", accumulate, None)
+    case = f"{accumulate} passes" + (", sizes mixed" if mixed else "")
+    measure("loss of an accumulated batch, fp64", case, difference(ours, theirs.detach()), 1e-12)
+    expected = dict(gradients(pair.oracle))
+    for key, gradient in gradients(pair.ours):
+        measure("its gradients, fp64", f"{case} {key}", difference(gradient, expected[key]), 1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_batch_that_is_all_void_has_no_loss_and_no_gradient(reduction: str, build: Build, heavy: Params) -> None:
+    ours = build("8s", torch.float64, CLASSES, narrow=True).ours
+    batch = [drawn(24, 31, CLASSES, 1.0, seed=i) for i in range(4)]
+    assert backward(ours, Optimizer(ours, heavy), batch, reduction, 2, None).item() == 0
+    assert all(not gradient.any() for _, gradient in gradients(ours))  # NaN counts as any

@@ -1,0 +1,58 @@
+"""The four scores against values worked by hand."""
+
+import pytest
+import torch
+
+from fcn.labels import VOID
+from fcn.metrics import class_iu, confusion, scores
+
+#            prediction 0  1  2
+COUNTS = torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]])  # truth 0 (8 pixels), 1 (4 pixels), 2 (none)
+
+
+def test_the_scores_of_a_small_matrix_are_those_worked_by_hand() -> None:
+    result = scores(COUNTS)
+    assert result.pixel_accuracy == pytest.approx(9 / 12)
+    assert result.mean_accuracy == pytest.approx((6 / 8 + 3 / 4) / 2)
+    assert result.mean_iu == pytest.approx((6 / 9 + 3 / 6) / 2)
+    assert result.frequency_weighted_iu == pytest.approx((8 * 6 / 9 + 4 * 3 / 6) / 12)
+
+
+def test_mean_iu_leaves_out_classes_absent_from_both() -> None:
+    assert class_iu(COUNTS)[2].isnan()
+
+
+def test_a_class_that_is_only_predicted_counts_as_zero_in_mean_iu() -> None:
+    counts = torch.tensor([[3, 1], [0, 0]])
+    assert scores(counts).mean_iu == pytest.approx((3 / 4 + 0) / 2)
+    assert scores(counts).mean_accuracy == pytest.approx(3 / 4)
+
+
+def test_one_class_that_is_always_right_scores_one() -> None:
+    result = scores(torch.tensor([[5]]))
+    assert set(result.asdict().values()) == {1.0}
+
+
+def test_confusion_has_truth_in_rows_and_leaves_out_void() -> None:
+    mask = torch.tensor([[0, 0, 1], [2, VOID, 1]], dtype=torch.uint8)
+    prediction = torch.tensor([[0, 1, 1], [0, 2, 1]])
+    assert confusion(mask, prediction, 3).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
+
+
+def test_confusion_of_a_void_image_is_zero() -> None:
+    mask = torch.full((2, 2), VOID, dtype=torch.uint8)
+    assert confusion(mask, torch.zeros(2, 2, dtype=torch.int64), 3).sum() == 0
+
+
+def test_confusion_refuses_shapes_and_classes_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="mask is"):
+        confusion(torch.zeros(2, 2), torch.zeros(2, 3), 3)
+    with pytest.raises(ValueError, match=r"not 0\.\.2"):
+        confusion(torch.tensor([[3]]), torch.tensor([[0]]), 3)
+    with pytest.raises(ValueError, match=r"outside 0\.\.2"):
+        confusion(torch.tensor([[0]]), torch.tensor([[3]]), 3)
+
+
+def test_scores_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="no pixel"):
+        scores(torch.zeros(3, 3, dtype=torch.int64))

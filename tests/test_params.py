@@ -1,0 +1,94 @@
+"""params.yaml: what is accepted, and what one line says about the rest."""
+
+from typing import Any
+
+import pytest
+from conftest import ROOT, changed
+
+from fcn import params
+from fcn.errors import UserError
+
+TEXT = (ROOT / "recipes" / "scenes.yaml").read_text()
+
+
+def check(**changes: Any) -> params.Params:
+    return params.check(changed(TEXT, changes), "params.yaml")
+
+
+@pytest.mark.parametrize("written", ["1e-05", "1e-5", "1.0e-5", "0.00001"])
+def test_a_rate_is_a_number_however_dvc_or_a_person_writes_it(written: str) -> None:
+    text = TEXT.replace("lr: 1.0e-3", f"lr: {written}")
+    assert params.check(params.parse(text, "params.yaml"), "params.yaml").lr == 0.00001
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("lr", "fast", "params.yaml: lr is 'fast'; write a number such as 1.0e-4"),
+        ("lr", -1, "params.yaml: lr is -1; it must be greater than 0"),
+        ("lr", float("nan"), "params.yaml: lr is nan; it must be a finite number"),
+        ("lr", float("inf"), "params.yaml: lr is inf; it must be a finite number"),
+        ("lr", True, "params.yaml: lr is True; write a number such as 1.0e-4"),
+        ("seed", 1.5, "params.yaml: seed is 1.5; write a whole number"),
+        ("batch_size", 0, "params.yaml: batch_size is 0; it must be greater than 0"),
+        ("loss", "median", "params.yaml: loss is 'median'; write mean or sum"),
+        ("data.flip", "yes", "params.yaml: data.flip is 'yes'; write true or false"),
+        ("data.dataset", "../x", "params.yaml: data.dataset is '../x'; write a name of letters, digits, - and _"),
+        (
+            "data.class_weights",
+            -1,
+            "params.yaml: data.class_weights is -1; write none, an exponent, or a list of numbers",
+        ),
+        ("model.pad", 5, "params.yaml: model.pad is 5; write 100 or same"),
+        ("model", 3, "params.yaml: model is 3; write a section of keys and values"),
+        ("train.iterations", -1, "params.yaml: train.iterations is -1; it must be greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line_that_says_what_to_write(key: str, value: Any, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(**{key: value})
+    assert str(caught.value) == line
+
+
+def test_an_unknown_key_is_refused_with_the_one_that_was_meant() -> None:
+    content = changed(TEXT, {}) | {"batchsize": 4}
+    with pytest.raises(UserError, match=r"^params.yaml: batchsize is unknown; did you mean batch_size\?$"):
+        params.check(content, "params.yaml")
+
+
+def test_a_missing_key_is_named_with_its_section() -> None:
+    content = changed(TEXT, {})
+    del content["finetune"]["fcn8s"]["save"]
+    with pytest.raises(UserError, match=r"^params.yaml: finetune.fcn8s.save is missing; "):
+        params.check(content, "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2", "a: {b: 1, b: 1}"])
+def test_a_key_that_stands_twice_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="stands twice"):
+        params.parse(text, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "- 1", "", "x: 2026-99-99", "a: !!python/object/apply:os.system [id]", "? [1]\n: 2", "\0", "[" * 5000]
+)
+def test_what_is_no_plain_mapping_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        params.parse(text, "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_recipe_is_a_valid_experiment() -> None:
+    recipes = sorted((ROOT / "recipes").glob("*.yaml"))
+    assert recipes
+    for recipe in recipes:
+        params.load(recipe)
+
+
+def test_params_yaml_holds_a_recipe_as_it_is() -> None:
+    assert (ROOT / "params.yaml").read_text() in [p.read_text() for p in (ROOT / "recipes").glob("*.yaml")]
+
+
+@pytest.mark.parametrize("size", ["native", 256, "240x180"])
+def test_a_size_is_native_a_shorter_side_or_width_by_height(size: int | str) -> None:
+    assert check(**{"data.size.train": size}).data.size.train == size

