@@ -25,7 +25,7 @@ VALUES = {5: (FOUR_BYTES, "<f4"), 8: (EIGHT_BYTES, "<f8")}  # fields of a blob: 
 SHAPE, OLD_SHAPE = 7, (1, 2, 3, 4)  # fields of a blob: shape; num, channels, height, width of old files
 MOST_AXES = 32  # as in Caffe
 LONGEST_NAME = 256  # bytes
-MOST_FIELDS = 100_000  # a published file has some hundreds; a gigabyte of noise would keep us for an hour
+MOST_FIELDS = 100_000  # a published file has some hundreds; without an end, noise would keep us for hours
 
 LAYER = re.compile(r"conv[1-5]_[1-4]|fc[678]|(score_(fr|pool[34])|upscore(2|8|16|_pool4)?)(_sem|_geo)?")
 SCALES = {"scale_pool4": 0.01, "scale_pool3": 0.0001}  # constants of the net trained at once
@@ -42,7 +42,7 @@ class Field(NamedTuple):
 
 
 def read(path: Path) -> dict[str, list[Blob]]:
-    """The blobs of each layer that has any (weight, then bias), in the file's order and shapes.
+    """The blobs of each layer that has any (weight, then bias), fp32, in the file's order and shapes.
 
     No length is believed before it is compared with the bytes that are there, so the arrays are
     never larger than the file. One that is cut exactly between two layers looks whole: load strictly.
@@ -69,8 +69,9 @@ def read(path: Path) -> dict[str, list[Blob]]:
 def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False) -> dict[str, Tensor]:
     """What `read` gives, as FCN's state dict. Input channels stay BGR; memory is shared with `blobs`.
 
-    Fully connected fc6 and fc7 become convolutions; fc8 is dropped. Of SIFT Flow's two heads the
-    semantic one is taken (score_fr_sem is our score_fr), the geometric one dropped.
+    Caffe's kernels lie as torch's do: (out, in, h, w), and (in, out, h, w) if transposed. The fully
+    connected fc6 and fc7 become convolutions; fc8 is dropped. Of SIFT Flow's two heads the semantic
+    one is taken (score_fr_sem is our score_fr), the geometric one dropped.
 
     at_once  whether it is for a net that scales pool4 and pool3 down, as the reference's at-once
              net does; a file without the scales is taken too, for Caffe then fills them in

@@ -156,10 +156,12 @@ class Run:
         return str(self.client.create_experiment(EXPERIMENT, place))
 
     def _create_parent(self, key: str, params: Params) -> str:
-        name = os.environ.get("DVC_EXP_NAME")
+        name, values = os.environ.get("DVC_EXP_NAME"), flat(params.model_dump())
         tags = {"fcn.key": key, **_origin(), **({"dvc.experiment": name} if name else {})}
-        run = self.client.create_run(self.experiment, tags=tags, run_name=name or f"{params.data.dataset}-{key[:7]}")
-        self._params(run.info.run_id, params.model_dump())
+        run = self.client.create_run(
+            self.experiment, tags=tags, run_name=name or f"{values['data.dataset']}-{key[:7]}"
+        )
+        self._params(run.info.run_id, values)
         return str(run.info.run_id)
 
     def _create_child(self, stage: str, declared: Mapping[str, object]) -> str:
@@ -168,13 +170,13 @@ class Run:
         run = self.client.create_run(
             self.experiment, tags=tags | ({"dvc.experiment": name} if name else {}), run_name=stage
         )
-        self._params(run.info.run_id, declared)
+        self._params(run.info.run_id, flat(declared))
         return str(run.info.run_id)
 
     def _params(self, run: str, values: Mapping[str, object]) -> None:
         from mlflow.entities import Param
 
-        self.client.log_batch(run, params=[Param(key, str(value)) for key, value in flat(values).items()])
+        self.client.log_batch(run, params=[Param(key, str(value)) for key, value in values.items()])
 
 
 @contextmanager

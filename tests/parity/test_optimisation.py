@@ -69,7 +69,7 @@ def test_the_heavy_recipe_follows_torchfcn_for_20_steps(
     worst = max(abs(a / b - 1) for a, b in zip(ours, theirs, strict=True))
     measure("loss of 20 heavy steps, fp64", name, worst, 1e-9)
     for key, error in movements(pair, before).items():
-        measure("what they change in weights, fp64", f"{name} {key}", error, 1e-11)
+        measure("weights' change in them, fp64", f"{name} {key}", error, 1e-11)
 
 
 @pytest.mark.parametrize("change", [{"decay": 0}, {"bias_decay": 5e-4}, {"bias_factor": 1}, {"momentum": 0.9}], ids=str)
@@ -83,19 +83,37 @@ def test_the_comparison_of_steps_notices_another_recipe(
     assert max(movements(pair, before).values()) > 1e-8
 
 
-@pytest.mark.parametrize("pair", [(name, "fp32") for name in NETS], indirect=True, ids=lambda p: f"{p[0]} {p[1]}")
-def test_gradients_of_the_first_step_at_full_width_are_those_of_torchfcn(
-    pair: Pair, trainer: Any, heavy: Params, measure: Measure
-) -> None:
-    one = drawn(64, 81, 21, 0.1, seed=5)
-    theirs = loss_sum(trainer, pair.oracle, [one], torch.float32)
+def gradients_agree(pair: Pair, classes: int, trainer: Any, heavy: Params, measure: Measure, kind: str) -> None:
+    """Those of one step, both nets in evaluation mode: without batch norm that only means dropout off."""
+    dtype, one = pair.ours.score_fr.weight.dtype, drawn(21, 34, classes, 0.1, seed=5)
+    tolerance = {torch.float32: 1e-4, torch.float64: 1e-11}[dtype]
+    theirs = loss_sum(trainer, pair.oracle, [one], dtype)
     theirs.backward()  # type: ignore[no-untyped-call]
-    # Both nets stay in evaluation mode: without batch norm that means no more than dropout off.
-    ours = backward(pair.ours, Optimizer(pair.ours, heavy), [one], heavy.loss, heavy.train.accumulate, None)
-    measure("loss of the first step, fp32", pair.name, difference(ours, theirs.detach()), 1e-4)
+    ours = backward(pair.ours, Optimizer(pair.ours, heavy), [one], heavy.loss, 1, None)
+    measure(f"loss of first step, {kind}", pair.name, difference(ours, theirs), tolerance)
     expected = dict(gradients(pair.oracle))
     for key, gradient in gradients(pair.ours):
-        measure("its gradients, fp32", f"{pair.name} {key}", difference(gradient, expected[key]), 1e-4)
+        measure(
+            f"gradients of first step, {kind}", f"{pair.name} {key}", difference(gradient, expected[key]), tolerance
+        )
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(torch.float32, "fp32"), (torch.float64, "fp64")], ids=["fp32", "fp64"])
+@pytest.mark.parametrize("name", NETS)
+def test_gradients_of_the_first_step_are_those_of_torchfcn(
+    name: str, dtype: torch.dtype, kind: str, build: Build, trainer: Any, heavy: Params, measure: Measure
+) -> None:
+    gradients_agree(build(name, dtype, CLASSES, narrow=True), CLASSES, trainer, heavy, measure, kind)
+
+
+# Not in fp32: of the ten million units of a wide net some are within rounding of zero, or of their
+# neighbour in a pooling window. One that falls on the other side moves every gradient below it:
+# torchfcn's own in fp32 are up to 1e-2 from its own in fp64.
+@pytest.mark.parametrize("pair", [("8s", "fp64")], indirect=True, ids=["8s fp64"])
+def test_gradients_at_full_width_are_those_of_torchfcn(
+    pair: Pair, trainer: Any, heavy: Params, measure: Measure
+) -> None:
+    gradients_agree(pair, 21, trainer, heavy, measure, "fp64, full width")
     pair.oracle.zero_grad()
     pair.ours.zero_grad()
 
@@ -115,7 +133,7 @@ def test_an_accumulated_batch_has_the_gradient_of_its_mean_over_all_valid_pixels
     measure("loss of an accumulated batch, fp64", case, difference(ours, theirs.detach()), 1e-12)
     expected = dict(gradients(pair.oracle))
     for key, gradient in gradients(pair.ours):
-        measure("its gradients, fp64", f"{case} {key}", difference(gradient, expected[key]), 1e-12)
+        measure("gradients of an accumulated batch, fp64", f"{case} {key}", difference(gradient, expected[key]), 1e-12)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
