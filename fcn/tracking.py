@@ -125,6 +125,8 @@ class Run:
         """Finds or makes the experiment's row and this stage's child, one process at a time."""
         from mlflow import MlflowClient
 
+        for noisy in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
+            logging.getLogger(noisy).setLevel(logging.WARNING)
         lock = machine.root() / ".fcn" / "mlflow.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("w") as file:
@@ -187,8 +189,6 @@ def stage(name: str, params: Params, declared: Mapping[str, object]) -> Iterator
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     run = Run()
     run._attempt(lambda: run.open(name, params, declared))
     status = "FAILED"

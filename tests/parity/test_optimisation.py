@@ -87,9 +87,9 @@ def gradients_agree(pair: Pair, classes: int, trainer: Any, heavy: Params, measu
     """Those of one step, both nets in evaluation mode: without batch norm that only means dropout off."""
     dtype, one = pair.ours.score_fr.weight.dtype, drawn(21, 34, classes, 0.1, seed=5)
     tolerance = {torch.float32: 1e-4, torch.float64: 1e-11}[dtype]
+    ours = backward(pair.ours, Optimizer(pair.ours, heavy), [one], heavy.loss, 1, None)
     theirs = loss_sum(trainer, pair.oracle, [one], dtype)
     theirs.backward()  # type: ignore[no-untyped-call]
-    ours = backward(pair.ours, Optimizer(pair.ours, heavy), [one], heavy.loss, 1, None)
     measure(f"loss of first step, {kind}", pair.name, difference(ours, theirs), tolerance)
     expected = dict(gradients(pair.oracle))
     for key, gradient in gradients(pair.ours):
