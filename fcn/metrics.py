@@ -42,6 +42,14 @@ class Scores:
         return asdict(self)
 
 
+TITLES = {
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "mean_iu": "mean IU",
+    "frequency_weighted_iu": "f.w. IU",
+}
+
+
 def class_iu(counts: Tensor) -> Tensor:
     """(C,) fp64 intersection over union of each class, NaN for a class that is in neither."""
     counts = counts.double()

@@ -14,12 +14,11 @@ from typing import Any
 from fcn import files, machine
 from fcn.errors import UserError
 from fcn.figures import NETS
-from fcn.metrics import Scores
+from fcn.metrics import TITLES
 from fcn.params import STRIDES, check, load, parse
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
-MEASURES = tuple(Scores.__dataclass_fields__)
 
 
 def names() -> dict[str, str]:
@@ -125,10 +124,10 @@ def table(results: dict[str, Any]) -> str:
     """Recorded results as a Markdown table, per cent, with the mean and deviation over seeds if recorded."""
     seeds = {k: v for k, v in results["variants"].items() if k.startswith("seed=")}
     runs = [results["scores"], *seeds.values()]
-    heads = [m.replace("_", " ") for m in MEASURES] + ([f"mean IU, {len(runs)} seeds"] if seeds else [])
+    heads = list(TITLES.values()) + ([f"mean IU, {len(runs)} seeds"] if seeds else [])
     lines = ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for net, row in results["scores"].items():
-        cells = [f"{100 * row[m]:.1f}" for m in MEASURES]
+        cells = [f"{100 * row[m]:.1f}" for m in TITLES]
         if seeds:
             values = [100 * run[net]["mean_iu"] for run in runs]
             mean = sum(values) / len(values)

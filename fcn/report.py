@@ -11,10 +11,9 @@ import pandas as pd
 
 from fcn import files, weights
 from fcn.figures import NETS
-from fcn.metrics import Scores
+from fcn.metrics import TITLES
 from fcn.params import Params
 
-MEASURES = tuple(Scores.__dataclass_fields__)
 PICTURES = {
     "predictions": "Validation images with truth and the prediction of each net",
     "curves": "Training loss and mean IU on val by step, for the three nets",
@@ -65,7 +64,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
 
 def markdown(content: Content) -> str:
     """The report for pull requests."""
-    heads = [measure.replace("_", " ") for measure in MEASURES]
+    heads = TITLES.values()
     lines = [f"# {content.title}", "", "| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for net, row in content.scores.items():
         lines.append(f"| {NETS[net]} | " + " | ".join(_cells(row)) + " |")
@@ -91,7 +90,7 @@ def markdown(content: Content) -> str:
 
 def page(content: Content, figures: Path) -> str:
     """The report as one page that needs no other file."""
-    heads = "".join(f"<th>{measure.replace('_', ' ')}" for measure in MEASURES)
+    heads = "".join(f"<th>{title}" for title in TITLES.values())
     rows = "".join(
         f"<tr><th>{NETS[net]}" + "".join(f"<td>{cell}" for cell in _cells(row)) for net, row in content.scores.items()
     )
@@ -133,7 +132,7 @@ dd {{ margin: 0 0 .5rem; overflow-wrap: anywhere }}
 
 
 def _cells(row: dict[str, float] | None) -> list[str]:
-    return [_percent(row[measure]) for measure in MEASURES] if row else ["—"] * len(MEASURES)
+    return [_percent(row[measure]) for measure in TITLES] if row else ["—"] * len(TITLES)
 
 
 def _percent(value: float) -> str:

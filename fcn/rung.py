@@ -16,7 +16,7 @@ from fcn import evaluation, files, machine, pipeline, tracking, weights
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.layers import PREPROCESSINGS
-from fcn.metrics import Scores, scores
+from fcn.metrics import TITLES, scores
 from fcn.models import FCN
 from fcn.params import Params, Rung
 from fcn.progress import Progress
@@ -63,7 +63,7 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
         )
         weights.save(out, best, meta)
         files.write_text(curves / "train.csv", _csv(resume.train, ["iteration", "lr", "loss"]))
-        files.write_text(curves / "val.csv", _csv(resume.val, ["iteration", *Scores.__dataclass_fields__]))
+        files.write_text(curves / "val.csv", _csv(resume.val, ["iteration", *TITLES]))
         run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
         resume.done()
 

@@ -160,9 +160,7 @@ class Run:
     def _create_parent(self, key: str, params: Params) -> str:
         name, values = os.environ.get("DVC_EXP_NAME"), flat(params.model_dump())
         tags = {"fcn.key": key, **_origin(), **({"dvc.experiment": name} if name else {})}
-        run = self.client.create_run(
-            self.experiment, tags=tags, run_name=name or f"{values['data.dataset']}-{key[:7]}"
-        )
+        run = self.client.create_run(self.experiment, tags=tags, run_name=name or f"{values['data.dataset']}-{key[:7]}")
         self._params(run.info.run_id, values)
         return str(run.info.run_id)
 

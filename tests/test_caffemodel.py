@@ -66,9 +66,7 @@ def old_shape(*sides: int) -> bytes:
 
 def blob_of(array: Array, old: bool = False, packed: bool = True) -> bytes:
     shape = old_shape(*array.shape) if old else shape_field(*array.shape, packed=packed)
-    return shape + (
-        bytes_field(5, array.tobytes()) if packed else floats(array.ravel().tolist(), packed=False)
-    )
+    return shape + (bytes_field(5, array.tobytes()) if packed else floats(array.ravel().tolist(), packed=False))
 
 
 def layer_of(name: str | bytes, *blobs: bytes, old: bool = False) -> bytes:
@@ -122,9 +120,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("old", "packed"), list(itertools.product((True, False), repeat=2)))
-def test_old_and_new_layers_are_read_with_packed_and_unpacked_numbers(
-    path: Path, old: bool, packed: bool
-) -> None:
+def test_old_and_new_layers_are_read_with_packed_and_unpacked_numbers(path: Path, old: bool, packed: bool) -> None:
     weight, bias, other = numbers(4, 3, 2, 2), numbers(4, seed=1), numbers(1, 5, 1, 1, seed=2)
     path.write_bytes(net_of({"conv1_1": [weight, bias], "score_fr": [other]}, old, packed))
     layers = caffemodel.read(path)
@@ -158,37 +154,17 @@ def test_an_empty_shape_is_a_single_number(path: Path) -> None:
 
 
 def test_a_name_may_follow_its_blobs(path: Path) -> None:
-    path.write_bytes(
-        bytes_field(100, bytes_field(7, shape_field(1) + floats([3.0])) + bytes_field(1, b"late"))
-    )
+    path.write_bytes(bytes_field(100, bytes_field(7, shape_field(1) + floats([3.0])) + bytes_field(1, b"late")))
     assert caffemodel.read(path)["late"][0].tolist() == [3.0]
 
 
 def test_unknown_fields_of_every_wire_type_are_stepped_over(path: Path) -> None:
     noise = (
-        number_field(999, 2**63)
-        + tag(998, 1)
-        + b"8 bytes."
-        + bytes_field(997, b"\xff" * 200)
-        + tag(996, 5)
-        + b"four"
+        number_field(999, 2**63) + tag(998, 1) + b"8 bytes." + bytes_field(997, b"\xff" * 200) + tag(996, 5) + b"four"
     )
     gradient = bytes_field(6, b"\0" * 8) + bytes_field(9, b"\0" * 16)
-    blob = (
-        noise
-        + floats([1.0, 2.0])
-        + noise
-        + gradient
-        + bytes_field(7, noise + bytes_field(1, b"\x02") + noise)
-    )
-    layer = (
-        noise
-        + bytes_field(1, b"conv1_1")
-        + noise
-        + bytes_field(2, b"Convolution")
-        + bytes_field(7, blob)
-        + noise
-    )
+    blob = noise + floats([1.0, 2.0]) + noise + gradient + bytes_field(7, noise + bytes_field(1, b"\x02") + noise)
+    layer = noise + bytes_field(1, b"conv1_1") + noise + bytes_field(2, b"Convolution") + bytes_field(7, blob) + noise
     path.write_bytes(noise + bytes_field(100, layer) + noise)
     assert caffemodel.read(path)["conv1_1"][0].tolist() == [1.0, 2.0]
 
@@ -407,9 +383,7 @@ def test_a_damaged_file_is_refused_or_read_with_right_shapes(path: Path) -> None
     old = {"conv1_1": [numbers(2, 1, 3, 1), numbers(2)], "conv1_2": [numbers(5, 1, 1, 1)]}
     new = {"fc6": [numbers(3, 2, 1, 1), numbers(3)], "score_fr": [numbers(7)]}
     content = (
-        net_of(old, old=True)
-        + net_of(new)
-        + layer_of("upscore", shape_field(1, 4) + doubles([1, 2, 3, 4], False))
+        net_of(old, old=True) + net_of(new) + layer_of("upscore", shape_field(1, 4) + doubles([1, 2, 3, 4], False))
     )
     shapes = [(2, 1, 3, 1), (1, 1, 1, 2), (5, 1, 1, 1), (3, 2, 1, 1), (3,), (7,), (1, 4)]
     draw = random.Random(0)
@@ -444,17 +418,13 @@ def test_weights_and_biases_take_the_layers_names() -> None:
 @pytest.mark.parametrize("old", [True, False])
 def test_vgg16s_fully_connected_layers_become_convolutions_and_fc8_is_dropped(path: Path, old: bool) -> None:
     fc6, fc7, fc8 = numbers(6, 2 * 49), numbers(5, 6), numbers(1000, 5)
-    layers = {
-        name: [matrix, numbers(len(matrix))] for name, matrix in (("fc6", fc6), ("fc7", fc7), ("fc8", fc8))
-    }
+    layers = {name: [matrix, numbers(len(matrix))] for name, matrix in (("fc6", fc6), ("fc7", fc7), ("fc8", fc8))}
     path.write_bytes(net_of(layers, old))
     state = caffemodel.state_dict(caffemodel.read(path))
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == {
         "fc6.weight": (6, 2, 7, 7), "fc6.bias": (6,), "fc7.weight": (5, 6, 1, 1), "fc7.bias": (5,)
     }  # fmt: skip
-    assert (
-        state["fc6.weight"][4, 1, 2, 3] == fc6[4, 1 * 49 + 2 * 7 + 3]
-    )  # Caffe flattens channel, row, column
+    assert state["fc6.weight"][4, 1, 2, 3] == fc6[4, 1 * 49 + 2 * 7 + 3]  # Caffe flattens channel, row, column
     assert state["fc7.weight"][4, 3, 0, 0] == fc7[4, 3]
     assert torch.equal(state["fc7.bias"], torch.tensor(layers["fc7"][1]))
 
@@ -466,9 +436,7 @@ def test_of_sift_flows_two_heads_the_semantic_one_is_taken() -> None:
         f"{name}_geo": [geo, numbers(3)] for name in heads
     }
     ups = ("upscore2", "upscore_pool4", "upscore8")
-    layers |= {f"{name}_sem": [numbers(33, 33, 4, 4)] for name in ups} | {
-        f"{name}_geo": [geo] for name in ups
-    }
+    layers |= {f"{name}_sem": [numbers(33, 33, 4, 4)] for name in ups} | {f"{name}_geo": [geo] for name in ups}
     state = caffemodel.state_dict(layers)
     assert sorted({name.rpartition(".")[0] for name in state}) == sorted((*heads, *ups))
     assert torch.equal(state["score_pool4.weight"], torch.tensor(sem))

@@ -132,7 +132,8 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, as a fraction of the largest value."""
     assert ours.shape == theirs.shape
     ours, theirs = ours.detach().double(), theirs.detach().double()
-    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    norm = torch.linalg.vector_norm
+    return (norm(ours - theirs, torch.inf) / norm(theirs, torch.inf)).item()
 
 
 def gradients(net: nn.Module) -> Iterator[tuple[str, Tensor]]:
