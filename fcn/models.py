@@ -14,17 +14,27 @@ from fcn.layers import CAFFE, Dropout, FixedUpsampling, LearnedUpsampling, Prepr
 
 @dataclass(frozen=True)
 class Backbone:
-    """A VGG: convolutions of 3×3 in five blocks, a pooling after each, then fc6 and fc7 as convolutions."""
+    """A VGG: 3×3 convolutions in five blocks, a pooling after each, then fc6 and fc7 as convolutions.
+
+    norm      kinds of layers that batch norm follows: conv, fc
+    pooling   max or avg
+    """
 
     convolutions: tuple[int, ...]
     channels: tuple[int, ...]
     fc: int
-    batch_norm: bool = False
+    norm: tuple[str, ...] = ()
+    pooling: Literal["max", "avg"] = "max"
 
 
+WIDE = (64, 128, 256, 512, 512)
 BACKBONES = {
-    "vgg16": Backbone((2, 2, 3, 3, 3), (64, 128, 256, 512, 512), 4096),
-    "slim": Backbone((2, 2, 3, 3, 3), (16, 32, 64, 128, 128), 512, batch_norm=True),
+    "vgg16": Backbone((2, 2, 3, 3, 3), WIDE, 4096),
+    "vgg16_bn": Backbone((2, 2, 3, 3, 3), WIDE, 4096, norm=("conv",)),
+    "vgg19": Backbone((2, 2, 4, 4, 4), WIDE, 4096),
+    # Up to conv5_3, with average pooling: FCN.tensorflow's net for MIT Scene Parsing.
+    "vgg19_avg": Backbone((2, 2, 4, 4, 3), WIDE, 4096, pooling="avg"),
+    "slim": Backbone((2, 2, 3, 3, 3), (16, 32, 64, 128, 128), 512, norm=("conv", "fc")),
 }
 
 # First row and column that is kept where two maps meet: of pool4's scores, of pool3's, and of the
@@ -45,7 +55,8 @@ class FCN(nn.Module):
     preprocessing  what the weights were trained with; not in the state dict
     at_once        8s trained from the backbone in one go: pool4 and pool3 scaled down first
     pad            100, the reference's, or "same", without its border
-    upsampling     "fixed" bilinear, or "learned" from bilinear
+    upsampling     "fixed" bilinear; "inner": all but the last learned, from bilinear (CVPR paper);
+                   "learned": all of them
     dropout        fraction dropped after fc6 and fc7
 
     Layers carry the Caffe reference's names, so that published weights load strictly.
@@ -72,40 +83,38 @@ class FCN(nn.Module):
         self.backbone, self.crops, self.same = BACKBONES[backbone], CROPS[pad], pad == "same"
         channels = self._build_trunk(self.backbone, *((1, 3) if pad == "same" else (pad, 0)))
         self.drop6, self.drop7 = Dropout(dropout), Dropout(dropout)
-        upsample = {"fixed": FixedUpsampling, "learned": LearnedUpsampling}[upsampling]
+        upsample = FixedUpsampling if upsampling == "fixed" else LearnedUpsampling
+        upsample_last = LearnedUpsampling if upsampling == "learned" else FixedUpsampling
         self.score_fr = nn.Conv2d(self.backbone.fc, num_classes, 1)
         if stride == 32:
-            self.upscore = upsample(num_classes, 32)
+            self.upscore = upsample_last(num_classes, 32)
         else:
             self.score_pool4 = nn.Conv2d(channels[3], num_classes, 1)
             self.upscore2 = upsample(num_classes, 2)
         if stride == 16:
-            self.upscore16 = upsample(num_classes, 16)
+            self.upscore16 = upsample_last(num_classes, 16)
         if stride == 8:
             self.score_pool3 = nn.Conv2d(channels[2], num_classes, 1)
             self.upscore_pool4 = upsample(num_classes, 2)
-            self.upscore8 = upsample(num_classes, 8)
+            self.upscore8 = upsample_last(num_classes, 8)
 
     def _build_trunk(self, backbone: Backbone, pad: int, fc_pad: int) -> tuple[int, ...]:
         inputs = 3
         for block, (count, channels) in enumerate(zip(backbone.convolutions, backbone.channels, strict=True), 1):
             for i in range(1, count + 1):
-                border = pad if (block, i) == (1, 1) else 1
-                self._add_convolution(f"{block}_{i}", inputs, channels, 3, border, backbone.batch_norm)
-                inputs = channels
-        self._add_convolution("6", inputs, backbone.fc, 7, fc_pad, backbone.batch_norm)
-        self._add_convolution("7", backbone.fc, backbone.fc, 1, 0, backbone.batch_norm)
+                self._add("conv", f"{block}_{i}", nn.Conv2d(inputs, channels, 3, padding=pad))
+                inputs, pad = channels, 1
+        self._add("fc", "6", WideConvolution(inputs, backbone.fc, 7, padding=fc_pad))
+        self._add("fc", "7", nn.Conv2d(backbone.fc, backbone.fc, 1))
         return backbone.channels
 
-    def _add_convolution(self, name: str, inputs: int, outputs: int, size: int, pad: int, norm: bool) -> None:
-        kind = "conv" if "_" in name else "fc"
-        convolution = (WideConvolution if size > 3 else nn.Conv2d)(inputs, outputs, size, padding=pad)
+    def _add(self, kind: str, name: str, convolution: nn.Conv2d) -> None:
         # He's initialisation, for nets from scratch; published weights take its place.
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
         self.add_module(kind + name, convolution)
-        if norm:
-            self.add_module("bn" + name, nn.BatchNorm2d(outputs))
+        if kind in self.backbone.norm:
+            self.add_module("bn" + name, nn.BatchNorm2d(convolution.out_channels))
 
     def forward(self, image: Tensor) -> Tensor:
         """image    (N, 3, H, W) RGB, 0..255, uint8 or float; any H, W ≥ 1
@@ -114,11 +123,12 @@ class FCN(nn.Module):
         size = (image.shape[2], image.shape[3])
         h = self.preprocessing(image, self.score_fr.weight.dtype)
         h = h.contiguous(memory_format=torch.channels_last)
+        pool = nn.functional.max_pool2d if self.backbone.pooling == "max" else nn.functional.avg_pool2d
         pools = []
         for block, count in enumerate(self.backbone.convolutions, 1):
             for i in range(1, count + 1):
                 h = self._relu(h, "conv", f"{block}_{i}")
-            h = nn.functional.max_pool2d(h, 2, 2, ceil_mode=True)
+            h = pool(h, 2, 2, ceil_mode=True)
             pools.append(h)
         h = self.drop6(self._relu(h, "fc", "6"))
         h = self.drop7(self._relu(h, "fc", "7"))
@@ -136,7 +146,7 @@ class FCN(nn.Module):
 
     def _relu(self, h: Tensor, kind: str, name: str) -> Tensor:
         h = self.get_submodule(kind + name)(h)
-        if self.backbone.batch_norm:
+        if kind in self.backbone.norm:
             h = self.get_submodule("bn" + name)(h)
         return h.relu_()
 

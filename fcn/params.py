@@ -95,10 +95,12 @@ class Data(_Section):
 
 
 class Model(_Section):
-    backbone: Literal["slim", "vgg16"]
+    backbone: Literal["slim", "vgg16", "vgg16_bn", "vgg19", "vgg19_avg"]
+    weights: Literal["none", "torchvision", "caffe"]
     preprocessing: Literal["caffe", "torchvision"]
     pad: Literal[100, "same"]
-    upsampling: Literal["fixed", "learned"]
+    at_once: bool
+    upsampling: Literal["fixed", "inner", "learned"]
     dropout: Annotated[Number, Field(ge=0, lt=1)]
     init_std: Annotated[Number, Field(ge=0)]
 

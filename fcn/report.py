@@ -44,7 +44,8 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     model = params.model
     facts = {
         "Data set": f"{params.data.dataset}, trained on {params.data.splits.train}, scored on {params.data.splits.val}",
-        "Net": f"backbone {model.backbone}, pad {model.pad}, upsampling {model.upsampling}, dropout {model.dropout:g}",
+        "Net": f"backbone {model.backbone} (weights: {model.weights}), pad {model.pad}, "
+        f"upsampling {model.upsampling}, dropout {model.dropout:g}",
         "Optimiser": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
         f"weight decay {params.weight_decay:g}, {params.precision}, seed {params.seed}",
     }

@@ -132,7 +132,7 @@ def _net(train: Split, stride: int, params: Params, parent: weights.Meta) -> FCN
             f"{params.model.preprocessing!r} is {wanted}; they must agree"
         )
     net = FCN(**_architecture(train, stride, params), preprocessing=wanted)
-    if net.backbone.batch_norm and params.rung(stride).accumulate > 1:
+    if net.backbone.norm and params.rung(stride).accumulate > 1:
         raise UserError(
             "batch norm takes its statistics over one pass, so accumulation changes them; set accumulate: 1"
         )
@@ -144,6 +144,7 @@ def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
         "num_classes": len(train.labels.names),
         "stride": stride,
         "backbone": params.model.backbone,
+        "at_once": params.model.at_once and stride == 8,
         "pad": params.model.pad,
         "upsampling": params.model.upsampling,
         "dropout": params.model.dropout,

@@ -14,17 +14,22 @@ def main() -> None:
     machine.prepare()
     import torch
 
-    from fcn import pipeline, weights
+    from fcn import pipeline, published, weights
     from fcn.layers import PREPROCESSINGS
     from fcn.models import FCN
 
     experiment = params.load()
-    torch.manual_seed(experiment.seed)
-    net = FCN(1, 32, experiment.model.backbone)
-    state = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("score")}
+    model = experiment.model
+    if model.weights == "none":
+        torch.manual_seed(experiment.seed)
+        net = FCN(1, 32, model.backbone).state_dict()
+        state = {name: tensor for name, tensor in net.items() if not name.startswith("score")}
+        preprocessing = PREPROCESSINGS[model.preprocessing]
+    else:
+        state, preprocessing = published.backbone(model.backbone, model.weights)
     meta = weights.Meta(
-        architecture={"backbone": experiment.model.backbone},
-        preprocessing=PREPROCESSINGS[experiment.model.preprocessing],
+        architecture={"backbone": model.backbone},
+        preprocessing=preprocessing,
         labels=None,
         parent=None,
         iterations=0,
@@ -32,7 +37,8 @@ def main() -> None:
         params=pipeline.read("backbone", experiment).params,
     )
     weights.save(out, state, meta)
-    print(f"{out}: {experiment.model.backbone}, {sum(t.numel() for t in state.values()):,} values, from seed")
+    origin = "from seed" if model.weights == "none" else f"trained on ImageNet, {model.weights}'s"
+    print(f"{out}: {model.backbone}, {sum(t.numel() for t in state.values()):,} values, {origin}")
 
 
 if __name__ == "__main__":

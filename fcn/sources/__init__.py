@@ -15,7 +15,7 @@ from fcn.params import Data
 class Archive:
     """A file to fetch: under this name in the mirror folder, else from these addresses in turn.
 
-    sha256   its digest, or None where its makers publish none or its bytes vary
+    sha256   its digest, or as much of it as its makers publish; None where its bytes vary
     licence  what its makers allow, in a line
     """
 

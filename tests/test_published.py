@@ -1,0 +1,117 @@
+"""Published weights, from files in their makers' formats at full width, filled with random numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from fcn import files, published
+from fcn.errors import UserError
+from fcn.layers import TORCHVISION
+from fcn.models import BACKBONES, FCN
+from fcn.params import Model
+from fcn.weights import transplant
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FCN_MIRROR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's VGGs and ours with an eighth of the classifier, to keep the test small."""
+    for name in ("vgg16", "vgg16_bn", "vgg19", "vgg19_avg"):
+        row = BACKBONES[name]
+        monkeypatch.setitem(
+            BACKBONES, name, type(row)(row.convolutions, row.channels, 64, norm=row.norm, pooling=row.pooling)
+        )
+
+
+def trained(name: str) -> nn.Module:
+    """A torchvision VGG with a narrow classifier and random weights."""
+    torch.manual_seed(0)
+    net = torchvision.models.get_model(name)
+    net.classifier[0] = nn.Linear(512 * 7 * 7, 64)
+    net.classifier[3] = nn.Linear(64, 64)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return net.eval()
+
+
+def put(net: nn.Module, name: str, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lays the net's file into the mirror, under a name that ends in its digest's first eight digits."""
+    torch.save(net.state_dict(), mirror / "x.pth")
+    digest = files.sha256(mirror / "x.pth")[:8]
+    (mirror / "x.pth").rename(mirror / f"{name}-{digest}.pth")
+    archive = published.Archive(f"{name}-{digest}.pth", (), "", digest)
+    monkeypatch.setattr(published, "torchvision_archive", lambda _: archive)
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn", "vgg19"])
+def test_a_torchvision_backbone_computes_what_torchvisions_net_does(
+    name: str, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = trained(name)
+    put(theirs, name, mirror, monkeypatch)
+    state, preprocessing = published.backbone(name, "torchvision")
+    assert preprocessing == TORCHVISION
+    ours = FCN(5, 32, name, preprocessing=preprocessing, pad="same")
+    transplant(ours, state, init_std=0.0, generator=torch.Generator())
+    ours.eval()
+    seen: dict[str, Tensor] = {}
+    # fc7's output, where the whole 7×7 kernel lies on the map: the middle of 224×224.
+    ours.drop7.register_forward_hook(lambda _m, _i, output: seen.update(fc7=output))
+    image = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours(image)
+        features = theirs.features(TORCHVISION(image, torch.float32)).flatten(1)
+        expected = theirs.classifier[:6](features)
+    assert torch.allclose(seen["fc7"][0, :, 3, 3], expected[0], rtol=1e-4, atol=1e-5)
+    assert expected.abs().max() > 0.01
+
+
+@pytest.mark.usefixtures("narrow")
+def test_vgg19_for_scene_parsing_ends_at_conv5_3(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(trained("vgg19"), "vgg19", mirror, monkeypatch)
+    state, _ = published.backbone("vgg19_avg", "torchvision")
+    assert {"conv4_4.weight", "conv5_3.weight"} < set(state)
+    assert "conv5_4.weight" not in state
+    transplant(FCN(151, 32, "vgg19_avg", pad="same"), state, init_std=0.02, generator=torch.Generator())
+
+
+def test_a_file_with_another_digest_is_never_unpickled(mirror: Path) -> None:
+    archive = published.torchvision_archive("vgg16")
+    assert archive.name == "vgg16-397923af.pth"
+    (mirror / archive.name).write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
+    with pytest.raises(UserError, match="its sha256 differs"):
+        published.backbone("vgg16", "torchvision")
+
+
+def test_a_pickle_that_does_more_than_weights_is_refused(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (mirror / "sprung",)  # type: ignore[return-value]
+
+    torch.save({"features.0.weight": Trap()}, mirror / "x.pth")
+    with pytest.raises(Exception, match="Weights only load failed"):
+        published.from_torchvision("vgg16", mirror / "x.pth")
+    assert not (mirror / "sprung").exists()
+
+
+def test_weights_that_nobody_published_are_answered_with_those_that_exist() -> None:
+    with pytest.raises(UserError, match=r"'caffe' has no vgg19; there is torchvision for vgg16, .*caffe for vgg16"):
+        published.backbone("vgg19", "caffe")
+    with pytest.raises(UserError, match="'torchvision' has no slim"):
+        published.backbone("slim", "torchvision")
+
+
+def test_params_offer_the_backbones_that_there_are() -> None:
+    assert Model.model_fields["backbone"].annotation is not None
+    assert set(Model.model_fields["backbone"].annotation.__args__) == set(BACKBONES)
