@@ -106,6 +106,7 @@ class Model(_Section):
 
 
 class Rung(_Section):
+    init: Name
     iterations: Annotated[int, Field(ge=0)]
     lr_factor: Annotated[Number, Field(gt=0)]
     schedule: Literal["fixed", "poly"]

@@ -13,7 +13,7 @@ from torchvision import models
 from fcn import caffemodel, download
 from fcn.errors import UserError
 from fcn.layers import CAFFE, TORCHVISION, Preprocessing
-from fcn.models import BACKBONES
+from fcn.models import BACKBONES, FCN
 from fcn.sources import Archive
 from fcn.weights import State
 
@@ -24,6 +24,32 @@ CAFFE_VGG16 = Archive(
     ("http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",),
     "VGG16 by Simonyan and Zisserman: CC BY 4.0",
 )
+# The reference's nets: their preprocessing is VOC's mean colour, whatever they were trained on.
+NETS = {
+    name: Archive(f"{name}.caffemodel", (f"http://dl.caffe.berkeleyvision.org/{name}.caffemodel",), licence)
+    for name, licence in {
+        "fcn32s-heavy-pascal": "FCN's authors: free for research",
+        "fcn16s-heavy-pascal": "FCN's authors: free for research",
+        "fcn8s-heavy-pascal": "FCN's authors: free for research",
+        "fcn8s-atonce-pascal": "FCN's authors: free for research",
+    }.items()
+}
+
+
+def load(net: FCN, name: str) -> None:
+    """Fills a net with published weights, every one of them.
+
+    raises   UserError if there are none of this name, or they are another net's
+    """
+    if name not in NETS:
+        raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(NETS)}")
+    if net.preprocessing != CAFFE:
+        raise UserError(f"{name} expects model.preprocessing: caffe")
+    state = caffemodel.state_dict(caffemodel.read(download.fetch(NETS[name])), at_once=net.at_once)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{name} is another net: {' '.join(str(error).split())}") from None
 
 
 def backbone(name: str, weights: str) -> tuple[State, Preprocessing]:

@@ -4,6 +4,7 @@ import datetime
 import json
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -53,7 +54,7 @@ def record(name: str, variants: list[str]) -> Path:
     """Runs a recipe from beginning to end, then its variants, and writes what came out beside it.
 
     variants   changes such as `seed=2`, each run as an experiment in a copy of the checkout
-    returns    recipes/NAME.results.json
+    returns    recipes/NAME.results.json; README's picture goes to docs/NAME.png
     """
     put(name)
     began = time.monotonic()
@@ -73,6 +74,8 @@ def record(name: str, variants: list[str]) -> Path:
     }
     path = RECIPES / f"{name}.results.json"
     files.write_text(path, json.dumps(results, indent=1) + "\n")
+    with files.replacing(Path("docs") / f"{name}.png") as picture:
+        shutil.copyfile("metrics/figures/predictions.png", picture)
     return path
 
 

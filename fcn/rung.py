@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fcn import evaluation, files, machine, pipeline, tracking, weights
+from fcn import evaluation, files, machine, pipeline, published, tracking, weights
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.layers import PREPROCESSINGS
@@ -42,8 +42,13 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
         train, val = Split(data, "train"), Split(data, "val")
         parent_state, parent_meta = weights.load(parent)
         net = _net(train, stride, params, parent_meta)
-        generator = torch.Generator().manual_seed(params.seed * 64 + stride)
-        table = weights.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
+        init = params.rung(stride).init
+        if init == "parent":
+            generator = torch.Generator().manual_seed(params.seed * 64 + stride)
+            table = weights.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
+        else:
+            published.load(net, init)
+            table = [(layer, init) for layer in weights.layers(net.state_dict())]
         print(_summary(stride, params, train, table), flush=True)
         run.data(data, "train", "training")
         run.data(data, "val", "validation")
@@ -56,7 +61,8 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
             architecture=_architecture(train, stride, params),
             preprocessing=net.preprocessing,
             labels=train.labels,
-            parent=files.sha256(parent),
+            parent=files.sha256(parent) if init == "parent" else None,
+            published=None if init == "parent" else init,
             iterations=resume.number,
             threads=torch.get_num_threads(),
             params=entry.params,
@@ -126,7 +132,7 @@ def _validate(
 
 def _net(train: Split, stride: int, params: Params, parent: weights.Meta) -> FCN:
     wanted = PREPROCESSINGS[params.model.preprocessing]
-    if parent.preprocessing != wanted:
+    if params.rung(stride).init == "parent" and parent.preprocessing != wanted:
         raise UserError(
             f"the parent's weights expect {parent.preprocessing}, model.preprocessing "
             f"{params.model.preprocessing!r} is {wanted}; they must agree"
@@ -165,9 +171,8 @@ def _summary(stride: int, params: Params, train: Split, table: list[tuple[str, s
         f"FCN-{stride}s: {rung.iterations} steps of {params.batch_size} images, {params.optimizer}, {params.precision}",
         f"lr {lr:.3g} on the {text} loss = {other} at {height}×{width}{momentum}",
     ]
-    for what in ("carried", "created", "dropped"):
-        layers = [layer for layer, fate in table if fate == what]
-        lines.append(f"{what:8} {' '.join(layers) or '-'}")
+    for what in dict.fromkeys(fate for _, fate in table):
+        lines.append(f"{what:8} {' '.join(layer for layer, fate in table if fate == what)}")
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ class Meta:
 
     architecture   FCN's arguments, or the backbone's name alone
     parent         sha256 of the file it was initialised from, if there is one
+    published      name of the published net it was initialised from, if there is one
     iterations     optimiser steps of its own; 0 for surgery only
     threads        of the CPU that computed it: sums of another number of threads round differently
     params         those that its stage declares
@@ -34,9 +35,15 @@ class Meta:
     preprocessing: Preprocessing
     labels: Labels | None
     parent: str | None
+    published: str | None
     iterations: int
     threads: int
     params: dict[str, Any]
+
+    @property
+    def scored(self) -> bool:
+        """Whether its predictions mean anything: it was trained, or published."""
+        return self.iterations > 0 or self.published is not None
 
 
 def save(path: Path, state: State, meta: Meta) -> None:
@@ -95,7 +102,7 @@ def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Gen
     raises   UserError if other layers are new, or dropped, than the net's stride implies
     """
     state = net.state_dict()
-    ours, theirs = _layers(state), _layers(parent)
+    ours, theirs = layers(state), layers(parent)
     coarser = {32: (), 16: ("upscore",), 8: ("upscore16",)}[net.stride]
     new = {32: ("score_fr", "upscore"), 16: ("score_pool4", "upscore2", "upscore16")}.get(
         net.stride, ("score_pool3", "upscore_pool4", "upscore8")
@@ -123,5 +130,6 @@ def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Gen
     ]
 
 
-def _layers(state: State) -> list[str]:
+def layers(state: State) -> list[str]:
+    """The names of a state dict's layers, in order."""
     return list(dict.fromkeys(name.rpartition(".")[0] for name in state))

@@ -32,6 +32,7 @@ def main() -> None:
         preprocessing=preprocessing,
         labels=None,
         parent=None,
+        published=None,
         iterations=0,
         threads=torch.get_num_threads(),
         params=pipeline.read("backbone", experiment).params,

@@ -43,8 +43,8 @@ def main() -> None:
                 figures.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
 
             counts = evaluation.count(net.to(machine.device()), split, keep)
-            if not meta.iterations:
-                print(f"{path.stem}: not trained, no score")
+            if not meta.scored:
+                print(f"{path.stem}: neither trained nor published, no score")
                 continue
             table[path.stem] = metrics.scores(counts).asdict()
             per_class[path.stem] = metrics.class_iu(counts).tolist()

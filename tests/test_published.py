@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from test_caffemodel import Array, net_of
 from torch import Tensor, nn
 
 from fcn import files, published
 from fcn.errors import UserError
 from fcn.layers import TORCHVISION
-from fcn.models import BACKBONES, FCN
+from fcn.models import BACKBONES, FCN, Backbone
 from fcn.params import Model
 from fcn.weights import transplant
 
@@ -115,3 +116,33 @@ def test_weights_that_nobody_published_are_answered_with_those_that_exist() -> N
 def test_params_offer_the_backbones_that_there_are() -> None:
     assert Model.model_fields["backbone"].annotation is not None
     assert set(Model.model_fields["backbone"].annotation.__args__) == set(BACKBONES)
+
+
+def written(net: FCN, name: str, mirror: Path) -> None:
+    """The net's weights as a .caffemodel in the mirror."""
+    layers: dict[str, list[Array]] = {}
+    for key, tensor in net.state_dict().items():
+        layers.setdefault(key.rpartition(".")[0], []).append(tensor.numpy())
+    (mirror / f"{name}.caffemodel").write_bytes(net_of(layers, old=True))
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_published_net_fills_every_layer_and_another_net_is_refused(
+    mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "vgg16", Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7))
+    torch.manual_seed(0)
+    theirs = FCN(21, 16)
+    for layer in (theirs.score_fr, theirs.score_pool4):
+        nn.init.normal_(layer.weight)
+    written(theirs, "fcn16s-heavy-pascal", mirror)
+    ours = FCN(21, 16)
+    published.load(ours, "fcn16s-heavy-pascal")
+    image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    assert torch.equal(ours.eval()(image), theirs.eval()(image))
+    with pytest.raises(UserError, match="fcn16s-heavy-pascal is another net: .*score_pool3"):
+        published.load(FCN(21, 8), "fcn16s-heavy-pascal")
+    with pytest.raises(UserError, match="expects model.preprocessing: caffe"):
+        published.load(FCN(21, 16, preprocessing=TORCHVISION), "fcn16s-heavy-pascal")
+    with pytest.raises(UserError, match="init is 'fcn64s'; there is parent, fcn32s-heavy-pascal"):
+        published.load(ours, "fcn64s")

@@ -19,7 +19,7 @@ from fcn.sources.scenes import LABELS
 
 def meta(**changes: object) -> weights.Meta:
     architecture = {"num_classes": 8, "stride": 32, "backbone": "slim", "pad": "same"}
-    facts = {"parent": "ab", "iterations": 3, "threads": 2, "params": {"lr": 0.001}}
+    facts = {"parent": "ab", "published": None, "iterations": 3, "threads": 2, "params": {"lr": 0.001}}
     return weights.Meta(
         **{"architecture": architecture, "preprocessing": TORCHVISION, "labels": LABELS} | facts | changes
     )

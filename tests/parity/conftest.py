@@ -91,4 +91,4 @@ def pair(request: pytest.FixtureRequest, build: Build) -> Pair:
 def heavy() -> Params:
     """The reference's recipe: one image a step, summed loss, heavy momentum, decay on weights only."""
     recipe = {"loss": "sum", "optimizer": "sgd", "momentum": 0.99, "weight_decay": 5e-4}
-    return load(ROOT / "params.yaml").model_copy(update=recipe | {"batch_size": 1, "precision": "fp32"})
+    return load(ROOT / "recipes" / "scenes.yaml").model_copy(update=recipe | {"batch_size": 1, "precision": "fp32"})
