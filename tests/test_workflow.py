@@ -66,6 +66,7 @@ def test_dvc_shows_metrics_and_plots(finished: Checkout) -> None:
     finished.run("dvc", "plots", "show", "--out", ".fcn/plots")
     page = finished.read(".fcn/plots/index.html")
     assert "Mean IU on val" in page
+    assert "IU of FCN-8s" in page
     assert "confusion_fcn8s.png" in page
 
 
