@@ -1,6 +1,7 @@
 """The command `fcn`: what a person does beside `dvc repro`."""
 
 import argparse
+from pathlib import Path
 
 from fcn.errors import UserError, one_line
 
@@ -24,10 +25,13 @@ def main() -> None:
         metavar="KEY=VALUE",
         help="with --record, also run the recipe with this change; may be repeated",
     )
+    commands.add_parser(
+        "bound", help="the best scores possible at strides of 128 to 4 pixels, from the val masks alone"
+    )
     commands.add_parser("readme", help="fill README's tables from the recorded results")
     arguments = parser.parse_args()
     with one_line():
-        {"recipe": _recipe, "readme": _readme}[arguments.command](arguments)
+        {"recipe": _recipe, "bound": _bound, "readme": _readme}[arguments.command](arguments)
 
 
 def _recipe(arguments: argparse.Namespace) -> None:
@@ -45,6 +49,18 @@ def _recipe(arguments: argparse.Namespace) -> None:
     else:
         recipe.put(arguments.name, arguments.force)
         print(f"params.yaml is now recipes/{arguments.name}.yaml; `dvc repro` runs it")
+
+
+def _bound(arguments: argparse.Namespace) -> None:
+    from fcn import params
+    from fcn.bound import bounds
+    from fcn.data import Split
+    from fcn.metrics import TITLES
+
+    dataset = params.load().data.dataset
+    print(f"{'factor':>8}" + "".join(f"{title:>16}" for title in TITLES.values()))
+    for factor, row in bounds(Split(Path("data/resized") / dataset, "val")).items():
+        print(f"{factor:8}" + "".join(f"{100 * value:16.1f}" for value in row.asdict().values()))
 
 
 def _readme(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,35 @@
+"""The bound that needs no training, worked by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fcn.bound import FACTORS, bounds, down_and_back
+from fcn.data import Split
+from fcn.labels import VOID
+
+
+def test_a_block_takes_the_class_of_most_of_its_valid_pixels() -> None:
+    mask = np.array([[1, 1, 0], [VOID, 0, 2], [2, 2, VOID]], np.uint8)
+    assert down_and_back(mask, 2, 3).tolist() == [[1, 1, 0], [1, 1, 0], [2, 2, 0]]
+
+
+def test_a_factor_of_one_changes_no_valid_pixel() -> None:
+    mask = np.random.default_rng(0).integers(0, 4, (7, 5)).astype(np.uint8)
+    assert (down_and_back(mask, 1, 4) == mask).all()
+
+
+def test_masks_of_blocks_lose_nothing_up_to_their_size() -> None:
+    mask = np.kron(np.arange(4, dtype=np.uint8).reshape(2, 2), np.ones((8, 8), np.uint8))
+    for factor in (4, 8):
+        assert (down_and_back(mask, factor, 4) == mask).all()
+    assert (down_and_back(mask, 16, 4) == 0).all()
+
+
+def test_a_finer_factor_scores_higher_on_scenes(packed: Path) -> None:
+    table = bounds(Split(packed, "val"))
+    values = [table[factor].mean_iu for factor in FACTORS if factor <= 32]
+    assert values == sorted(values)
+    assert values[-1] < 1
+    assert table[64].pixel_accuracy == pytest.approx(table[128].pixel_accuracy)  # 32×32 is one block in both
