@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := .venv/.ready
 
-.PHONY: repro test check ui lock readme
+.PHONY: repro test check parity ui lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	dvc repro
 
@@ -18,6 +18,11 @@ check: $(READY)  ## format, lint, types, fast tests
 	ruff check .
 	mypy
 	python -m pytest -m "not slow" -q
+
+parity: $(READY)  ## nets and their training beside torchfcn's, which lives in a folder of its own
+	test -d .oracle/torchfcn || uv pip install --quiet --no-deps --no-cache --link-mode copy \
+	    --target .oracle torchfcn==1.9.7
+	python -m pytest --confcutdir=tests/parity tests/parity
 
 ui: $(READY)  ## MLflow on http://127.0.0.1:5000, to compare the runs
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --host 127.0.0.1 --port 5000 --workers 1 \

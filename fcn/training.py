@@ -67,14 +67,13 @@ class Optimizer:
     def __init__(self, net: FCN, params: Params) -> None:
         self.bf16 = params.precision == "bf16"
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        exact = {name: p.detach().clone() for name, p in trained.items()}
+        masters: dict[str, Tensor] = dict(trained)
         if self.bf16:
+            masters = {name: p.detach().clone().requires_grad_() for name, p in trained.items()}
             for module in net.modules():
                 if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                     module.to(torch.bfloat16)
-        self.pairs = [
-            (p, exact[name].requires_grad_() if p.dtype == torch.bfloat16 else p) for name, p in trained.items()
-        ]
+        self.pairs = [(p, masters[name] if p.dtype == torch.bfloat16 else p) for name, p in trained.items()]
         self.masters = dict(zip(trained, (master for _, master in self.pairs), strict=True))
         groups = [
             {"params": list(weights), "lr": 0.0, "weight_decay": decay, "factor": factor}
