@@ -6,6 +6,8 @@ from typing import Self
 
 from tqdm import tqdm
 
+BAR = "{desc}  {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps{postfix}, {remaining} left"
+
 
 class Progress:
     """Reports steps with their loss, images per second and the time left."""
@@ -13,7 +15,7 @@ class Progress:
     def __init__(self, name: str, total: int, done: int, batch_size: int) -> None:
         self.name, self.total, self.done, self.batch_size = name, total, done, batch_size
         self.began, self.begun_at, self.spoke = time.monotonic(), done, time.monotonic()
-        self.bar = tqdm(total=total, initial=done, desc=name, unit="step") if sys.stderr.isatty() else None
+        self.bar = tqdm(total=total, initial=done, desc=name, bar_format=BAR) if sys.stderr.isatty() else None
 
     def step(self, loss: float, every: float = 10.0) -> None:
         """One step more; without a terminal a line every ten seconds, and at the end."""
