@@ -1,4 +1,4 @@
-# docker build -t fcn . && docker run --rm -v "$PWD/out:/fcn/metrics" fcn
+# docker build -t fcn . && docker run --name fcn fcn && docker cp -L fcn:/fcn/metrics out
 FROM python:3.11-slim
 RUN apt-get update && apt-get install -y --no-install-recommends make git && rm -rf /var/lib/apt/lists/*
 WORKDIR /fcn

@@ -8,6 +8,7 @@ READY := .venv/.ready
 
 .PHONY: repro test check parity ui lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
+	fcn check
 	dvc repro
 
 test: $(READY)  ## every test, real DVC and MLflow included

@@ -25,13 +25,14 @@ def main() -> None:
         metavar="KEY=VALUE",
         help="with --record, also run the recipe with this change; may be repeated",
     )
+    commands.add_parser("check", help="say whether params.yaml is a valid experiment; `make repro` asks this first")
     commands.add_parser(
         "bound", help="the best scores possible at strides of 128 to 4 pixels, from the val masks alone"
     )
     commands.add_parser("readme", help="fill README's tables from the recorded results")
     arguments = parser.parse_args()
     with one_line():
-        {"recipe": _recipe, "bound": _bound, "readme": _readme}[arguments.command](arguments)
+        {"recipe": _recipe, "check": _check, "bound": _bound, "readme": _readme}[arguments.command](arguments)
 
 
 def _recipe(arguments: argparse.Namespace) -> None:
@@ -51,14 +52,21 @@ def _recipe(arguments: argparse.Namespace) -> None:
         print(f"params.yaml is now recipes/{arguments.name}.yaml; `dvc repro` runs it")
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    from fcn import params, sources
+
+    sources.get(params.load().data.dataset)
+    print("params.yaml is a valid experiment")
+
+
 def _bound(arguments: argparse.Namespace) -> None:
     from fcn import params
     from fcn.bound import bounds
     from fcn.data import Split
-    from fcn.metrics import TITLES
+    from fcn.titles import SCORES
 
     dataset = params.load().data.dataset
-    print(f"{'factor':>8}" + "".join(f"{title:>16}" for title in TITLES.values()))
+    print(f"{'factor':>8}" + "".join(f"{title:>16}" for title in SCORES.values()))
     for factor, row in bounds(Split(Path("data/resized") / dataset, "val")).items():
         print(f"{factor:8}" + "".join(f"{100 * value:16.1f}" for value in row.asdict().values()))
 

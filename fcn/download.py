@@ -1,5 +1,6 @@
 """Archives, fetched once: from the mirror folder, else from their addresses, resumed where a kill left them."""
 
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -29,6 +30,15 @@ def fetch(archive: Archive) -> Path:
             _verify(place / archive.name, archive)
             return place / archive.name
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{archive.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the file
+        if (folder / archive.name).is_file():
+            return folder / archive.name
+        return _from_anywhere(archive, folder)
+
+
+def _from_anywhere(archive: Archive, folder: Path) -> Path:
+    """Fetches from the archive's addresses in turn, with patience where trying again may help."""
     failures = []
     for url in archive.urls:
         for pause in (0, *PATIENCE):
@@ -57,6 +67,8 @@ def _download(url: str, archive: Archive, folder: Path) -> Path:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            if answer.headers.get("Content-Range") == f"bytes */{start}":
+                return _finish(part, archive, folder)  # it was whole when it was left
             part.unlink()
             raise requests.ConnectionError(f"{url} no longer has what was begun; starting anew")
         answer.raise_for_status()
@@ -68,20 +80,23 @@ def _download(url: str, archive: Archive, folder: Path) -> Path:
         total = start + int(length) if length else None
         with (
             part.open("ab" if start else "wb") as file,
-            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=archive.name) as bar,
+            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=archive.name, disable=None) as bar,
         ):
             for piece in answer.iter_content(PIECE):
                 file.write(piece)
                 bar.update(len(piece))
     if total is not None and part.stat().st_size != total:
         raise requests.ConnectionError(f"{url} broke off at byte {part.stat().st_size} of {total}")
+    return _finish(part, archive, folder)
+
+
+def _finish(part: Path, archive: Archive, folder: Path) -> Path:
     try:
         _verify(part, archive)
     except UserError:
         part.unlink()  # a wrong file cannot be resumed into a right one
         raise
-    part.replace(folder / archive.name)
-    return folder / archive.name
+    return part.replace(folder / archive.name)
 
 
 def _verify(path: Path, archive: Archive) -> None:

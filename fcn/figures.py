@@ -15,10 +15,10 @@ from torch import Tensor
 from fcn import files
 from fcn.data import Split, UInt8
 from fcn.labels import Labels
+from fcn.titles import NETS
 
 TILE = 160  # pixels, the height of a picture in a contact sheet
 GAP = 6
-NETS = {"fcn32s": "FCN-32s", "fcn16s": "FCN-16s", "fcn8s": "FCN-8s"}
 COLOURS = {"fcn32s": "#c44e52", "fcn16s": "#dd8452", "fcn8s": "#4c72b0"}
 
 
@@ -153,7 +153,8 @@ def curves(metrics: Path, path: Path) -> None:
         axes.set_xlabel("steps, over all rungs")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend()
+        if axes.lines:  # none if no rung was trained
+            axes.legend()
     _save(figure, path)
 
 

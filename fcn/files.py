@@ -1,11 +1,16 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -48,9 +53,20 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def as_os_error(error: Exception, path: Path) -> Exception:
-    """A library's error as the OSError that caused it, if its text names one: `… (os error 28)`."""
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    if not number:
-        return error
-    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: object) -> None:
+    """Writes a safetensors file, whole or not at all, with facts as one JSON string under one key.
+
+    raises   OSError if the disk is full, as for any other file
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, {key: json.dumps(facts, sort_keys=True)})
+        except SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if not number:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error

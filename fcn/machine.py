@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcn.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -55,5 +57,11 @@ def device() -> "torch.device":
     import torch
 
     torch.use_deterministic_algorithms(True)
-    name = os.environ.get("FCN_DEVICE")
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = os.environ.get("FCN_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"FCN_DEVICE is {name!r}, which this machine cannot use ({str(error).splitlines()[0]})"
+        ) from None
+    return torch.device(name)

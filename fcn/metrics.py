@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from fcn.errors import UserError
 from fcn.labels import VOID
 
 
@@ -42,14 +43,6 @@ class Scores:
         return asdict(self)
 
 
-TITLES = {
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy",
-    "mean_iu": "mean IU",
-    "frequency_weighted_iu": "f.w. IU",
-}
-
-
 def class_iu(counts: Tensor) -> Tensor:
     """(C,) fp64 intersection over union of each class, NaN for a class that is in neither."""
     counts = counts.double()
@@ -66,11 +59,11 @@ def class_accuracy(counts: Tensor) -> Tensor:
 def scores(counts: Tensor) -> Scores:
     """The four scores of a confusion matrix.
 
-    raises   ValueError if nothing was counted
+    raises   UserError if nothing was counted
     """
     total = counts.sum().double()
     if not total:
-        raise ValueError("no pixel was counted; every mask is void")
+        raise UserError("no pixel can be scored: every mask of the split is void")
     iu, truth = class_iu(counts), counts.sum(1).double()
     return Scores(
         pixel_accuracy=float(counts.diagonal().sum() / total),

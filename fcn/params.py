@@ -58,6 +58,7 @@ SideOrSize = Annotated[
 Crop = Annotated[str, BeforeValidator(_crop), Field(description="none, or WIDTHxHEIGHT such as 224x224")]
 Name = Annotated[str, BeforeValidator(_name), Field(description="a name of letters, digits, - and _")]
 Weight = Annotated[Number, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _Section(BaseModel):
@@ -75,7 +76,7 @@ class Sizes(_Section):
 
 
 class Scenes(_Section):
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     size: Size
     train: Annotated[int, Field(ge=0)]
     val: Annotated[int, Field(ge=0)]
@@ -126,7 +127,7 @@ class Evaluate(_Section):
 
 
 class Params(_Section):
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     lr: Annotated[Number, Field(gt=0)]
     loss: Literal["mean", "sum"]
     optimizer: Literal["adam", "sgd"]
@@ -232,6 +233,10 @@ def _advice(path: tuple[str, ...], error: Any) -> str:
     return f"write {kind or 'a section of keys and values'}"
 
 
+def _refusal(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key that stands twice: one of the two would be lost in silence."""
 
@@ -239,7 +244,9 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (dict, list)) or key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            if not isinstance(key, str):
+                raise _refusal(f"key {key!r} is no text", key_node)
+            if key in seen:
+                raise _refusal(f"key {key!r} stands twice", key_node)
             seen.add(key)
         return super().construct_mapping(node, deep)

@@ -14,9 +14,8 @@ from typing import Any
 
 from fcn import files, machine
 from fcn.errors import UserError
-from fcn.figures import NETS
-from fcn.metrics import TITLES
 from fcn.params import STRIDES, check, load, parse
+from fcn.titles import NETS, SCORES
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
@@ -127,10 +126,10 @@ def table(results: dict[str, Any]) -> str:
     """Recorded results as a Markdown table, per cent, with the mean and deviation over seeds if recorded."""
     seeds = {k: v for k, v in results["variants"].items() if k.startswith("seed=")}
     runs = [results["scores"], *seeds.values()]
-    heads = list(TITLES.values()) + ([f"mean IU, {len(runs)} seeds"] if seeds else [])
+    heads = list(SCORES.values()) + ([f"mean IU, {len(runs)} seeds"] if seeds else [])
     lines = ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for net, row in results["scores"].items():
-        cells = [f"{100 * row[m]:.1f}" for m in TITLES]
+        cells = [f"{100 * row[m]:.1f}" for m in SCORES]
         if seeds:
             values = [100 * run[net]["mean_iu"] for run in runs]
             mean = sum(values) / len(values)

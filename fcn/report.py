@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from fcn import files, weights
-from fcn.figures import NETS
-from fcn.metrics import TITLES
 from fcn.params import Params
+from fcn.titles import NETS, SCORES
 
 PICTURES = {
     "predictions": "Validation images with truth and the prediction of each net",
@@ -51,9 +50,11 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     }
     for path in models:
         _, meta = weights.load(path)
+        stride = meta.architecture["stride"]
+        chosen = ", the best on val" if params.rung(stride).save == "best" else ""
         facts[NETS[path.stem]] = (
-            f"{meta.iterations} steps on {meta.threads} threads, sha256 {files.sha256(path)[:12]}, "
-            f"from {(meta.parent or '')[:12]}"
+            f"{meta.iterations} steps{chosen}, on {meta.threads} threads, sha256 {files.sha256(path)[:12]}, "
+            f"from {meta.published or (meta.parent or '')[:12]}"
         )
     return Content(
         f"FCN on {params.data.dataset}",
@@ -65,7 +66,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
 
 def markdown(content: Content) -> str:
     """The report for pull requests."""
-    heads = TITLES.values()
+    heads = SCORES.values()
     lines = [f"# {content.title}", "", "| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     for net, row in content.scores.items():
         lines.append(f"| {NETS[net]} | " + " | ".join(_cells(row)) + " |")
@@ -91,7 +92,7 @@ def markdown(content: Content) -> str:
 
 def page(content: Content, figures: Path) -> str:
     """The report as one page that needs no other file."""
-    heads = "".join(f"<th>{title}" for title in TITLES.values())
+    heads = "".join(f"<th>{title}" for title in SCORES.values())
     rows = "".join(
         f"<tr><th>{NETS[net]}" + "".join(f"<td>{cell}" for cell in _cells(row)) for net, row in content.scores.items()
     )
@@ -133,7 +134,7 @@ dd {{ margin: 0 0 .5rem; overflow-wrap: anywhere }}
 
 
 def _cells(row: dict[str, float] | None) -> list[str]:
-    return [_percent(row[measure]) for measure in TITLES] if row else ["—"] * len(TITLES)
+    return [_percent(row[measure]) for measure in SCORES] if row else ["—"] * len(SCORES)
 
 
 def _percent(value: float) -> str:

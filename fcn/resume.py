@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from fcn import files, machine
 from fcn.errors import UserError
@@ -22,6 +22,7 @@ from fcn.training import Optimizer
 from fcn.weights import State
 
 SAVE_EVERY = 60.0  # seconds between two saved states
+FACTS = ("number", "losses", "train", "val", "best_score", "best_number")
 Row = dict[str, float]
 
 
@@ -29,17 +30,20 @@ Row = dict[str, float]
 class Resume:
     """How far a rung is. Saved under a fingerprint of all that its result depends on.
 
-    folder      of this fingerprint, under `.fcn/states/`
-    number      steps done
-    train, val  points of the curves so far
-    best        the net's weights when it scored `best_score`, if those are to be kept
+    folder       of this fingerprint, under `.fcn/states/`
+    number       steps done
+    losses       of the steps since the last point of the curve
+    train, val   points of the curves so far
+    best         the net's weights when it scored `best_score`, after `best_number` steps, if those are kept
     """
 
     folder: Path
     number: int = 0
+    losses: list[float] = field(default_factory=list)
     train: list[Row] = field(default_factory=list)
     val: list[Row] = field(default_factory=list)
     best_score: float = -1.0
+    best_number: int = 0
     best: State = field(default_factory=dict)
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -54,14 +58,9 @@ class Resume:
     def save(self, net: FCN, optimizer: Optimizer) -> None:
         """Writes everything that the coming steps depend on; the last state stays until this one is whole."""
         parts = {"net": optimizer.state(net), "best": self.best, "moments": optimizer.moments()}
-        tensors = {
-            f"{part}/{name}": tensor.detach().cpu().contiguous()
-            for part, state in parts.items()
-            for name, tensor in state.items()
-        }
-        facts = {key: getattr(self, key) for key in ("number", "train", "val", "best_score")}
-        with files.replacing(self.path) as temporary:
-            save_file(tensors, temporary, {"resume": json.dumps(facts)})
+        tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+        facts = {key: getattr(self, key) for key in FACTS}
+        files.write_tensors(self.path, tensors, "resume", facts)
         self.saved_at = time.monotonic()
 
     def load(self, net: FCN, optimizer: Optimizer) -> None:
@@ -78,27 +77,70 @@ class Resume:
         self.best = parts["best"]
         print(f"going on after step {self.number}", flush=True)
 
-    def done(self) -> None:
-        """The rung's files are written; nothing is left to go on from."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def done(self, net: FCN, optimizer: Optimizer) -> None:
+        """The rung's files are written. Nothing is left to go on from, but for one who waits for the result."""
+        if any(_lives(int(path.suffix[1:])) for path in self.folder.glob("waiting.*")):
+            self.save(net, optimizer)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One process at a time computes what this fingerprint names; a second waits, and finds it done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock, waiting = _lock_file(self.folder.name), self.folder / f"waiting.{os.getpid()}"
+        with lock.open("a+") as file:
+            if not _try_lock(file):
+                print(f"process {_owner(file)} computes the very same; waiting for its result", flush=True)
+                waiting.touch()
+                fcntl.flock(file, fcntl.LOCK_EX)
+                waiting.unlink(missing_ok=True)
+            _sign(file)
+            yield
 
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
     """Refuses a second trainer of the same file: two would overwrite each other's work."""
-    name = out.resolve().as_posix().strip("/").replace("/", "-")
-    lock = machine.root() / ".fcn" / "locks" / name
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(f"process {file.read().strip()} is training {out}; wait for it, or end it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    with _lock_file(out.resolve().as_posix().strip("/").replace("/", "-")).open("a+") as file:
+        if not _try_lock(file):
+            raise UserError(f"process {_owner(file)} is training {out}; wait for it, or end it")
+        _sign(file)
         yield
+
+
+def _lock_file(name: str) -> Path:
+    folder = machine.root() / ".fcn" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def _try_lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sign(file: TextIO) -> None:
+    """Leaves the process's number in a lock file, for whoever meets it locked."""
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+def _owner(file: TextIO) -> str:
+    file.seek(0)
+    return file.read().strip()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @contextmanager

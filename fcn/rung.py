@@ -6,6 +6,7 @@ FCN-32s, FCN-16s and FCN-8s are this function with other arguments.
 import csv
 import io
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from fcn import evaluation, files, machine, pipeline, published, tracking, weigh
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.layers import PREPROCESSINGS
-from fcn.metrics import TITLES, scores
+from fcn.metrics import scores
 from fcn.models import FCN
 from fcn.params import Params, Rung
 from fcn.progress import Progress
 from fcn.resume import Resume, alone, signals
 from fcn.sampling import Sampler, class_weights
+from fcn.titles import SCORES
 from fcn.training import Optimizer, freeze, rate, steps
 
 LOSS_EVERY = 10  # steps in one point of the loss curve
@@ -42,42 +44,44 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
         train, val = Split(data, "train"), Split(data, "val")
         parent_state, parent_meta = weights.load(parent)
         net = _net(train, stride, params, parent_meta)
-        init = params.rung(stride).init
+        init, origin = params.rung(stride).init, files.sha256(parent)
         if init == "parent":
             generator = torch.Generator().manual_seed(params.seed * 64 + stride)
             table = weights.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
+            run.tag(parent__sha256=origin)
         else:
             published.load(net, init)
             table = [(layer, init) for layer in weights.layers(net.state_dict())]
         print(_summary(stride, params, train, table), flush=True)
         run.data(data, "train", "training")
         run.data(data, "val", "validation")
-        run.tag(fingerprint=fingerprint, parent__sha256=files.sha256(parent))
+        run.tag(fingerprint=fingerprint)
         run.text(_csv([{"layer": layer, "initialised": fate} for layer, fate in table]), f"{stage}/layers.csv")
-        resume = Resume(machine.root() / ".fcn" / "states" / fingerprint)
         net.to(device).to(memory_format=torch.channels_last)
-        best = _train(net, train, val, params, stride, resume, run)
-        meta = weights.Meta(
-            architecture=_architecture(train, stride, params),
-            preprocessing=net.preprocessing,
-            labels=train.labels,
-            parent=files.sha256(parent) if init == "parent" else None,
-            published=None if init == "parent" else init,
-            iterations=resume.number,
-            threads=torch.get_num_threads(),
-            params=entry.params,
-        )
-        weights.save(out, best, meta)
-        files.write_text(curves / "train.csv", _csv(resume.train, ["iteration", "lr", "loss"]))
-        files.write_text(curves / "val.csv", _csv(resume.val, ["iteration", *TITLES]))
-        run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
-        resume.done()
+        resume = Resume(machine.root() / ".fcn" / "states" / fingerprint)
+        with resume.turn():
+            optimizer = _train(net, train, val, params, stride, resume, run)
+            meta = weights.Meta(
+                architecture=_architecture(train, stride, params),
+                preprocessing=net.preprocessing,
+                labels=train.labels,
+                parent=origin if init == "parent" else None,
+                published=None if init == "parent" else init,
+                iterations=resume.best_number if resume.best else resume.number,
+                threads=torch.get_num_threads(),
+                params=entry.params,
+            )
+            weights.save(out, resume.best or optimizer.state(net), meta)
+            files.write_text(curves / "train.csv", _csv(resume.train, ["iteration", "lr", "loss"]))
+            files.write_text(curves / "val.csv", _csv(resume.val, ["iteration", *SCORES]))
+            run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
+            resume.done(net, optimizer)
 
 
 def _train(
     net: FCN, train: Split, val: Split, params: Params, stride: int, resume: Resume, run: tracking.Run
-) -> weights.State:
-    """The net's last or best weights; the curves are in `resume`."""
+) -> Optimizer:
+    """Takes the net to the rung's end; the curves, and the best weights if those are kept, are in `resume`."""
     rung, device = params.rung(stride), next(net.parameters()).device
     if rung.freeze == "backbone":
         freeze(net)
@@ -86,11 +90,7 @@ def _train(
     given = class_weights(train, params.data.class_weights)
     weight = None if given is None else torch.tensor(given, dtype=torch.float32, device=device)
     sampler = Sampler(train, params.data, seed=params.seed, stride=stride, batch_size=params.batch_size)
-    losses: list[float] = []
-    with (
-        Progress(f"FCN-{stride}s", rung.iterations, resume.number, params.batch_size) as bar,
-        signals() as stop,
-    ):
+    with Progress(f"FCN-{stride}s", rung.iterations, resume.number, params.batch_size) as bar, signals() as stop:
         for step in steps(net, optimizer, sampler, params, rung, weight=weight, start=resume.number):
             loss = float(step.loss)
             if not math.isfinite(loss):
@@ -100,19 +100,29 @@ def _train(
                 )
             bar.step(loss)
             resume.number = step.number
-            losses.append(loss)
+            resume.losses.append(loss)
             last = step.number == rung.iterations
             if step.number % LOSS_EVERY == 0 or last:
-                resume.train.append({"iteration": step.number, "lr": step.lr, "loss": sum(losses) / len(losses)})
-                losses.clear()
+                mean = sum(resume.losses) / len(resume.losses)
+                resume.train.append({"iteration": step.number, "lr": step.lr, "loss": mean})
+                resume.losses.clear()
             if step.number % rung.validate_every == 0 or last:
                 _validate(net, val, optimizer, rung, resume, run, bar)
-            # Between two points of the curve, so that no half of one has to be kept.
-            if not losses and (stop or resume.is_due()):
+            if stop:
                 resume.save(net, optimizer)
-            if stop and not losses:
                 raise SystemExit(128 + stop[0])
-    return resume.best or optimizer.state(net)
+            if resume.is_due():
+                _save_if_there_is_room(resume, net, optimizer, bar)
+    return optimizer
+
+
+def _save_if_there_is_room(resume: Resume, net: FCN, optimizer: Optimizer, bar: Progress) -> None:
+    """A state that cannot be saved costs what a kill would lose, not the training."""
+    try:
+        resume.save(net, optimizer)
+    except OSError as error:
+        resume.saved_at = time.monotonic()
+        bar.say(f"warning: no state saved ({error.strerror}); a kill would cost what follows {resume.path}")
 
 
 def _validate(
@@ -126,7 +136,7 @@ def _validate(
     run.curve([row for row in resume.train if row["iteration"] > since])
     run.curve([{"iteration": resume.number, **{f"val.{name}": value for name, value in result.items()}}])
     if rung.save == "best" and result["mean_iu"] > resume.best_score:
-        resume.best_score = result["mean_iu"]
+        resume.best_score, resume.best_number = result["mean_iu"], resume.number
         resume.best = {name: tensor.clone() for name, tensor in optimizer.state(net).items()}
 
 
@@ -142,7 +152,17 @@ def _net(train: Split, stride: int, params: Params, parent: weights.Meta) -> FCN
         raise UserError(
             "batch norm takes its statistics over one pass, so accumulation changes them; set accumulate: 1"
         )
+    if "fc" in net.backbone.norm and params.batch_size == 1 and max(_size(train, params)) <= 32:
+        raise UserError("batch norm needs more than the one value of fc6 here; set a batch_size of 2 or larger images")
     return net
+
+
+def _size(train: Split, params: Params) -> tuple[int, int]:
+    """Height and width of what a step sees, in pixels; of the first image if they differ."""
+    if params.data.crop == "none":
+        return train.size(0)
+    width, height = map(int, params.data.crop.split("x"))
+    return height, width
 
 
 def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
@@ -158,18 +178,22 @@ def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
 
 
 def _summary(stride: int, params: Params, train: Split, table: list[tuple[str, str]]) -> str:
-    """The rate in both units, since one alone means nothing, and where each layer comes from."""
+    """What is trained, at which rate in both units, since one alone means nothing, and where each layer comes from."""
     rung = params.rung(stride)
-    height, width = train.size(0)
-    if params.data.crop != "none":
-        width, height = map(int, params.data.crop.split("x"))
+    height, width = _size(train, params)
     lr, pixels = rate(rung, params.lr, 1), height * width * params.batch_size
-    other = f"{lr * pixels:.2g} on the mean" if params.loss == "sum" else f"{lr / pixels:.2g} on the sum"
-    text = {"sum": "summed", "mean": "mean"}[params.loss]
-    momentum = f", momentum {params.momentum:g}" if params.optimizer == "sgd" else ""
+    if params.optimizer == "sgd":
+        here, there = (
+            ("summed", f"{lr * pixels:.2g} on the mean")
+            if params.loss == "sum"
+            else ("mean", f"{lr / pixels:.2g} on the sum")
+        )
+        line = f"lr {lr:.3g} on the {here} loss = {there} at {height}×{width}, momentum {params.momentum:g}"
+    else:
+        line = f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which"
     lines = [
         f"FCN-{stride}s: {rung.iterations} steps of {params.batch_size} images, {params.optimizer}, {params.precision}",
-        f"lr {lr:.3g} on the {text} loss = {other} at {height}×{width}{momentum}",
+        line,
     ]
     for what in dict.fromkeys(fate for _, fate in table):
         lines.append(f"{what:8} {' '.join(layer for layer, fate in table if fate == what)}")

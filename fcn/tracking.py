@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -93,12 +94,9 @@ class Run:
     def _attempt(self, action: Callable[[], object]) -> None:
         if not self.alive:
             return
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             action()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except Exception as error:  # whatever a store, its driver or its network can think of
             self.alive = False
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             print(f"warning: MLflow shows no more of this stage ({store()}: {reason})", file=sys.stderr)
@@ -136,16 +134,21 @@ class Run:
             self.experiment = found.experiment_id if found else self._create_experiment()
             key = experiment_key(params)
             self.parent = self._find(f"tags.`fcn.key` = '{key}'") or self._create_parent(key, params)
-            self.child = self._find(
-                f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.stage = '{stage}' "
-                "and attributes.status = 'RUNNING'"
-            ) or self._create_child(stage, declared)
-        self.client.update_run(self.parent, "RUNNING")
+            unfinished = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.stage = '{stage}' "
+            unfinished += f"and tags.`fcn.place` = '{_place()}' and attributes.status = "
+            self.child = (
+                self._find(f"{unfinished}'RUNNING'")
+                or self._find(f"{unfinished}'KILLED'")
+                or self._create_child(stage, declared)
+            )
+        for run in (self.child, self.parent):
+            self.client.update_run(run, "RUNNING")
 
     def close(self, status: str) -> None:
         """FINISHED, FAILED or KILLED: the child for good, the parent until another stage starts."""
-        self._attempt(lambda: self.client.set_terminated(self.child, status))
-        self._attempt(lambda: self.client.set_terminated(self.parent, status))
+        for run in filter(None, (self.child, self.parent)):
+            self.alive = True  # a store that failed once may be back, and must not keep a run RUNNING
+            self._attempt(lambda run=run: self.client.set_terminated(run, status))  # type: ignore[misc]
 
     def _find(self, condition: str) -> str:
         runs = self.client.search_runs([self.experiment], condition, max_results=1)
@@ -166,7 +169,7 @@ class Run:
 
     def _create_child(self, stage: str, declared: Mapping[str, object]) -> str:
         name = os.environ.get("DVC_EXP_NAME")
-        tags = {"stage": stage, "mlflow.parentRunId": self.parent, **_origin()}
+        tags = {"stage": stage, "fcn.place": _place(), "mlflow.parentRunId": self.parent, **_origin()}
         run = self.client.create_run(
             self.experiment, tags=tags | ({"dvc.experiment": name} if name else {}), run_name=stage
         )
@@ -198,6 +201,11 @@ def stage(name: str, params: Params, declared: Mapping[str, object]) -> Iterator
         raise
     finally:
         run.close(status)
+
+
+def _place() -> str:
+    """This checkout on this machine, so that another's run is never taken for one that a kill left here."""
+    return hashlib.sha256(f"{platform.node()}:{machine.root()}".encode()).hexdigest()
 
 
 def _origin() -> dict[str, str]:

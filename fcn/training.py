@@ -68,6 +68,8 @@ class Optimizer:
         self.bf16 = params.precision == "bf16"
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
         masters: dict[str, Tensor] = dict(trained)
+        # What is frozen has no master, and must not be saved as bf16 rounds it.
+        self.frozen = {name: p.detach().clone() for name, p in net.named_parameters() if not p.requires_grad}
         if self.bf16:
             masters = {name: p.detach().clone().requires_grad_() for name, p in trained.items()}
             for module in net.modules():
@@ -121,14 +123,8 @@ class Optimizer:
 
     def state(self, net: FCN) -> State:
         """The net's state dict in full precision: masters in place of what was rounded."""
-        return {
-            name: self.masters[name].detach()
-            if name in self.masters
-            else tensor.float()
-            if tensor.dtype == torch.bfloat16
-            else tensor
-            for name, tensor in net.state_dict().items()
-        }
+        exact = self.masters | self.frozen
+        return {name: exact.get(name, tensor).detach() for name, tensor in net.state_dict().items()}
 
     def moments(self) -> State:
         """Momenta and the like, by the weight's name and theirs."""
@@ -148,10 +144,9 @@ class Optimizer:
         for key, tensor in moments.items():
             name, _, kind = key.rpartition(":")
             master = self.masters[name]
-            moved = tensor if kind == "step" else tensor.to(master.device, memory_format=torch.preserve_format)
-            if moved.shape == master.shape:
-                moved = torch.empty_like(master).copy_(moved)
-            self.optimizer.state[master][kind] = moved
+            moved = tensor.to(master.device)
+            same = moved.shape == master.shape  # all but Adam's count of steps; laid out as the weight is
+            self.optimizer.state[master][kind] = torch.empty_like(master).copy_(moved) if same else moved
 
 
 def freeze(net: FCN) -> None:
@@ -206,7 +201,7 @@ def backward(
     """
     device = next(net.parameters()).device
     masks = [torch.from_numpy(image.mask.copy()).to(device) for image in drawn]
-    # In fp64, which a 0-dimensional tensor does not hand on to the loss: a pixel's share is exact.
+    # In fp64, so that a pixel's share is not rounded on its way.
     pixels = valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight)
     scale = 1 / pixels if reduction == "mean" else torch.ones_like(pixels)
     total = torch.zeros_like(pixels)

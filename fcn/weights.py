@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fcn import files
@@ -48,12 +47,7 @@ class Meta:
 
 def save(path: Path, state: State, meta: Meta) -> None:
     """Writes a model file, whole or not at all. One JSON string under one key: more would have no fixed order."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    with files.replacing(path) as temporary:
-        try:
-            save_file(state, temporary, {"fcn": json.dumps(asdict(meta), sort_keys=True)})
-        except SafetensorError as error:
-            raise files.as_os_error(error, path) from error
+    files.write_tensors(path, state, "fcn", asdict(meta))
 
 
 def load(path: Path) -> tuple[State, Meta]:

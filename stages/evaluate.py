@@ -29,6 +29,7 @@ def main() -> None:
     split = Split(paths.data, "val")
     table: dict[str, dict[str, float]] = {}
     per_class: dict[str, list[float]] = {}
+    pictures: list[Path] = []
     shutil.rmtree(paths.predictions, ignore_errors=True)
     with tracking.stage("evaluate", experiment, entry.params) as run:
         run.data(paths.data, "val", "evaluation")
@@ -43,18 +44,20 @@ def main() -> None:
                 figures.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
 
             counts = evaluation.count(net.to(machine.device()), split, keep)
+            pictures.append(paths.figures / f"confusion_{path.stem}.png")
+            figures.confusion(counts, split.labels, pictures[-1])
             if not meta.scored:
                 print(f"{path.stem}: neither trained nor published, no score")
                 continue
             table[path.stem] = metrics.scores(counts).asdict()
             per_class[path.stem] = metrics.class_iu(counts).tolist()
-            figures.confusion(counts, split.labels, paths.figures / f"confusion_{path.stem}.png")
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
         files.write_text(paths.scores, json.dumps(table, indent=1) + "\n")
         files.write_text(paths.classes, figures.class_table(split.labels, per_class))
-        figures.predictions(split, paths.predictions, [p.stem for p in paths.models], paths.figures / "predictions.png")
+        pictures.append(paths.figures / "predictions.png")
+        figures.predictions(split, paths.predictions, [p.stem for p in paths.models], pictures[-1])
         run.scores({f"{net}.{name}": value for net, row in table.items() for name, value in row.items()})
-        for picture in sorted(paths.figures.glob("*.png")):
+        for picture in pictures:
             run.artifact(picture, "figures")
         run.artifact(paths.scores)
         run.artifact(paths.classes)

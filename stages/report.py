@@ -24,8 +24,11 @@ def main() -> None:
         content = report.gather(experiment, paths.metrics, paths.models)
         files.write_text(paths.markdown, report.markdown(content))
         files.write_text(paths.page, report.page(content, paths.metrics / "figures"))
-        for path in (paths.curves, paths.markdown, paths.page):
-            run.artifact(path)
+        # Here too: evaluate may have been skipped or restored, and then told MLflow nothing.
+        run.scores({f"{net}.{name}": v for net, row in content.scores.items() if row for name, v in row.items()})
+        run.artifact(paths.curves, "figures")
+        run.artifact(paths.markdown)
+        run.artifact(paths.page)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.metrics import class_iu, confusion, scores
 
@@ -54,5 +55,5 @@ def test_confusion_refuses_shapes_and_classes_that_do_not_fit() -> None:
 
 
 def test_scores_of_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="no pixel"):
+    with pytest.raises(UserError, match="every mask of the split is void"):
         scores(torch.zeros(3, 3, dtype=torch.int64))

@@ -69,9 +69,11 @@ def test_a_key_that_stands_twice_is_refused(text: str) -> None:
         params.parse(text, "params.yaml")
 
 
-@pytest.mark.parametrize(
-    "text", ["[", "- 1", "", "x: 2026-99-99", "a: !!python/object/apply:os.system [id]", "? [1]\n: 2", "\0", "[" * 5000]
-)
+NO_MAPPINGS = ["[", "- 1", "", "\0", "[" * 5000, "x: 2026-99-99", "a: !!python/object/apply:os.system [id]"]
+NO_TEXT_KEYS = ["? [1]\n: 2", "32: 1", "on: 1"]
+
+
+@pytest.mark.parametrize("text", [*NO_MAPPINGS, *NO_TEXT_KEYS])
 def test_what_is_no_plain_mapping_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UserError) as caught:
         params.parse(text, "params.yaml")

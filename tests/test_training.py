@@ -165,5 +165,14 @@ def test_training_begun_in_the_middle_gives_the_same_bits(
     assert all(torch.equal(tensor, state[name]) for name, tensor in steps.state(whole).items())
 
 
+def test_a_frozen_backbone_is_saved_as_it_was_and_not_as_bf16_rounds_it(small: Small) -> None:
+    model = net(dtype=torch.float32)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    training.freeze(model)
+    optimizer = training.Optimizer(model, small(precision="bf16"))
+    assert model.conv3_1.weight.dtype == torch.bfloat16
+    assert all(torch.equal(tensor, before[name]) for name, tensor in optimizer.state(model).items())
+
+
 def test_a_process_may_use_at_least_one_core() -> None:
     assert machine.cores() >= 1

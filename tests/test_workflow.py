@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -156,7 +157,6 @@ def test_a_killed_rung_goes_on_and_ends_with_the_same_bits(finished: Checkout, t
     words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
     saver = (
         "import fcn.resume, os, signal, runpy, sys; fcn.resume.SAVE_EVERY = 0\n"
-        "import fcn.rung; fcn.rung.LOSS_EVERY = 2\n"
         "save = fcn.resume.Resume.save\n"
         "def save_and_die(*args): save(*args); os.kill(os.getpid(), signal.SIGKILL)\n"
         "fcn.resume.Resume.save = save_and_die\n"
@@ -164,7 +164,7 @@ def test_a_killed_rung_goes_on_and_ends_with_the_same_bits(finished: Checkout, t
     )
     killed = subprocess.run([sys.executable, "-c", saver], cwd=folder, env=checkout.environment(), check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert "going on after step 2" in checkout.run("dvc", "repro")
+    assert "going on after step 1" in checkout.run("dvc", "repro")
     lock, expected = (yaml.safe_load(text)["stages"] for text in (checkout.read("dvc.lock"), undisturbed))
     for stage in ("train", "finetune16s", "finetune8s"):
         weights = [out["md5"] for out in lock[stage]["outs"] if out["path"].endswith(".safetensors")]
@@ -172,6 +172,46 @@ def test_a_killed_rung_goes_on_and_ends_with_the_same_bits(finished: Checkout, t
     assert not list((folder / ".fcn/states").iterdir())
     trained = [run for run in runs(checkout) if run.data.tags.get("stage") == "train"]
     assert [run.info.status for run in trained] == ["FINISHED"]  # continued as the same run
+
+
+def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(finished: Checkout, tmp_path: Path) -> None:
+    """As two queue workers do: other outs, the same command, deps, params and main checkout."""
+    copies = []
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        copies.append(Checkout(folder))
+        copies[-1].set(**{"train.iterations": 60})
+        for out in ("data/resized", "data/weights"):
+            shutil.copytree(finished.folder / out, folder / out)
+        (folder / "data/weights/fcn32s.safetensors").unlink()
+    words = yaml.safe_load(finished.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
+    processes = [
+        subprocess.Popen(
+            words.split(),
+            cwd=copy.folder,
+            env=copy.environment(DVC_ROOT=str(tmp_path), DVC_EXP_NAME=copy.folder.name),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for copy in copies
+    ]
+    printed = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
+    assert sum("computes the very same; waiting for its result" in text for text in printed) == 1, printed
+    assert sum("going on after step 60" in text for text in printed) == 1, printed
+    models = {(copy.folder / "data/weights/fcn32s.safetensors").read_bytes() for copy in copies}
+    assert len(models) == 1
+    assert not list((tmp_path / ".fcn/states").iterdir())
+
+
+def test_a_rung_that_is_surgery_only_has_no_score(checkout: Checkout) -> None:
+    """The paper's FCN-8s at once: no steps for 32s and 16s."""
+    checkout.set(**{"train.iterations": 0, "finetune.fcn16s.iterations": 0, "model.at_once": True})
+    checkout.run("dvc", "repro")
+    assert list(json.loads(checkout.read("metrics/scores.json"))) == ["fcn8s"]
+    assert "| FCN-32s | — | — | — | — |" in checkout.read("metrics/report.md")
 
 
 def test_two_clones_give_the_same_lock_file_byte_for_byte(finished: Checkout, tmp_path: Path) -> None:
@@ -234,6 +274,28 @@ def test_a_users_mistake_is_one_line_without_a_traceback(
     assert done.returncode == 1
     assert line in printed
     assert "Traceback" not in printed
+
+
+def test_dvc_repro_itself_fails_on_a_mistake_in_params(finished: Checkout) -> None:
+    """What it would run is refused; what it would not run, because no stage reads it, `fcn check` refuses."""
+    original = finished.read("params.yaml")
+    try:
+        for before, after, line in (
+            ("lr: 0.001", "lr: -1", "error: params.yaml: lr is -1; it must be greater than 0"),
+            ("lr: 0.001", "lr: fast", "error: params.yaml: lr is 'fast'; write a number such as 1.0e-4"),
+            ("batch_size", "batchsize", "params.yaml: batchsize is unknown; did you mean batch_size?"),
+            ("dataset: scenes", "dataset: cityscapes", "fcn/sources/cityscapes.py"),
+        ):
+            assert before in original
+            (finished.folder / "params.yaml").write_text(original.replace(before, after))
+            printed = finished.run("dvc", "repro", code=1)
+            assert line in printed
+            assert "Traceback" not in printed
+        (finished.folder / "params.yaml").write_text(original + "colour: 1\n")
+        assert "error: params.yaml: colour is unknown; remove it" in finished.run("fcn", "check", code=1)
+    finally:
+        (finished.folder / "params.yaml").write_text(original)
+    assert "valid" in finished.run("fcn", "check")
 
 
 def test_without_network_and_mirror_dvc_repro_says_what_to_fetch(checkout: Checkout) -> None:
