@@ -97,3 +97,18 @@ CAMVID = Labels(
     ),
     void=(11,),
 )
+
+
+def _voc_colour(number: int) -> tuple[int, int, int]:
+    """VOC's colours: the bits of the class number, dealt in turn to red, green and blue, the highest first."""
+    red, green, blue = (sum((number >> (3 * bit + k) & 1) << (7 - bit) for bit in range(8)) for k in range(3))
+    return red, green, blue
+
+
+VOC = Labels(
+    (
+        *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    ),
+    tuple(_voc_colour(number) for number in range(21)),
+)

@@ -15,7 +15,7 @@ def main() -> None:
     experiment = params.load()
     source = sources.get(experiment.data.dataset)
     archives = {}
-    for archive in source.ARCHIVES:
+    for archive in source.archives(experiment.data):
         from fcn.download import fetch  # only what has archives needs the network
 
         print(f"{archive.name}: {archive.licence}", flush=True)

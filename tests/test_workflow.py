@@ -247,7 +247,10 @@ def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> Non
     ("changes", "line"),
     [
         ({"lr": -1}, "error: params.yaml: lr is -1; it must be greater than 0"),
-        ({"data.dataset": "cityscapes"}, "error: params.yaml: data.dataset is 'cityscapes'; there is camvid, scenes"),
+        (
+            {"data.dataset": "cityscapes"},
+            "error: params.yaml: data.dataset is 'cityscapes'; there is camvid, scenes, voc",
+        ),
         ({"data.scenes.val": 0}, "error: data/raw/scenes/val.txt is empty; split 'val' needs at least one image"),
         ({"train.accumulate": 2}, "error: batch norm takes its statistics over one pass"),
     ],

@@ -38,7 +38,9 @@ class Source(Protocol):
     """What each module of this package offers."""
 
     LABELS: Labels
-    ARCHIVES: Sequence[Archive]
+
+    def archives(self, data: Data) -> Sequence[Archive]:
+        """What the splits need to be fetched."""
 
     def build(self, data: Data, archives: Mapping[str, Path], out: Path) -> None:
         """Puts the files that the two splits name into the folder `out`, from archives by name."""

