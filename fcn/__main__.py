@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from fcn import machine
 from fcn.errors import UserError, one_line
 
 
@@ -26,13 +27,16 @@ def main() -> None:
         help="with --record, also run the recipe with this change; may be repeated",
     )
     commands.add_parser("check", help="say whether params.yaml is a valid experiment; `make repro` asks this first")
+    commands.add_parser("plan", help="say what params.yaml would fetch and train, and about how long that takes")
     commands.add_parser(
         "bound", help="the best scores possible at strides of 128 to 4 pixels, from the val masks alone"
     )
     commands.add_parser("readme", help="fill README's tables from the recorded results")
     arguments = parser.parse_args()
     with one_line():
-        {"recipe": _recipe, "check": _check, "bound": _bound, "readme": _readme}[arguments.command](arguments)
+        {"recipe": _recipe, "check": _check, "plan": _plan, "bound": _bound, "readme": _readme}[arguments.command](
+            arguments
+        )
 
 
 def _recipe(arguments: argparse.Namespace) -> None:
@@ -55,8 +59,17 @@ def _recipe(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from fcn import params, sources
 
-    sources.get(params.load().data.dataset)
-    print("params.yaml is a valid experiment")
+    experiment = params.load()
+    sources.get(experiment.data.dataset).archives(experiment.data)
+    print("\n".join(["params.yaml is a valid experiment", *experiment.warnings()]))
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    machine.prepare()
+    from fcn import params, plan
+
+    for line in plan.describe(params.load()):
+        print(line)
 
 
 def _bound(arguments: argparse.Namespace) -> None:
@@ -76,6 +89,8 @@ def _readme(arguments: argparse.Namespace) -> None:
 
     recipe.readme()
 
+
+COMMANDS = {"recipe": _recipe, "check": _check, "plan": _plan, "bound": _bound, "readme": _readme}
 
 if __name__ == "__main__":
     main()

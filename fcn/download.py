@@ -22,19 +22,24 @@ def fetch(archive: Archive) -> Path:
 
     raises   UserError that names the file and where to put it, if nobody has it
     """
-    mirror = os.environ.get("FCN_MIRROR")
+    if path := find(archive):
+        _verify(path, archive)
+        return path
     folder = machine.root() / ".fcn" / "downloads"
-    places = [machine.root() / mirror] if mirror else []
-    for place in [*places, folder]:
-        if (place / archive.name).is_file():
-            _verify(place / archive.name, archive)
-            return place / archive.name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{archive.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the file
         if (folder / archive.name).is_file():
             return folder / archive.name
         return _from_anywhere(archive, folder)
+
+
+def find(archive: Archive) -> Path | None:
+    """Where the archive's file is already: in the folder that FCN_MIRROR names, or among earlier downloads."""
+    mirror = os.environ.get("FCN_MIRROR")
+    folders = [machine.root() / mirror] if mirror else []
+    places = [folder / archive.name for folder in (*folders, machine.root() / ".fcn" / "downloads")]
+    return next((place for place in places if place.is_file()), None)
 
 
 def _from_anywhere(archive: Archive, folder: Path) -> Path:

@@ -145,6 +145,18 @@ class Params(_Section):
         """The section of FCN-32s, FCN-16s or FCN-8s."""
         return {32: self.train, 16: self.finetune.fcn16s, 8: self.finetune.fcn8s}[stride]
 
+    def warnings(self) -> list[str]:
+        """What is allowed, and yet unlike anything that the paper found to work."""
+        found = []
+        for coarse, fine in ((32, 16), (16, 8)):
+            faster = self.rung(fine).lr_factor >= self.rung(coarse).lr_factor
+            if self.optimizer == "sgd" and faster and self.rung(fine).iterations and self.rung(coarse).iterations:
+                found.append(
+                    f"warning: FCN-{fine}s learns at {self.lr * self.rung(fine).lr_factor:.3g}, no slower than "
+                    f"FCN-{coarse}s; with SGD the paper divides the rate by 100 at each finer rung"
+                )
+        return found
+
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """The whole experiment, checked.

@@ -16,6 +16,7 @@ class Archive:
     """A file to fetch: under this name in the mirror folder, else from these addresses in turn.
 
     sha256   its digest, or as much of it as its makers publish; None where its bytes vary
+    size     in bytes, where known
     licence  what its makers allow, in a line
     """
 
@@ -23,6 +24,7 @@ class Archive:
     urls: tuple[str, ...]
     licence: str
     sha256: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True)

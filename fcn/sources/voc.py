@@ -28,6 +28,7 @@ VOC2012 = Archive(
     ),
     "PASCAL VOC 2012: images from Flickr, under Flickr's terms of use",
     "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+    1_999_639_040,
 )
 SBD = Archive(
     "benchmark.tgz",
@@ -36,6 +37,7 @@ SBD = Archive(
         "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
     ),
     "SBD, Semantic Boundaries Dataset: for research",
+    size=1_419_539_633,
 )
 SEG11VALID = Archive(
     "seg11valid.txt",

