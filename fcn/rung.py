@@ -181,20 +181,21 @@ def _summary(stride: int, params: Params, train: Split, table: list[tuple[str, s
     """What is trained, at which rate in both units, since one alone means nothing, and where each layer comes from."""
     rung = params.rung(stride)
     height, width = _size(train, params)
-    lr, pixels = rate(rung, params.lr, 1), height * width * params.batch_size
-    if params.optimizer == "sgd":
-        here, there = (
-            ("summed", f"{lr * pixels:.2g} on the mean")
-            if params.loss == "sum"
-            else ("mean", f"{lr / pixels:.2g} on the sum")
-        )
-        line = f"lr {lr:.3g} on the {here} loss = {there} at {height}×{width}, momentum {params.momentum:g}"
-    else:
-        line = f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which"
+    pixels = height * width * params.batch_size
     lines = [
-        f"FCN-{stride}s: {rung.iterations} steps of {params.batch_size} images, {params.optimizer}, {params.precision}",
-        line,
+        f"FCN-{stride}s: {rung.iterations} steps of {params.batch_size} images, {params.optimizer}, {params.precision}"
     ]
+    if not rung.iterations:
+        lines = [f"FCN-{stride}s: surgery only, no steps"]
+    elif params.optimizer == "sgd":
+        lr = rate(rung, params.lr, 1)
+        both = {"sum": ("summed", lr * pixels, "mean"), "mean": ("mean", lr / pixels, "sum")}
+        here, other, there = both[params.loss]
+        where = f"at {height}×{width}, momentum {params.momentum:g}"
+        lines.append(f"lr {lr:.3g} on the {here} loss = {other:.2g} on the {there} {where}")
+    else:
+        lr = rate(rung, params.lr, 1)
+        lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which")
     for what in dict.fromkeys(fate for _, fate in table):
         lines.append(f"{what:8} {' '.join(layer for layer, fate in table if fate == what)}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fcn import machine, training
+from fcn import machine, rung, training
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID
@@ -149,20 +149,41 @@ def test_training_begun_in_the_middle_gives_the_same_bits(
 ) -> None:
     experiment = small(precision=precision, optimizer=optimizer)
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
-    rung = experiment.train
+    section = experiment.train
     whole = net(dtype=torch.float32).to(memory_format=torch.channels_last)
     steps = training.Optimizer(whole, experiment)
     middle: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    for step in training.steps(whole, steps, sampler, experiment, rung):
+    for step in training.steps(whole, steps, sampler, experiment, section):
         if step.number == 2:
             middle = tuple({k: t.clone() for k, t in part.items()} for part in (steps.state(whole), steps.moments()))  # type: ignore[assignment]
     torch.manual_seed(99)
     resumed = FCN(8, 8, "slim", pad="same").to(memory_format=torch.channels_last)
     again = training.Optimizer(resumed, experiment)
     again.restore(resumed, *middle)
-    list(training.steps(resumed, again, sampler, experiment, rung, start=2))
+    list(training.steps(resumed, again, sampler, experiment, section, start=2))
     state = again.state(resumed)
     assert all(torch.equal(tensor, state[name]) for name, tensor in steps.state(whole).items())
+
+
+def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path) -> None:
+    """The reference's 1e-10 on the sum at 375×500 is 1.9e-05 on the mean: here the same at 32×32, by hand."""
+    heavy = {
+        "optimizer": "sgd",
+        "loss": "sum",
+        "lr": 1e-10,
+        "momentum": 0.99,
+        "batch_size": 1,
+        "train.schedule": "fixed",
+    }
+    lines = rung._summary(32, small(**heavy), Split(packed, "train"), [("fc6", "carried"), ("score_fr", "created")])
+    assert lines.splitlines() == [
+        "FCN-32s: 4 steps of 1 images, sgd, fp32",
+        "lr 1e-10 on the summed loss = 1e-07 on the mean at 32×32, momentum 0.99",
+        "carried  fc6",
+        "created  score_fr",
+    ]
+    wide = small(**heavy, **{"data.crop": "500x375"})
+    assert "= 1.9e-05 on the mean at 375×500" in rung._summary(32, wide, Split(packed, "train"), [])
 
 
 def test_a_frozen_backbone_is_saved_as_it_was_and_not_as_bf16_rounds_it(small: Small) -> None:

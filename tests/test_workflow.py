@@ -148,7 +148,9 @@ def test_an_experiment_in_a_copy_runs_the_copys_code(finished: Checkout) -> None
     assert "/.dvc/tmp/exps/" in line
 
 
-def test_a_killed_rung_goes_on_and_ends_with_the_same_bits(finished: Checkout, tmp_path: Path) -> None:
+def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_killed_in_one(
+    finished: Checkout, tmp_path: Path
+) -> None:
     undisturbed = finished.read("dvc.lock")
     folder = tmp_path / "killed"
     folder.mkdir()
@@ -165,10 +167,7 @@ def test_a_killed_rung_goes_on_and_ends_with_the_same_bits(finished: Checkout, t
     killed = subprocess.run([sys.executable, "-c", saver], cwd=folder, env=checkout.environment(), check=False)
     assert killed.returncode == -signal.SIGKILL
     assert "going on after step 1" in checkout.run("dvc", "repro")
-    lock, expected = (yaml.safe_load(text)["stages"] for text in (checkout.read("dvc.lock"), undisturbed))
-    for stage in ("train", "finetune16s", "finetune8s"):
-        weights = [out["md5"] for out in lock[stage]["outs"] if out["path"].endswith(".safetensors")]
-        assert weights == [out["md5"] for out in expected[stage]["outs"] if out["path"].endswith(".safetensors")]
+    assert checkout.read("dvc.lock") == undisturbed
     assert not list((folder / ".fcn/states").iterdir())
     trained = [run for run in runs(checkout) if run.data.tags.get("stage") == "train"]
     assert [run.info.status for run in trained] == ["FINISHED"]  # continued as the same run
@@ -212,14 +211,6 @@ def test_a_rung_that_is_surgery_only_has_no_score(checkout: Checkout) -> None:
     checkout.run("dvc", "repro")
     assert list(json.loads(checkout.read("metrics/scores.json"))) == ["fcn8s"]
     assert "| FCN-32s | — | — | — | — |" in checkout.read("metrics/report.md")
-
-
-def test_two_clones_give_the_same_lock_file_byte_for_byte(finished: Checkout, tmp_path: Path) -> None:
-    folder = tmp_path / "clone"
-    folder.mkdir()
-    other = Checkout(folder)
-    other.run("dvc", "repro")
-    assert other.read("dvc.lock") == finished.read("dvc.lock")
 
 
 def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> None:
@@ -286,7 +277,7 @@ def test_dvc_repro_itself_fails_on_a_mistake_in_params(finished: Checkout) -> No
         for before, after, line in (
             ("lr: 0.001", "lr: -1", "error: params.yaml: lr is -1; it must be greater than 0"),
             ("lr: 0.001", "lr: fast", "error: params.yaml: lr is 'fast'; write a number such as 1.0e-4"),
-            ("batch_size", "batchsize", "params.yaml: batchsize is unknown; did you mean batch_size?"),
+            ("batch_size", "batchsize", "Parameters 'batch_size' are missing from 'params.yaml'"),
             ("dataset: scenes", "dataset: cityscapes", "fcn/sources/cityscapes.py"),
         ):
             assert before in original
