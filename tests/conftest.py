@@ -75,8 +75,13 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Checkout:
     """A clone of the working tree with small params, in which real commands are run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, like: "Checkout | None" = None) -> None:
         self.folder = folder
+        if like:  # all that has run there, but for its store
+            shutil.copytree(
+                like.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("mlflow.db*", "ml*s")
+            )
+            return
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -136,6 +141,14 @@ def checkout(tmp_path: Path) -> Checkout:
     folder = tmp_path / "checkout"
     folder.mkdir()
     return Checkout(folder)
+
+
+@pytest.fixture
+def ready(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, to change as a test likes."""
+    folder = tmp_path / "ready"
+    folder.mkdir()
+    return Checkout(folder, finished)
 
 
 @pytest.fixture(scope="module")
