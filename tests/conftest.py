@@ -96,6 +96,7 @@ class Checkout:
         for generated in ("dvc.lock", "metrics"):
             path = folder / generated
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        shutil.copy2(ROOT / "recipes" / "scenes.yaml", folder / "params.yaml")  # whatever experiment is on here
         self.set(**SMALL)
         self.run("git", "init", "--quiet")
         self.run("git", "config", "user.email", "test@example.org")

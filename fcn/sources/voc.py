@@ -100,9 +100,10 @@ def _build_sbd(contents: extraction.Contents, ids: list[str], out: Path) -> None
             continue
         try:
             mask = scipy.io.loadmat(io.BytesIO(content))["GTcls"][0]["Segmentation"][0]  # type: ignore[no-untyped-call]
-            LABELS.picture(np.asarray(mask, np.uint8)).save(masks[name])
+            picture = LABELS.picture(np.asarray(mask, np.uint8))
         except Exception as error:  # MATLAB's format has many ways to be broken, and loadmat no one word for them
             raise UserError(f"{contents.path}: {name} is no mask of SBD's ({error})") from None
+        picture.save(masks[name])  # outside: a full disk is no fault of the mask's
 
 
 def _ids(listing: bytes) -> list[str]:
