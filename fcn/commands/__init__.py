@@ -1,0 +1,28 @@
+"""What the command `fcn` can do: a module each, named as one types it.
+
+Importing a command imports nothing heavy: its `run` does, so that `fcn --help` comes at once.
+"""
+
+import argparse
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, cast
+
+
+class Command(Protocol):
+    """What each module of this package offers; its docstring's first line is the help."""
+
+    EXAMPLE: str
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares what may stand behind the command's name."""
+
+    def run(self, arguments: argparse.Namespace) -> None:
+        """Does it; a user's mistake is a UserError."""
+
+
+def commands() -> Mapping[str, Command]:
+    """Every command by name, `import_.py` being `import`, which Python keeps for itself."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    return {name.rstrip("_"): cast(Command, importlib.import_module(f"fcn.commands.{name}")) for name in names}

@@ -1,0 +1,17 @@
+"""Say whether params.yaml is a valid experiment; `make repro` asks this first."""
+
+import argparse
+
+EXAMPLE = "fcn check"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from fcn import params, sources
+
+    experiment = params.load()
+    sources.get(experiment.data.dataset).archives(experiment.data)
+    print("\n".join(["params.yaml is a valid experiment", *experiment.warnings()]))
