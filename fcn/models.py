@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fcn.canvas import BORDER, Canvas, compact
 from fcn.layers import CAFFE, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing, WideConvolution
 
 
@@ -41,7 +42,7 @@ BACKBONES = {
 # result at each stride. With pad 100 the border is cut from the finer map, as in the reference;
 # with pad same from the upsampled one, half of what a kernel of twice its stride adds.
 CROPS = {
-    100: {"pool4": 5, "pool3": 9, 32: 19, 16: 27, 8: 31},
+    BORDER: {"pool4": 5, "pool3": 9, 32: 19, 16: 27, 8: 31},
     "same": {"pool4": 1, "pool3": 1, 32: 16, 16: 8, 8: 4},
 }
 
@@ -81,7 +82,11 @@ class FCN(nn.Module):
             raise ValueError("only FCN-8s is trained at once")
         self.stride, self.preprocessing, self.at_once = stride, preprocessing, at_once
         self.backbone, self.crops, self.same = BACKBONES[backbone], CROPS[pad], pad == "same"
-        channels = self._build_trunk(self.backbone, *((1, 3) if pad == "same" else (pad, 0)))
+        if self.same:
+            self.canvas = Canvas(1)
+        else:  # batch norm counts every pixel of the border, which then has to be there
+            self.canvas = Canvas(BORDER) if self.backbone.norm else compact(self.backbone.convolutions)
+        channels = self._build_trunk(self.backbone, self.canvas.border, 3 if self.same else 0)
         self.drop6, self.drop7 = Dropout(dropout), Dropout(dropout)
         upsample = FixedUpsampling if upsampling == "fixed" else LearnedUpsampling
         upsample_last = LearnedUpsampling if upsampling == "learned" else FixedUpsampling
@@ -128,7 +133,7 @@ class FCN(nn.Module):
         for block, count in enumerate(self.backbone.convolutions, 1):
             for i in range(1, count + 1):
                 h = self._relu(h, "conv", f"{block}_{i}")
-            h = pool(h, 2, 2, ceil_mode=True)
+            h = self.canvas.restored(pool(h, 2, 2, ceil_mode=True), block)
             pools.append(h)
         h = self.drop6(self._relu(h, "fc", "6"))
         h = self.drop7(self._relu(h, "fc", "7"))
