@@ -1,6 +1,6 @@
 """The training of one net: loss, optimiser, and a generator of steps. It trains; its caller decides the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,23 +62,29 @@ class Optimizer:
 
     Biases are never decayed, and under SGD learn twice as fast (reference: lr_mult 2, decay_mult 0);
     batch norm's scales and shifts are not decayed.
+
+    masters   the weights in full precision by name: the net's own, or what its bf16 weights are rounded from
+    learned   what is updated, by name: masters, those of bf16 weights in blocks
     """
 
     def __init__(self, net: FCN, params: Params) -> None:
-        self.bf16 = params.precision == "bf16"
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        masters: dict[str, Tensor] = dict(trained)
+        exact = {name: p.detach().clone() for name, p in trained.items()} if params.precision == "bf16" else {}
         # What is frozen has no master, and must not be saved as bf16 rounds it.
         self.frozen = {name: p.detach().clone() for name, p in net.named_parameters() if not p.requires_grad}
-        if self.bf16:
-            masters = {name: p.detach().clone().requires_grad_() for name, p in trained.items()}
+        if params.precision == "bf16":
             for module in net.modules():
                 if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                     module.to(torch.bfloat16)
-        self.pairs = [(p, masters[name] if p.dtype == torch.bfloat16 else p) for name, p in trained.items()]
-        self.masters = dict(zip(trained, (master for _, master in self.pairs), strict=True))
+        self.rounded = {name: p for name, p in trained.items() if p.dtype == torch.bfloat16}
+        self.exact = {name: p for name, p in trained.items() if name not in self.rounded}
+        self.masters: State = {name: exact[name] if name in self.rounded else p for name, p in trained.items()}
+        self.blocks = {name: _blocks(self.masters[name]) for name in self.rounded}
+        self.learned: State = self.exact | {
+            f"{name}[{i}]": block for name, blocks in self.blocks.items() for i, block in enumerate(blocks)
+        }
         groups = [
-            {"params": list(weights), "lr": 0.0, "weight_decay": decay, "factor": factor}
+            {"params": weights, "lr": 0.0, "weight_decay": decay, "factor": factor}
             for weights, decay, factor in self._groups(net, params)
             if weights
         ]
@@ -89,37 +95,41 @@ class Optimizer:
             self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(params.momentum, 0.999), fused=True)
 
     def _groups(self, net: FCN, params: Params) -> list[tuple[list[Tensor], float, float]]:
-        norm = {f"{name}." for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+        norm = {name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
         weights: list[Tensor] = []
         biases: list[Tensor] = []
         norms: list[Tensor] = []
-        for name, master in self.masters.items():
-            if name.rpartition(".")[0] + "." in norm:
-                norms.append(master)
-            else:
-                (biases if name.endswith(".bias") else weights).append(master)
+        for name, tensor in self.learned.items():
+            layer, _, kind = name.partition("[")[0].rpartition(".")
+            (norms if layer in norm else biases if kind == "bias" else weights).append(tensor)
         twice = 2.0 if params.optimizer == "sgd" else 1.0
         return [(weights, params.weight_decay, 1.0), (biases, 0.0, twice), (norms, 0.0, 1.0)]
 
     def zero_grad(self) -> None:
-        for parameter, _ in self.pairs:
+        for parameter in (*self.exact.values(), *self.rounded.values()):
             parameter.grad = None
 
     def step(self, lr: float) -> None:
-        """One update at rate `lr`."""
+        """One update at rate `lr`; uses up the gradients."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
-        if not self.bf16:
+        self.optimizer.step()  # blocks have no gradient yet, and are left out
+        for parameter in self.exact.values():
+            parameter.grad = None
+        for name, parameter in self.rounded.items():
+            if parameter.grad is not None:
+                self._step_in_blocks(parameter, parameter.grad, self.blocks[name])
+        self.zero_grad()
+
+    def _step_in_blocks(self, parameter: Tensor, gradient: Tensor, blocks: Sequence[Tensor]) -> None:
+        """Casts, updates and rounds a block while it is in the cache: four times as fast as one after the other."""
+        if gradient.stride() != parameter.stride():
+            gradient = torch.empty_like(parameter).copy_(gradient)
+        for block, grad, rounded in zip(blocks, _blocks(gradient), _blocks(parameter), strict=True):
+            block.grad = grad.float()
             self.optimizer.step()
-            return
-        for parameter, master in self.pairs:
-            if master is not parameter:
-                master.grad = None if parameter.grad is None else parameter.grad.float()
-        self.optimizer.step()
-        with torch.no_grad():
-            for parameter, master in self.pairs:
-                if master is not parameter:
-                    parameter.copy_(master)
+            block.grad = None
+            rounded.copy_(block)
 
     def state(self, net: FCN) -> State:
         """The net's state dict in full precision: masters in place of what was rounded."""
@@ -130,8 +140,8 @@ class Optimizer:
         """Momenta and the like, by the weight's name and theirs."""
         return {
             f"{name}:{kind}": tensor
-            for name, master in self.masters.items()
-            for kind, tensor in self.optimizer.state.get(master, {}).items()
+            for name, learned in self.learned.items()
+            for kind, tensor in self.optimizer.state.get(learned, {}).items()
             if isinstance(tensor, Tensor)
         }
 
@@ -143,10 +153,16 @@ class Optimizer:
                 master.copy_(state[name])
         for key, tensor in moments.items():
             name, _, kind = key.rpartition(":")
-            master = self.masters[name]
-            moved = tensor.to(master.device)
-            same = moved.shape == master.shape  # all but Adam's count of steps; laid out as the weight is
-            self.optimizer.state[master][kind] = torch.empty_like(master).copy_(moved) if same else moved
+            learned = self.learned[name]
+            moved = tensor.to(learned.device)
+            same = moved.shape == learned.shape  # all but Adam's count of steps; laid out as the weight is
+            self.optimizer.state[learned][kind] = torch.empty_like(learned).copy_(moved) if same else moved
+
+
+def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The values as they lie in memory, cut into blocks that a cache can hold; a GPU wants few and large ones."""
+    values = tensor.detach()
+    return torch.split(values.as_strided((values.numel(),), (1,)), 1 << (28 if tensor.is_cuda else 22))
 
 
 def freeze(net: FCN) -> None:

@@ -16,7 +16,7 @@ def test_what_is_left_out_of_vgg16_is_what_was_worked_by_hand() -> None:
     """
     canvas = compact((2, 2, 3, 3, 3))
     assert canvas == Canvas(8, (Copies(1, 6), Copies(2, 8), Copies(3, 6)))
-    assert 8 + 2 * 6 + 4 * 8 + 8 * 6 == BORDER
+    assert BORDER == 8 + 2 * 6 + 4 * 8 + 8 * 6
 
 
 def test_copies_stand_beside_what_they_copy_and_return_their_gradients() -> None:
