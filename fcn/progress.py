@@ -10,12 +10,13 @@ BAR = "{desc}  {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps{postfix}, {r
 
 
 class Progress:
-    """Reports steps with their loss, images per second and the time left."""
+    """Reports steps with their loss, images per second and the time left; nothing at all if quiet."""
 
-    def __init__(self, name: str, total: int, done: int, batch_size: int) -> None:
+    def __init__(self, name: str, total: int, done: int, batch_size: int, quiet: bool = False) -> None:
         self.name, self.total, self.done, self.batch_size = name, total, done, batch_size
         self.began, self.begun_at, self.spoke = time.monotonic(), done, time.monotonic()
-        self.bar = tqdm(total=total, initial=done, desc=name, bar_format=BAR) if sys.stderr.isatty() else None
+        self.quiet, drawn = quiet, sys.stderr.isatty() and not quiet
+        self.bar = tqdm(total=total, initial=done, desc=name, bar_format=BAR) if drawn else None
 
     def step(self, loss: float, every: float = 10.0) -> None:
         """One step more; without a terminal a line every ten seconds, and at the end."""
@@ -32,6 +33,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that does not disturb the bar."""
+        if self.quiet:
+            return
         tqdm.write(f"{self.name}  {text}", file=sys.stdout)
         sys.stdout.flush()
 

@@ -6,23 +6,25 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
+import psutil
 from safetensors import safe_open
 
 from fcn import files, machine
 from fcn.errors import UserError
 from fcn.models import FCN
+from fcn.processes import ALONE, Group
 from fcn.training import Optimizer
 from fcn.weights import State
 
 SAVE_EVERY = 60.0  # seconds between two saved states
-FACTS = ("number", "losses", "train", "val", "best_score", "best_number")
+FACTS = ("number", "losses", "train", "val", "digests", "best_score", "best_number")
 Row = dict[str, float]
 
 
@@ -34,6 +36,7 @@ class Resume:
     number       steps done
     losses       of the steps since the last point of the curve
     train, val   points of the curves so far
+    digests      of the weights after some steps, by the step's number
     best         the net's weights when it scored `best_score`, after `best_number` steps, if those are kept
     """
 
@@ -42,6 +45,7 @@ class Resume:
     losses: list[float] = field(default_factory=list)
     train: list[Row] = field(default_factory=list)
     val: list[Row] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
     best_score: float = -1.0
     best_number: int = 0
     best: State = field(default_factory=dict)
@@ -63,19 +67,27 @@ class Resume:
         files.write_tensors(self.path, tensors, "resume", facts)
         self.saved_at = time.monotonic()
 
-    def load(self, net: FCN, optimizer: Optimizer) -> None:
-        """Goes back to the saved state, if there is one."""
-        if not self.path.exists():
+    def load(self, net: FCN, optimizer: Optimizer, group: Group = ALONE) -> None:
+        """Goes back to the saved state, if there is one: the leader's, in all processes."""
+        found = group.told(self._read() if group.leads else None)
+        if found is None:
             return
+        facts, parts = found
+        vars(self).update(facts)
+        optimizer.restore(net, parts["net"], parts["moments"])
+        self.best = parts["best"]
+        if group.leads:
+            print(f"going on after step {self.number}", flush=True)
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, State]] | None:
+        if not self.path.exists():
+            return None
         parts: dict[str, State] = {"net": {}, "best": {}, "moments": {}}
         with safe_open(self.path, "pt") as file:
-            vars(self).update(json.loads(file.metadata()["resume"]))
             for key in file.keys():  # noqa: SIM118, no mapping
                 part, _, name = key.partition("/")
                 parts[part][name] = file.get_tensor(key)
-        optimizer.restore(net, parts["net"], parts["moments"])
-        self.best = parts["best"]
-        print(f"going on after step {self.number}", flush=True)
+            return json.loads(file.metadata()["resume"]), parts
 
     def done(self, net: FCN, optimizer: Optimizer) -> None:
         """The rung's files are written. Nothing is left to go on from, but for one who waits for the result."""
@@ -144,16 +156,36 @@ def _lives(process: int) -> bool:
 
 
 @contextmanager
-def signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT, so that what is under way is finished and saved before the end."""
+def signals() -> Iterator[Callable[[], int]]:
+    """Collects SIGTERM and SIGINT, so that what is under way is finished and saved before the end.
+
+    yields   what says the first signal's number, SIGTERM too once the DVC that began this is gone, or 0
+    """
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
+    dvc, looked = _dvc(), time.monotonic()
+
+    def ended() -> int:
+        nonlocal looked
+        if dvc and not received and time.monotonic() - looked > 1:
+            looked = time.monotonic()
+            if not dvc.is_running():
+                received.append(signal.SIGTERM)
+        return received[0] if received else 0
+
     previous = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield received
+        yield ended
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _dvc() -> psutil.Process | None:
+    """The DVC that runs this stage, if one does: without it nobody would take the result."""
+    if "DVC_ROOT" not in os.environ:
+        return None
+    return next((p for p in psutil.Process().parents() if "dvc" in " ".join(p.cmdline()[:3])), None)

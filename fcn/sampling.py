@@ -39,10 +39,10 @@ class Sampler:
         self.crop = None if data.crop == "none" else tuple(map(int, data.crop.split("x")))
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.arange(0))
 
-    def draw(self, step: int) -> list[Drawn]:
-        """The images of one step, counted from 0."""
+    def draw(self, step: int, share: range | None = None) -> list[Drawn]:
+        """The images of one step, counted from 0; or those at the places of its batch that `share` has."""
         first = step * self.batch_size
-        return [self._image(k) for k in range(first, first + self.batch_size)]
+        return [self._image(first + place) for place in share or range(self.batch_size)]
 
     def _image(self, k: int) -> Drawn:
         rng = np.random.default_rng((*self.key, 0, k))

@@ -1,19 +1,23 @@
 """The training of one net: loss, optimiser, and a generator of steps. It trains; its caller decides the rest."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.models import FCN
 from fcn.params import Params, Rung
+from fcn.processes import ALONE, Group
 from fcn.sampling import Drawn, Sampler
 from fcn.weights import State
 
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 SCORE_LAYERS = ("score_fr", "score_pool4", "score_pool3", "upscore")
 
 
@@ -51,10 +55,9 @@ def loss_sum(logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tens
 
 
 def valid_pixels(mask: Tensor, weight: Tensor | None = None) -> Tensor:
-    """() fp64, what a mean loss divides by: the valid pixels, or their weights; 1 if there are none."""
+    """() fp64, what a mean loss divides by: the valid pixels, or their weights."""
     valid = mask != VOID
-    total = valid.sum().double() if weight is None else weight.double()[mask[valid].long()].sum()
-    return torch.where(total > 0, total, 1.0)
+    return valid.sum().double() if weight is None else weight.double()[mask[valid].long()].sum()
 
 
 class Optimizer:
@@ -95,7 +98,7 @@ class Optimizer:
             self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(params.momentum, 0.999), fused=True)
 
     def _groups(self, net: FCN, params: Params) -> list[tuple[list[Tensor], float, float]]:
-        norm = {name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+        norm = {name for name, module in net.named_modules() if isinstance(module, BatchNorm)}
         weights: list[Tensor] = []
         biases: list[Tensor] = []
         norms: list[Tensor] = []
@@ -176,7 +179,7 @@ def train_mode(net: FCN) -> None:
     """Training mode; the statistics of a frozen batch norm stay as they are."""
     net.train()
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+        if isinstance(module, BatchNorm) and not module.weight.requires_grad:
             module.eval()
 
 
@@ -197,49 +200,63 @@ def steps(
     *,
     weight: Tensor | None = None,
     start: int = 0,
+    group: Group = ALONE,
 ) -> Iterator[Step]:
     """Trains from step `start` (0 at first) to the rung's last one, yielding after each."""
+    joined = group.joined(net)
+    share = group.share(params.batch_size)
     for number in range(start + 1, rung.iterations + 1):
         train_mode(net)
-        drawn = sampler.draw(number - 1)
+        drawn = sampler.draw(number - 1, share)
         lr = rate(rung, params.lr, number)
-        loss = backward(net, optimizer, drawn, params.loss, rung.accumulate, weight)
+        loss = backward(joined, optimizer, drawn, params.loss, rung.accumulate, weight, group)
         optimizer.step(lr)
         yield Step(number, loss, lr, [image.name for image in drawn])
 
 
 def backward(
-    net: FCN, optimizer: Optimizer, drawn: list[Drawn], reduction: str, accumulate: int, weight: Tensor | None
+    joined: FCN | DistributedDataParallel,
+    optimizer: Optimizer,
+    drawn: list[Drawn],
+    reduction: str,
+    accumulate: int,
+    weight: Tensor | None,
+    group: Group = ALONE,
 ) -> Tensor:
-    """Gradients of one step's loss, in `accumulate` passes; the passes' sizes don't matter.
+    """Gradients of one step's loss, the batch in `accumulate` passes; the passes' sizes don't matter.
 
+    joined   the net, as `group` joined it
+    drawn    this process's images of the batch
     returns  () the loss over the whole batch
     """
+    net: FCN = joined.module if isinstance(joined, DistributedDataParallel) else joined
     device = next(net.parameters()).device
     masks = [torch.from_numpy(image.mask.copy()).to(device) for image in drawn]
     # In fp64, so that a pixel's share is not rounded on its way.
-    pixels = valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight)
-    scale = 1 / pixels if reduction == "mean" else torch.ones_like(pixels)
+    pixels = group.total(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
+    scale = 1 / torch.where(pixels > 0, pixels, 1.0) if reduction == "mean" else torch.ones_like(pixels)
     total = torch.zeros_like(pixels)
     optimizer.zero_grad()
-    size = -(-len(drawn) // accumulate)
+    size = -(-len(drawn) // -(-accumulate // group.size))
     for first in range(0, len(drawn), size):
         part = drawn[first : first + size]
         shapes = {image.mask.shape for image in part}
         if len(shapes) > 1:
             raise UserError(
                 "images of a pass differ in size; set data.size.train or data.crop, "
-                f"or accumulate: {len(drawn)}, so that a pass has one image"
+                f"or accumulate: {len(drawn) * group.size}, so that a pass has one image"
             )
         images = torch.from_numpy(np.stack([image.image for image in part])).to(device)
         for dropout in (net.drop6, net.drop7):
             dropout.generators = [
                 torch.Generator(device).manual_seed(image.seed + (dropout is net.drop7)) for image in part
             ]
-        logits = net(images.permute(0, 3, 1, 2))
-        loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
-        loss.backward()  # type: ignore[no-untyped-call]
+        more = first + size < len(drawn)  # the last pass sends what all have gathered
+        with joined.no_sync() if more and isinstance(joined, DistributedDataParallel) else nullcontext():
+            logits = joined(images.permute(0, 3, 1, 2))
+            loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
+            (loss * group.size).backward()  # type: ignore[no-untyped-call]  # joined gradients are means
         total += loss.detach()
     for dropout in (net.drop6, net.drop7):
         dropout.generators = None
-    return total
+    return group.total(total)

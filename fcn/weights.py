@@ -1,7 +1,8 @@
 """Model files, and the way weights go from a coarser net into a finer one."""
 
+import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class Meta:
     iterations     optimiser steps of its own; 0 for surgery only
     threads        of the CPU that computed it: sums of another number of threads round differently
     params         those that its stage declares
+    processes      that trained it together
+    digests        of its weights after some steps, by the step's number
     """
 
     architecture: dict[str, Any]
@@ -38,6 +41,8 @@ class Meta:
     iterations: int
     threads: int
     params: dict[str, Any]
+    processes: int = 1
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def scored(self) -> bool:
@@ -122,6 +127,15 @@ def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Gen
         *((layer, "carried" if layer in theirs else "created") for layer in ours),
         *((layer, "dropped") for layer in theirs if layer not in ours),
     ]
+
+
+def digest(state: State) -> str:
+    """sha256 of all weights, by name."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        found.update(name.encode())
+        found.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def layers(state: State) -> list[str]:

@@ -16,10 +16,12 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, required=True, help="folder for train.csv and val.csv")
     arguments = vars(parser.parse_args())
     stride = arguments.pop("stride")
+    experiment = params.load()
     machine.prepare()
-    from fcn import rung
+    from fcn import processes, rung
 
-    rung.climb(f"finetune{stride}s", stride, params.load(), **arguments)
+    processes.spread("stages.finetune", experiment.batch_size)
+    rung.climb(f"finetune{stride}s", stride, experiment, **arguments)
 
 
 if __name__ == "__main__":

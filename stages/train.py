@@ -14,10 +14,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
     parser.add_argument("--curves", type=Path, required=True, help="folder for train.csv and val.csv")
     paths = parser.parse_args()
+    experiment = params.load()
     machine.prepare()
-    from fcn import rung
+    from fcn import processes, rung
 
-    rung.climb("train", 32, params.load(), **vars(paths))
+    processes.spread("stages.train", experiment.batch_size)
+    rung.climb("train", 32, experiment, **vars(paths))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fcn import machine, rung, training
+from fcn import machine, start, training
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID
@@ -175,7 +175,7 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
         "batch_size": 1,
         "train.schedule": "fixed",
     }
-    lines = rung._summary(32, small(**heavy), Split(packed, "train"), [("fc6", "carried"), ("score_fr", "created")])
+    lines = start.summary(32, small(**heavy), Split(packed, "train"), [("fc6", "carried"), ("score_fr", "created")])
     assert lines.splitlines() == [
         "FCN-32s: 4 steps of 1 images, sgd, fp32",
         "lr 1e-10 on the summed loss = 1e-07 on the mean at 32×32, momentum 0.99",
@@ -183,7 +183,7 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
         "created  score_fr",
     ]
     wide = small(**heavy, **{"data.crop": "500x375"})
-    assert "= 1.9e-05 on the mean at 375×500" in rung._summary(32, wide, Split(packed, "train"), [])
+    assert "= 1.9e-05 on the mean at 375×500" in start.summary(32, wide, Split(packed, "train"), [])
 
 
 def test_a_frozen_backbone_is_saved_as_it_was_and_not_as_bf16_rounds_it(small: Small) -> None:

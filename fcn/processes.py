@@ -1,0 +1,137 @@
+"""Several processes that train one net: torchrun starts them, torch.distributed joins them.
+
+The experiment stays the same on any number of them: each takes its share of every batch, losses are
+scaled by what the whole batch holds, and gradients are summed. One of them, the leader, writes files
+and talks to MLflow.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from fcn import machine
+from fcn.errors import UserError
+from fcn.models import FCN
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that train together; alone if there is but one."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """Which of `count` images are this process's."""
+        return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def largest(self, value: int) -> int:
+        """The largest value in any process; of a yes or no, whether any says yes."""
+        if self.size == 1:
+            return value
+        values = torch.tensor(int(value))
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return int(values)
+
+    def told(self, value: T) -> T:
+        """The leader's value, in all processes."""
+        if self.size == 1:
+            return value
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values)
+        return values[0]  # type: ignore[no-any-return]
+
+    def agree(self, fingerprint: str) -> None:
+        """Refuses to train together what is not the same.
+
+        raises   UserError if another process has other data, code, weights or threads than the leader
+        """
+        if self.largest(self.told(fingerprint) != fingerprint):
+            raise UserError("the group's machines differ in data, code, parent weights or threads; make them alike")
+
+    def joined(self, net: FCN) -> FCN | DistributedDataParallel:
+        """The net with gradients that are the mean over all processes; its weights become the leader's."""
+        return net if self.size == 1 else DistributedDataParallel(net, broadcast_buffers=False)
+
+
+ALONE = Group()
+
+
+@contextmanager
+def group() -> Iterator[Group]:
+    """This process's place among those that torchrun started, if it did."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    device = machine.device()
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Group(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
+
+
+def spread(module: str, batch_size: int) -> None:
+    """Runs this stage as several processes and ends with them, if the machine has several devices.
+
+    module       the stage, as `python -m` takes it
+    batch_size   more processes than images would have nothing to do
+
+    FCN_PROCESSES says how many processes instead; FCN_TORCHRUN gives torchrun's own options, for
+    several machines or for restarts. Returns at once in a process that torchrun has started, and where
+    one process is enough.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return
+    options = shlex.split(os.environ.get("FCN_TORCHRUN", ""))
+    if not options:
+        count = min(_wanted(), batch_size)
+        if count == 1:
+            return
+        options = ["--standalone", f"--nproc-per-node={count}"]
+        os.environ["OMP_NUM_THREADS"] = str(max(1, machine.cores() // count))
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        run.main([*options, "-m", module, *sys.argv[1:]])
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        sys.exit(f"error: process {failure.local_rank} of the group ended with {failure.exitcode}")
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
+    sys.exit()
+
+
+def _wanted() -> int:
+    given = os.environ.get("FCN_PROCESSES")
+    if given is None:
+        return max(1, torch.cuda.device_count()) if machine.device().type == "cuda" else 1
+    if not given.isdecimal() or not int(given):
+        raise UserError(f"FCN_PROCESSES is {given!r}; write a whole number such as 2")
+    return int(given)

@@ -1,0 +1,99 @@
+"""One process of a group that torchrun starts for tests/test_processes.py; alone, if started by itself."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fcn import machine
+
+machine.prepare()
+os.environ["FCN_DEVICE"] = "cpu"
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from fcn import evaluation, models, params, processes, resume, rung, training  # noqa: E402
+from fcn.data import Split  # noqa: E402
+from fcn.labels import VOID  # noqa: E402
+from fcn.models import FCN, Backbone  # noqa: E402
+from fcn.sampling import Drawn  # noqa: E402
+
+# Narrow and without batch norm, which on a CPU has to see the whole batch.
+models.BACKBONES["vgg16"] = Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12)
+VOIDS = (0.05, 0.9, 0.4, 1.0)
+
+
+class Noise:
+    """Images whose masks have very different numbers of valid pixels, one wholly void among them."""
+
+    def draw(self, step: int, share: range) -> list[Drawn]:
+        return [self._image(step, place) for place in share]
+
+    def _image(self, step: int, place: int) -> Drawn:
+        rng = np.random.default_rng((step, place))
+        mask = rng.integers(0, 8, (24, 33), dtype=np.uint8)
+        mask[rng.random(mask.shape) < VOIDS[place]] = VOID
+        return Drawn("noise", rng.integers(0, 256, (24, 33, 3), dtype=np.uint8), mask, 100 * step + place)
+
+
+def fresh(dtype: torch.dtype) -> FCN:
+    torch.manual_seed(0)
+    net = FCN(8, 8, "vgg16", pad="same").to(dtype)
+    for layer in (net.score_fr, net.score_pool4, net.score_pool3):
+        torch.nn.init.normal_(layer.weight, 0, 0.1)
+    return net
+
+
+def compare(out: Path, packed: Path, recipe: Path) -> None:
+    """Writes what must not depend on how many processes there are."""
+    experiment = params.load(recipe)
+    found: dict[str, torch.Tensor] = {}
+    with processes.group() as group:
+        net = fresh(torch.float32)
+        optimizer, share = training.Optimizer(net, experiment), group.share(experiment.batch_size)
+        drawn = Noise().draw(0, share)
+        training.backward(group.joined(net), optimizer, drawn, "mean", experiment.train.accumulate, None, group)
+        found |= {f"gradient/{name}": p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+        net = fresh(torch.float64)
+        optimizer = training.Optimizer(net, experiment)
+        losses = [
+            step.loss
+            for step in training.steps(net, optimizer, Noise(), experiment, experiment.train, group=group)  # type: ignore[arg-type]
+        ]
+        found |= {f"weight/{name}": tensor for name, tensor in optimizer.state(net).items()}
+        found["losses"] = torch.stack(losses)
+        found["counts"] = evaluation.count(net, Split(packed, "val"), group=group)
+        if group.leads:
+            save_file({name: tensor.detach().contiguous() for name, tensor in found.items()}, out)
+
+
+def climb(fall: str) -> None:
+    """FCN-32s in the checkout that is the working folder; `fall` is the rank of a process that dies once, or none."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" and os.environ.get("RANK", "0") == fall:
+        resume.SAVE_EVERY, note = 0.0, rung._note
+
+        def fall_after_two(step: training.Step, *others: object) -> None:
+            note(step, *others)  # type: ignore[arg-type]
+            if step.number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        rung._note = fall_after_two  # type: ignore[assignment]
+    resume.SAVE_EVERY = 0.0
+    rung.climb(
+        "train",
+        32,
+        params.load(),
+        data=Path("data/resized/scenes"),
+        parent=Path("data/weights/backbone.safetensors"),
+        out=Path("data/weights/fcn32s.safetensors"),
+        curves=Path("metrics/fcn32s"),
+    )
+
+
+if __name__ == "__main__":
+    tasks: dict[str, Callable[..., None]] = {"compare": compare, "climb": climb}
+    name, *words = sys.argv[1:]
+    tasks[name](*(Path(word) if "/" in word else word for word in words))

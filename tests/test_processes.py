@@ -1,0 +1,100 @@
+"""An experiment is the same on one, two and four processes, and outlives the death of one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, SMALL, Checkout, changed
+from safetensors.torch import load_file
+
+from fcn import machine, models, weights
+from fcn.errors import UserError
+from fcn.layers import TORCHVISION
+from fcn.models import FCN, Backbone
+from fcn.processes import Group, _wanted
+
+STEPS, BATCH = 50, 4
+
+
+def run(count: int, *words: str, cwd: Path, options: tuple[str, ...] = ()) -> str:
+    """Runs tests/group.py in `count` processes to their end."""
+    command = [sys.executable, str(ROOT / "tests" / "group.py"), *words]
+    if count > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", *options]
+        command = [sys.executable, *torchrun, *command[1:]]
+    threads = str(max(1, machine.cores() // 2))  # the same for any count: their number changes bits
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
+    environment = inherited | {"OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("count", "size"), [(20, 8), (8, 8), (3, 2), (1, 1)])
+def test_the_shares_of_a_batch_are_all_of_it_and_never_empty(count: int, size: int) -> None:
+    shares = [Group(rank, size).share(count) for rank in range(size)]
+    assert [place for share in shares for place in share] == list(range(count))
+    assert all(shares)
+
+
+def test_the_number_of_processes_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FCN_PROCESSES", raising=False)
+    assert _wanted() == 1  # a CPU is one device
+    monkeypatch.setenv("FCN_PROCESSES", "3")
+    assert _wanted() == 3
+    monkeypatch.setenv("FCN_PROCESSES", "all")
+    with pytest.raises(UserError, match="FCN_PROCESSES is 'all'"):
+        _wanted()
+
+
+@pytest.mark.slow
+def test_losses_weights_gradients_and_counts_do_not_depend_on_the_number_of_processes(
+    tmp_path: Path, packed: Path
+) -> None:
+    settings = {"batch_size": BATCH, "optimizer": "sgd", "momentum": 0.9, "lr": 1e-3, "train.iterations": STEPS}
+    content = changed((ROOT / "recipes" / "scenes.yaml").read_text(), SMALL | settings | {"train.accumulate": 2})
+    recipe = tmp_path / "params.yaml"
+    recipe.write_text(yaml.safe_dump(content))
+    found = {}
+    for count in (1, 2, 4):
+        out = tmp_path / f"{count}.safetensors"
+        run(count, "compare", str(out), str(packed), str(recipe), cwd=tmp_path)
+        found[count] = load_file(out)
+    alone = found[1]
+    assert float(alone["losses"][-5:].mean()) < 0.99 * float(alone["losses"][:5].mean()), "nothing was learned"
+    assert int(alone["counts"].sum()) > 0
+    for count in (2, 4):
+        assert found[count].keys() == alone.keys()
+        for name, value in found[count].items():
+            if name == "counts":
+                assert torch.equal(value, alone[name])
+                continue
+            tolerance = 1e-5 if name.startswith("gradient/") else 1e-9
+            worst = (value - alone[name]).abs().max() / alone[name].abs().max()
+            assert worst <= tolerance, f"{name} on {count} processes: {worst:.1e}"
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_bits(
+    checkout: Checkout, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(models.BACKBONES, "vgg16", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
+    checkout.set(**{"model.backbone": "vgg16", "optimizer": "sgd", "lr": 1e-4})
+    folder = checkout.folder / "data"
+    shutil.copytree(packed, folder / "resized" / "scenes")
+    torch.manual_seed(1)
+    state = {k: v for k, v in FCN(1, 32, "vgg16").state_dict().items() if not k.startswith("score")}
+    meta = weights.Meta({"backbone": "vgg16"}, TORCHVISION, None, None, None, 0, 1, {})
+    weights.save(folder / "weights" / "backbone.safetensors", state, meta)
+    out, digests = folder / "weights" / "fcn32s.safetensors", []
+    for fall in ("none", "0", "1"):
+        printed = run(2, "climb", fall, cwd=checkout.folder, options=("--max-restarts=1",))
+        assert ("going on after step" in printed) == (fall != "none")
+        digests.append(out.read_bytes())
+        out.unlink()
+    assert digests[0] == digests[1] == digests[2]
