@@ -107,3 +107,5 @@ def _finish(part: Path, archive: Archive, folder: Path) -> Path:
 def _verify(path: Path, archive: Archive) -> None:
     if archive.sha256 and not files.sha256(path).startswith(archive.sha256):
         raise UserError(f"{path} is not the published {archive.name} (its sha256 differs); delete it")
+    if archive.md5 and files.md5(path) != archive.md5:
+        raise UserError(f"{path} is not the published {archive.name} (its md5 differs); delete it")

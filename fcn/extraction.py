@@ -61,7 +61,7 @@ class Contents:
                 yield info.filename, (info.external_attr >> 28) in (0, 8) and not info.is_dir(), info
         else:
             for member in self.archive:
-                yield member.name, member.isreg(), member
+                yield member.name.removeprefix("./"), member.isreg(), member
 
     def _bytes(self, name: str, member: tarfile.TarInfo | zipfile.ZipInfo) -> bytes:
         file: IO[bytes] | None

@@ -17,12 +17,14 @@ class Labels:
 
     names    one per class 0..C-1
     palette  (red, green, blue) per class, 0..255
-    void     codes of the raw masks that count as no class; every other code is its own class
+    void     codes of the raw masks that count as no class
+    first    the first class's code in the raw masks; the other classes' codes follow it
     """
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     void: tuple[int, ...] = field(default=(VOID,))
+    first: int = 0
 
     def decode(self, raw: npt.NDArray[np.uint8], where: str) -> npt.NDArray[np.uint8]:
         """The mask, classes 0..C-1 or VOID, of a raw one.
@@ -30,10 +32,11 @@ class Labels:
         raw      (H, W) uint8, the data set's own codes
         raises   UserError naming the first pixel whose code is neither a class nor void
         """
+        end = self.first + len(self.names)
         table = np.full(256, VOID, np.uint8)
-        table[: len(self.names)] = np.arange(len(self.names))
+        table[self.first : end] = np.arange(len(self.names))
         known = np.zeros(256, bool)
-        known[[*range(len(self.names)), *self.void]] = True
+        known[[*range(self.first, end), *self.void]] = True
         present = np.bincount(raw.ravel(), minlength=256) > 0
         if (present & ~known).any():
             code = int(np.flatnonzero(present & ~known)[0])
@@ -41,7 +44,7 @@ class Labels:
             voids = " and ".join(map(str, self.void))
             raise UserError(
                 f"{where} has class {code} at row {y}, column {x}; "
-                f"only 0..{len(self.names) - 1} and {voids} (void) are known"
+                f"only {self.first}..{end - 1} and {voids} (void) are known"
             )
         return table[raw]
 
@@ -99,11 +102,57 @@ CAMVID = Labels(
 )
 
 
+# Names, the first of the synonyms, and colours of SceneParse150's makers. Road and skyscraper share theirs.
+_ADE20K = (
+    "wall 787878, building b47878, sky 06e6e6, floor 503232, tree 04c803, ceiling 787850, road 8c8c8c, bed cc05ff, "
+    "windowpane e6e6e6, grass 04fa07, cabinet e005ff, sidewalk ebff07, person 96053d, earth 787846, door 08ff33, "
+    "table ff0652, mountain 8fff8c, plant ccff04, curtain ff3307, chair cc4603, car 0066c8, water 3de6fa, "
+    "painting ff0633, sofa 0b66ff, shelf ff0747, house ff09e0, sea 0907e6, mirror dcdcdc, rug ff095c, field 7009ff, "
+    "armchair 08ffd6, seat 07ffe0, fence ffb806, desk 0aff47, rock ff290a, wardrobe 07ffff, lamp e0ff08, "
+    "bathtub 6608ff, railing ff3d06, cushion ffc207, base ff7a08, box 00ff14, column ff0829, signboard ff0599, "
+    "chest of drawers 0633ff, counter eb0cff, sand a09614, sink 00a3ff, skyscraper 8c8c8c, fireplace fa0a0f, "
+    "refrigerator 14ff00, grandstand 1fff00, path ff1f00, stairs ffe000, runway 99ff00, case 0000ff, "
+    "pool table ff4700, pillow 00ebff, screen door 00adff, stairway 1f00ff, river 0bc8c8, bridge ff5200, "
+    "bookcase 00fff5, blind 003dff, coffee table 00ff70, toilet 00ff85, flower ff0000, book ffa300, hill ff6600, "
+    "bench c2ff00, countertop 008fff, stove 33ff00, palm 0052ff, kitchen island 00ff29, computer 00ffad, "
+    "swivel chair 0a00ff, boat adff00, bar 00ff99, arcade machine ff5c00, hovel ff00ff, bus ff00f5, towel ff0066, "
+    "light ffad00, truck ff0014, tower ffb8b8, chandelier 001fff, awning 00ff3d, streetlight 0047ff, booth ff00cc, "
+    "television 00ffc2, airplane 00ff52, dirt track 000aff, apparel 0070ff, pole 3300ff, land 00c2ff, "
+    "bannister 007aff, escalator 00ffa3, ottoman ff9900, bottle 00ff0a, buffet ff7000, poster 8fff00, stage 5200ff, "
+    "van a3ff00, ship ffeb00, fountain 08b8aa, conveyer belt 8500ff, canopy 00ff5c, washer b800ff, plaything ff001f, "
+    "swimming pool 00b8ff, stool 00d6ff, barrel ff0070, basket 5cff00, waterfall 00e0ff, tent 70e0ff, bag 46b8a0, "
+    "minibike a300ff, cradle 9900ff, oven 47ff00, ball ff00a3, food ffcc00, step ff008f, tank 00ffeb, "
+    "trade name 85ff00, microwave ff00eb, pot f500ff, animal ff007a, bicycle fff500, lake 0abed4, dishwasher d6ff00, "
+    "screen 00ccff, blanket 1400ff, sculpture ffff00, hood 0099ff, sconce 0029ff, vase 00ffcc, traffic light 2900ff, "
+    "tray 29ff00, ashcan ad00ff, fan 00f5ff, pier 4700ff, crt screen 7a00ff, plate 00ffb8, monitor 005cff, "
+    "bulletin board b8ff00, shower 0085ff, radiator ffd600, glass 19c2c2, clock 66ff00, flag 5c00ff"
+)
+_ADE20K_NAMES, _ADE20K_COLOURS = zip(*(entry.rsplit(" ", 1) for entry in _ADE20K.split(", ")), strict=True)
+_ADE20K_PALETTE = tuple((r, g, b) for r, g, b in map(bytes.fromhex, _ADE20K_COLOURS))
+# The benchmark does not count what is none of the 150, code 0; in the other coding that is a class too.
+ADE20K = Labels(_ADE20K_NAMES, _ADE20K_PALETTE, void=(0,), first=1)
+ADE20K151 = Labels(("other", *_ADE20K_NAMES), ((0, 0, 0), *_ADE20K_PALETTE))
+
+
 def _voc_colour(number: int) -> tuple[int, int, int]:
     """VOC's colours: the bits of the class number, dealt in turn to red, green and blue, the highest first."""
     red, green, blue = (sum((number >> (3 * bit + k) & 1) << (7 - bit) for bit in range(8)) for k in range(3))
     return red, green, blue
 
+
+# PASCAL-Context's 59 most frequent classes, in their makers' order, and their codes in its raw masks.
+_CONTEXT59 = (
+    "aeroplane 2, bicycle 23, bird 25, boat 31, bottle 34, bus 45, car 59, cat 65, chair 72, cow 98, table 397, "
+    "dog 113, horse 207, motorbike 258, person 284, pottedplant 308, sheep 347, sofa 368, train 416, tvmonitor 427, "
+    "bag 9, bed 18, bench 22, book 33, building 44, cabinet 46, ceiling 68, cloth 80, computer 85, cup 104, "
+    "door 115, fence 144, floor 158, flower 159, food 162, grass 187, ground 189, keyboard 220, light 232, "
+    "mountain 259, mouse 260, curtain 105, platform 296, sign 355, plate 295, road 324, rock 326, shelves 349, "
+    "sidewalk 354, sky 360, snow 366, bedclothes 19, track 415, tree 420, truck 424, wall 440, water 445, "
+    "window 454, wood 458"
+)
+CONTEXT59_CODES = {name: int(code) for name, code in (entry.split() for entry in _CONTEXT59.split(", "))}
+CONTEXT_CODES = 459  # 1..459 are in the raw masks, 0 where nobody drew
+CONTEXT59 = Labels(tuple(CONTEXT59_CODES), tuple(_voc_colour(number) for number in range(1, 60)))
 
 VOC = Labels(
     (

@@ -24,6 +24,7 @@ def describe(params: Params) -> Iterator[str]:
         size = f"{archive.size / 1e9:.2f} GB" if archive.size else "size not published"
         place = download.find(archive)
         yield f"{archive.name}: {size}, {f'here, {place}' if place else f'from {archive.urls[0]}'}"
+        yield f"  {archive.licence}"
     height, width, known = image_size(params)
     yield f"images of {width}x{height}" + ("" if known else ", taken as their size until resize has seen them")
     speed, total = measured_speed(), 0.0
@@ -67,7 +68,7 @@ def forward_flops(params: Params, stride: int, height: int, width: int) -> int:
     model = params.model
     with torch.device("meta"):
         net = FCN(
-            21,
+            len(sources.get(params.data.dataset).LABELS.names),
             stride,
             model.backbone,
             pad=model.pad,

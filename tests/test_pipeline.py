@@ -62,7 +62,7 @@ def test_deps_name_every_module_that_a_stage_imports(stage: str, dataset: str) -
     start = [script(stage)]
     if source in deps:  # one list serves every data set: it names what any of their readers imports
         readers = closure(*(f"fcn/sources/{name}.py" for name in DATASETS))
-        start += [source, *(file for file in readers if not file.startswith("fcn/sources/"))]
+        start += [source, *(readers - {f"fcn/sources/{name}.py" for name in DATASETS})]
     assert code == closure(*start)
     assert (source in deps) == ("fcn/sources/__init__.py" in deps and stage in ("download", "resize"))
 

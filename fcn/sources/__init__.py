@@ -17,6 +17,7 @@ class Archive:
 
     sha256   its digest, or as much of it as its makers publish; None where its bytes vary
     size     in bytes, where known
+    md5      the digest that its makers' users know, where nobody published its sha256
     licence  what its makers allow, in a line
     """
 
@@ -25,6 +26,7 @@ class Archive:
     licence: str
     sha256: str | None = None
     size: int | None = None
+    md5: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,19 @@ def get(dataset: str) -> Source:
 
     raises   UserError, with what there is, if there is none of this name
     """
-    known = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem != "__init__")
+    known = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
     if dataset not in known:
         raise UserError(f"params.yaml: data.dataset is {dataset!r}; there is {', '.join(known)}")
     return cast(Source, importlib.import_module(f"fcn.sources.{dataset}"))
+
+
+def image_names(listing: bytes) -> list[str]:
+    """The images' names of a list file, with or without a last newline; none of them may be a path."""
+    names = listing.decode("ascii", "replace").split()
+    for name in names:
+        if not name.replace("_", "").isalnum():
+            raise UserError(f"{name!r} in a split's list is no image's name")
+    return names
 
 
 def list_samples(raw: Path, split: str) -> list[Sample]:

@@ -15,7 +15,7 @@ from fcn import extraction
 from fcn.errors import UserError
 from fcn.labels import VOC
 from fcn.params import Data
-from fcn.sources import Archive, Sample, list_samples
+from fcn.sources import Archive, Sample, image_names, list_samples
 
 LABELS = VOC
 VOC2012 = Archive(
@@ -70,13 +70,13 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         archive = archives[NEEDS[split][0].name]
         with extraction.opened(archive) as contents:
             if split == "sbd_train":
-                ids = _ids(contents.read(f"{SBD_FOLDER}train.txt"))
+                ids = image_names(contents.read(f"{SBD_FOLDER}train.txt"))
                 _build_sbd(contents, ids, out)
             elif split == "seg11valid":
-                ids = _ids(archives[SEG11VALID.name].read_bytes())
+                ids = image_names(archives[SEG11VALID.name].read_bytes())
                 _build_voc(contents, ids, out)
             else:
-                ids = _ids(contents.read(f"{VOC_FOLDER}ImageSets/Segmentation/{split}.txt"))
+                ids = image_names(contents.read(f"{VOC_FOLDER}ImageSets/Segmentation/{split}.txt"))
                 _build_voc(contents, ids, out)
         folder = "sbd" if split == "sbd_train" else "voc"
         lines = (f"{folder}/image/{name}.jpg {folder}/mask/{name}.png\n" for name in ids)
@@ -104,15 +104,6 @@ def _build_sbd(contents: extraction.Contents, ids: list[str], out: Path) -> None
         except Exception as error:  # MATLAB's format has many ways to be broken, and loadmat no one word for them
             raise UserError(f"{contents.path}: {name} is no mask of SBD's ({error})") from None
         picture.save(masks[name])  # outside: a full disk is no fault of the mask's
-
-
-def _ids(listing: bytes) -> list[str]:
-    """The images' names of a list file, with or without a last newline; none of them may be a path."""
-    names = listing.decode("ascii", "replace").split()
-    for name in names:
-        if not name.replace("_", "").isalnum():
-            raise UserError(f"{name!r} is no image of VOC's or SBD's")
-    return names
 
 
 def samples(raw: Path, split: str) -> list[Sample]:

@@ -1,0 +1,82 @@
+"""PASCAL-Context: VOC 2010's photographs with every pixel labelled, the 59 most frequent of 459 classes.
+
+Splits: train (4998) and val (5105), VOC 2010's own. The other 400 classes, and pixels that nobody labelled,
+are void; the reference's net has them as its class 0, "background", which a score of 59 classes leaves out.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fcn import extraction, matlab
+from fcn.errors import UserError
+from fcn.labels import CONTEXT59, CONTEXT59_CODES, CONTEXT_CODES, VOID
+from fcn.params import Data
+from fcn.sources import Archive, Sample, image_names, list_samples
+
+LABELS = CONTEXT59
+VOC2010 = Archive(
+    "VOCtrainval_03-May-2010.tar",
+    (
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
+        "https://thor.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
+    ),
+    "PASCAL VOC 2010: images from Flickr, under Flickr's terms of use",
+    md5="da459979d0c395079b5c75ee67908abb",
+)
+CONTEXT = Archive(
+    "trainval.tar.gz",
+    (
+        "http://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
+        "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
+    ),
+    "PASCAL-Context's labels: for research",
+    md5="df034edb2c12aa7d33b42b20bb1796e3",
+)
+FOLDER = "VOCdevkit/VOC2010/"
+SPLITS = ("train", "val")
+
+
+def archives(data: Data) -> tuple[Archive, ...]:
+    """Photographs and lists are in one, labels in the other, whatever the splits."""
+    for split in (data.splits.train, data.splits.val):
+        if split not in SPLITS:
+            raise UserError(f"params.yaml: context59 has no split {split!r}; there is {', '.join(SPLITS)}")
+    return (VOC2010, CONTEXT)
+
+
+def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
+    """Images as they are; masks, which are MATLAB files of 459 classes, become pictures of 59."""
+    splits = sorted({data.splits.train, data.splits.val})
+    with extraction.opened(archives[VOC2010.name]) as contents:
+        names = {split: image_names(contents.read(f"{FOLDER}ImageSets/Main/{split}.txt")) for split in splits}
+        every = {name for split in splits for name in names[split]}
+        extraction.write(contents, {f"{FOLDER}JPEGImages/{name}.jpg": out / f"image/{name}.jpg" for name in every})
+    (out / "mask").mkdir()
+    places = {f"trainval/{name}.mat": out / f"mask/{name}.png" for name in every}
+    with extraction.opened(archives[CONTEXT.name]) as contents:
+        for name, content in contents.files(set(places)):
+            where = f"{contents.path}: {name}"
+            picture = LABELS.picture(_mask(matlab.matrix(content, "LabelMap", where), where))
+            picture.save(places[name])
+    for split in splits:
+        lines = (f"image/{name}.jpg mask/{name}.png\n" for name in names[split])
+        (out / f"{split}.txt").write_text("".join(lines))
+
+
+def _mask(raw: npt.NDArray[np.integer], where: str) -> npt.NDArray[np.uint8]:
+    """The mask, classes 0..58 or VOID, of the codes 0..459 that PASCAL-Context draws with."""
+    if (outside := (raw < 0) | (raw > CONTEXT_CODES)).any():
+        y, x = np.argwhere(outside)[0]
+        raise UserError(f"{where} has class {raw[y, x]} at row {y}, column {x}; only 0..{CONTEXT_CODES} are known")
+    table = np.full(CONTEXT_CODES + 1, VOID, np.uint8)
+    table[list(CONTEXT59_CODES.values())] = np.arange(len(CONTEXT59_CODES))
+    mask: npt.NDArray[np.uint8] = table[raw]
+    return mask
+
+
+def samples(raw: Path, split: str) -> list[Sample]:
+    """The split's samples, in the order of its list."""
+    return list_samples(raw, split)
