@@ -16,8 +16,14 @@ from fcn import machine
 machine.prepare()
 os.environ["FCN_DEVICE"] = "cpu"  # bits are compared; a GPU has its own
 
-from fcn import params, resizing  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from fcn import evaluation, params, resizing, training  # noqa: E402
+from fcn.data import Split  # noqa: E402
+from fcn.models import FCN  # noqa: E402
 from fcn.params import Params  # noqa: E402
+from fcn.sampling import Sampler  # noqa: E402
 from fcn.sources import scenes  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +76,18 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         resizing.pack(scenes.samples(raw, role), scenes.LABELS, "native", False, role, out)  # type: ignore[arg-type]
     resizing.write_labels(scenes.LABELS, out)
     return out
+
+
+def learn_and_score(folder: Path, experiment: Params) -> tuple[float, Tensor]:
+    """The loss of one step from zero score layers on a packed data set, and the counts on its val split after it."""
+    train, val = Split(folder, "train"), Split(folder, "val")
+    net = FCN(len(train.labels.names), 32, "slim", pad="same")
+    torch.nn.init.zeros_(net.score_fr.weight)
+    torch.nn.init.zeros_(net.score_fr.bias)
+    sampler = Sampler(train, experiment.data, seed=1, stride=32, batch_size=experiment.batch_size)
+    once = experiment.train.model_copy(update={"iterations": 1})
+    (step,) = training.steps(net, training.Optimizer(net, experiment), sampler, experiment, once)
+    return float(step.loss), evaluation.count(net, val)
 
 
 class Checkout:

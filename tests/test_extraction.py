@@ -44,6 +44,12 @@ def test_wanted_files_of_a_tar_are_written_where_the_caller_says(mode: str, tmp_
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {"one": b"1", "two": b"2"}
 
 
+def test_a_tar_of_the_folder_itself_holds_its_files_by_their_names(tmp_path: Path) -> None:
+    path = tar(tmp_path / "x.tar", link(".", "", tarfile.DIRTYPE), file("./b/c", b"2"))
+    with extraction.opened(path) as contents:
+        assert contents.read("b/c") == b"2"
+
+
 def test_what_nobody_asked_for_is_never_written(tmp_path: Path) -> None:
     evil = (file("../../evil"), file("/tmp/evil"), link("evil", "/etc/passwd"), file("C:\\evil"))
     path = tar(tmp_path / "x.tar", *evil, file("a"))
