@@ -1,4 +1,7 @@
-"""Data sets in their makers' formats: one module each, named as params.yaml names the data set."""
+"""Data sets in their makers' formats: one module each, named as params.yaml names the data set.
+
+A module whose name begins with _ is no data set but what several of them share.
+"""
 
 import importlib
 from collections.abc import Mapping, Sequence
