@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from fcn import machine
@@ -72,7 +74,7 @@ class Group:
 
     def joined(self, net: FCN) -> FCN | DistributedDataParallel:
         """The net with gradients that are the mean over all processes; its weights become the leader's."""
-        return net if self.size == 1 else DistributedDataParallel(net, broadcast_buffers=False)
+        return net if self.size == 1 else DistributedDataParallel(net, forward_sync_buffers=False)
 
 
 ALONE = Group()
@@ -88,9 +90,13 @@ def group() -> Iterator[Group]:
     device = machine.device()
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    store, rank, size = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+    # torchrun keeps one store over its restarts, and gloo would find the addresses of the dead in it (torch 2.14.1).
+    fresh = PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size)
     try:
-        yield Group(dist.get_rank(), size)
+        yield Group(rank, size)
     finally:
         dist.destroy_process_group()
 

@@ -64,7 +64,7 @@ def record(name: str, variants: list[str]) -> Path:
         "recipe": name,
         "date": datetime.date.today().isoformat(),
         "minutes": round(minutes, 1),
-        "machine": _machine(),
+        "machine": machine_facts(),
         "versions": {package: version(package) for package in ("torch", "torchvision", "dvc", "mlflow")},
         "seed": params.seed,
         "scores": json.loads(Path("metrics/scores.json").read_text()),
@@ -97,7 +97,7 @@ def _git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
 
 
-def _machine() -> dict[str, str | int]:
+def machine_facts() -> dict[str, str | int]:
     facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     model = re.search(r"model name\s*: (.+)", facts)
     return {

@@ -17,7 +17,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from fcn import evaluation, failure, files, machine, pipeline, processes, tracking, weights
+from fcn import debug, evaluation, failure, files, machine, pipeline, processes, tracking, weights
 from fcn.data import Split
 from fcn.metrics import scores
 from fcn.params import Params, Rung
@@ -41,7 +41,7 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
     out      model file to write
     curves   folder for train.csv and val.csv
     """
-    entry, run = pipeline.read(stage, params), tracking.Run()
+    entry, run = pipeline.read(stage, params), tracking.Run(alive=False)  # of all but the leader
     with processes.group() as group, ExitStack() as leading:
         if group.leads:
             leading.enter_context(alone(out))
@@ -158,7 +158,12 @@ def _train(work: Work, val: Split, resume: Resume, run: tracking.Run) -> None:
     name, size = f"FCN-{net.stride}s", work.params.batch_size
     unread: list[Step] = []
     with Progress(name, rung.iterations, resume.number, size, quiet=not group.leads) as bar, signals() as ended:
+        watch = debug.Watch(net, work.optimizer, rung.iterations) if work.params.debug else None
+        if watch:
+            watch.begin(resume.number + 1)
         for step in work.steps(resume.number):
+            if watch:
+                _look(watch, step.number, run)
             unread.append(step)
             number, last = step.number, step.number == rung.iterations
             end, validates = group.largest(ended()), number % rung.validate_every == 0 or last
@@ -179,6 +184,18 @@ def _train(work: Work, val: Split, resume: Resume, run: tracking.Run) -> None:
                 _save_if_there_is_room(resume, work, bar)
             if end:
                 raise SystemExit(128 + end)
+    if watch and watch.rows and group.leads:
+        path = machine.root() / ".fcn" / "debug" / f"{work.stage}.png"
+        debug.picture(watch.rows, name, path)
+        run.artifact(path, "figures")
+        print(f"{name}: gradient flow in {path}", flush=True)
+
+
+def _look(watch: debug.Watch, number: int, run: tracking.Run) -> None:
+    """What was seen of the step that is done goes to MLflow; the next one is prepared."""
+    if row := watch.end():
+        run.curve([{key if key == "iteration" else f"debug.{key}": value for key, value in row.items()}])
+    watch.begin(number + 1)
 
 
 def _note(step: Step, work: Work, resume: Resume, bar: Progress) -> None:

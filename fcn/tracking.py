@@ -51,8 +51,8 @@ def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 class Run:
     """A stage's child run and, above it, the experiment's row. Every method is free to fail, once, aloud."""
 
-    def __init__(self) -> None:
-        self.alive = True
+    def __init__(self, alive: bool = True) -> None:
+        self.alive = alive
         self.child = self.parent = ""
 
     def curve(self, rows: Sequence[Mapping[str, float]]) -> None:

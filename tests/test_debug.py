@@ -1,0 +1,61 @@
+"""What `debug: true` shows of a step."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from fcn import debug, training
+from fcn.data import Split
+from fcn.models import FCN
+from fcn.params import Params
+from fcn.sampling import Sampler
+
+
+def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
+    small: Callable[..., Params], packed: Path, tmp_path: Path
+) -> None:
+    experiment = small(optimizer="sgd", momentum=0.0, weight_decay=0.0, lr=0.5, **{"train.schedule": "fixed"})
+    torch.manual_seed(0)
+    net = FCN(8, 8, "slim", pad="same")
+    torch.nn.init.zeros_(net.score_pool3.weight)
+    optimizer = training.Optimizer(net, experiment)
+    watch = debug.Watch(net, optimizer, iterations=40)  # every second step, and the first
+    sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
+    watch.begin(1)
+    for step in training.steps(net, optimizer, sampler, experiment, experiment.train):
+        watch.end()
+        watch.begin(step.number + 1)
+    watch.end()
+    assert [row["iteration"] for row in watch.rows] == [1, 2, 4]
+    row = watch.rows[0]
+    for layer in ("conv1_1", "conv5_3", "fc6", "score_fr"):
+        # Plain SGD moves a weight by rate × gradient.
+        expected = 0.5 * row[f"{layer}.gradient_norm"] / row[f"{layer}.weight_norm"]
+        assert row[f"{layer}.update_ratio"] == pytest.approx(expected, rel=1e-4)
+    assert row["score_pool3.weight_norm"] == row["score_pool3.update_ratio"] == 0  # starts at zero
+    assert watch.rows[1]["score_pool3.weight_norm"] > 0
+    assert 0.2 < row["conv3_1.sparsity"] < 0.8  # batch norm, then ReLU: about half
+    assert "score_fr.sparsity" not in row
+    assert not net.conv1_1._forward_hooks
+    assert not net.bn1_1._forward_hooks
+    debug.picture(watch.rows, "FCN-8s", tmp_path / "flow.png")
+    with Image.open(tmp_path / "flow.png") as picture:
+        assert picture.width > 200
+
+
+def test_activations_are_those_after_the_relu(small: Callable[..., Params]) -> None:
+    net = FCN(3, 8, "slim", pad="same").eval()
+    watch = debug.Watch(net, training.Optimizer(net, small()), iterations=1)
+    watch.begin(1)
+    seen: list[torch.Tensor] = []
+    hook = net.conv1_2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    with torch.no_grad():
+        net(torch.randint(0, 256, (1, 3, 20, 20), dtype=torch.uint8))
+    hook.remove()
+    row = watch.end()
+    assert row is not None
+    assert row["conv1_1.activation_mean"] == pytest.approx(float(seen[0].mean()), rel=1e-5)
+    assert row["conv1_1.sparsity"] == pytest.approx(float((seen[0] == 0).float().mean()), rel=1e-5)
