@@ -8,7 +8,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -54,6 +54,16 @@ class Contents:
         if missing := sorted(wanted - seen):
             raise UserError(f"{self.path} lacks {', '.join(missing[:5])}{' and more' if len(missing) > 5 else ''}")
 
+    def root(self, name: str) -> str:
+        """What stands before a file's name in this archive: nothing, or folders with a last slash.
+
+        raises   UserError if it is nowhere
+        """
+        for member, _, _ in self._members():
+            if member == name or member.endswith(f"/{name}"):
+                return member.removesuffix(name)
+        raise UserError(f"{self.path} lacks {name}")
+
     def _members(self) -> Iterator[tuple[str, bool, tarfile.TarInfo | zipfile.ZipInfo]]:
         if isinstance(self.archive, zipfile.ZipFile):
             for info in self.archive.infolist():
@@ -94,9 +104,14 @@ def opened(path: Path) -> Iterator[Contents]:
         raise UserError(f"{path} is no whole archive ({reason}); delete it and fetch it again") from None
 
 
-def write(contents: Contents, places: Mapping[str, Path]) -> None:
+def write(
+    contents: Contents,
+    places: Mapping[str, Path],
+    change: Callable[[str, bytes], bytes] = lambda where, content: content,
+) -> None:
     """Writes files to the places given for their names.
 
+    change   what to write in place of a file's bytes, from where it is, archive and name, and these bytes
     raises   UserError if two places are one on a file system that does not tell A from a
     """
     folded = {str(place).casefold() for place in places.values()}
@@ -104,4 +119,4 @@ def write(contents: Contents, places: Mapping[str, Path]) -> None:
         raise UserError(f"{contents.path}: two of its files would have the same name")
     for name, content in contents.files(set(places)):
         places[name].parent.mkdir(parents=True, exist_ok=True)
-        places[name].write_bytes(content)
+        places[name].write_bytes(change(f"{contents.path}: {name}", content))

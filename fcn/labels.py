@@ -1,5 +1,6 @@
 """Classes and colours of every data set, and the one value that is no class."""
 
+import io
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,6 +56,12 @@ class Labels:
         colours = [value for rgb in self.palette for value in rgb]
         image.putpalette(colours + [255] * (768 - len(colours)))
         return image
+
+    def png(self, mask: npt.NDArray[np.integer]) -> bytes:
+        """The same picture as a file's bytes."""
+        file = io.BytesIO()
+        self.picture(mask).save(file, "PNG")
+        return file.getvalue()
 
 
 SCENES = Labels(
@@ -161,3 +168,78 @@ VOC = Labels(
     ),
     tuple(_voc_colour(number) for number in range(21)),
 )
+
+
+def look_up(codes: npt.NDArray[np.number], table: npt.NDArray[np.uint8], where: str) -> npt.NDArray[np.uint8]:
+    """The mask, classes 0..C-1 or VOID, of one whose codes are not simply its classes.
+
+    codes    (H, W) whole numbers of any type
+    table    (K,) uint8, class or VOID of each code 0..K-1
+    raises   UserError naming the first pixel whose code is not in the table
+    """
+    known = (codes >= 0) & (codes < len(table))
+    whole = np.where(known, codes, 0).astype(np.int64)
+    known &= whole == codes
+    if not known.all():
+        y, x = np.argwhere(~known)[0]
+        raise UserError(f"{where} has class {codes[y, x]:g} at row {y}, column {x}; only 0..{len(table) - 1} are known")
+    return table[whole]
+
+
+def from_one(classes: int) -> npt.NDArray[np.uint8]:
+    """(C + 1,) uint8: the class of codes that MATLAB counts from one, where 0 is void."""
+    return np.array([VOID, *range(classes)], np.uint8)
+
+
+# Both in the order of the reference's classes.txt. Neither set has colours of its own: VOC's, from number 1 on.
+NYUD = Labels(
+    (
+        *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture"),
+        *("counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat", "clothes"),
+        *("ceiling", "books", "refridgerator", "television", "paper", "towel", "shower curtain", "box", "whiteboard"),
+        *("person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag"),
+        *("otherstructure", "otherfurniture", "otherprop"),
+    ),
+    tuple(_voc_colour(number) for number in range(1, 41)),
+)
+
+SIFTFLOW = Labels(
+    (
+        *("awning", "balcony", "bird", "boat", "bridge", "building", "bus", "car", "cow", "crosswalk", "desert"),
+        *("door", "fence", "field", "grass", "moon", "mountain", "person", "plant", "pole", "river", "road"),
+        *("rock", "sand", "sea", "sidewalk", "sign", "sky", "staircase", "streetlight", "sun", "tree", "window"),
+    ),
+    tuple(_voc_colour(number) for number in range(1, 34)),
+)
+
+
+def _nyud_labels() -> npt.NDArray[np.uint8]:
+    """(895,) uint8: the class of each of the 894 labels that NYUDv2's own file counts from one.
+
+    source   Gupta et al., CVPR 2013, classMapping40.mat
+    """
+    own = (
+        *(21, 11, 3, 157, 5, 83, 19, 28, 59, 88, 64, 7, 80, 36, 42, 89, 169, 119, 122, 143, 141, 4, 85, 17, 172, 15),
+        *(135, 123, 26, 45, 331, 158, 124, 24, 144, 136, 55),
+    )
+    structures = (
+        *(8, 25, 33, 38, 51, 53, 57, 58, 62, 65, 79, 94, 104, 112, 134, 153, 215, 216, 223, 225, 238, 241, 242, 256),
+        *(295, 301, 339, 342, 354, 363, 372, 380, 392, 408, 412, 453, 456, 463, 477, 497, 541, 550, 553, 567, 573),
+        *(582, 591, 609, 612, 615, 642, 645, 657, 658, 659, 663, 667, 668, 686, 700, 702, 777, 778, 782, 850, 861),
+        *(868, 874),
+    )
+    furniture = (
+        *(12, 43, 48, 50, 87, 106, 111, 161, 163, 174, 183, 204, 214, 219, 221, 224, 236, 262, 278, 291, 298, 313),
+        *(343, 344, 356, 359, 373, 393, 401, 414, 418, 419, 430, 443, 444, 447, 448, 457, 458, 460, 462, 475, 479),
+        *(485, 486, 493, 494, 498, 499, 509, 510, 515, 521, 524, 540, 549, 551, 554, 556, 558, 576, 580, 608, 625),
+        *(703, 734, 770, 772, 797, 800, 803, 804, 813, 814, 815, 820, 829, 835, 858, 863, 882, 892),
+    )
+    table = np.full(895, NYUD.names.index("otherprop"), np.uint8)  # whatever is nothing else
+    table[0] = VOID
+    table[list(own)] = np.arange(len(own))
+    table[list(structures)] = NYUD.names.index("otherstructure")
+    table[list(furniture)] = NYUD.names.index("otherfurniture")
+    return table
+
+
+NYUD_LABELS = _nyud_labels()

@@ -23,8 +23,8 @@ def describe(params: Params) -> Iterator[str]:
     for archive in archives(params):
         size = f"{archive.size / 1e9:.2f} GB" if archive.size else "size not published"
         place = download.find(archive)
-        yield f"{archive.name}: {size}, {f'here, {place}' if place else f'from {archive.urls[0]}'}"
-        yield f"  {archive.licence}"
+        where = f"here, {place}" if place else f"from {archive.urls[0]}"
+        yield f"{archive.name}: {size}, {where}; {archive.licence}"
     height, width, known = image_size(params)
     yield f"images of {width}x{height}" + ("" if known else ", taken as their size until resize has seen them")
     speed, total = measured_speed(), 0.0
@@ -60,7 +60,7 @@ def image_size(params: Params) -> tuple[int, int, bool]:
     folder = Path("data/resized") / params.data.dataset
     if (folder / "train.csv").is_file():
         return *Split(folder, "train").size(0), True
-    return *NATIVE, False
+    return *getattr(sources.get(params.data.dataset), "SIZE", NATIVE), False
 
 
 def forward_flops(params: Params, stride: int, height: int, width: int) -> int:

@@ -91,7 +91,7 @@ def group() -> Iterator[Group]:
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    store, rank, size = next(rendezvous("env://"))  # type: ignore[no-untyped-call]
+    store, rank, size = next(rendezvous("env://"))
     # torchrun keeps one store over its restarts, and gloo would find the addresses of the dead in it (torch 2.14.1).
     fresh = PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     dist.init_process_group(backend, store=fresh, rank=rank, world_size=size)

