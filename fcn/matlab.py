@@ -1,29 +1,32 @@
-"""MATLAB's files, which anyone may have written: shapes and types are checked before a value is read.
+"""MATLAB's files, which anyone may have written: shapes and types are checked before a value is believed.
 
-Version 5 (SIFT Flow, the reference's NYUDv2) is read by scipy, version 7.3 (NYUDv2's own), which is HDF5, by h5py.
-HDF5 unpacks as much as a chunk holds, whatever that is: a file of version 7.3 must be one whose digest was compared.
+Version 5 (SIFT Flow, the reference's NYUDv2) is read here, as far as a mask needs it: scipy 1.17 can be made to crash
+by a few changed bytes. Version 7.3 (NYUDv2's own) is HDF5, which h5py reads; HDF5 unpacks as much as a chunk holds,
+whatever that is, so such a file must be one whose digest was compared.
 """
 
-import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-import scipy.io
 
 from fcn.errors import UserError
 
 MOST = 32 << 20  # bytes of a version 5 file, unpacked; NYUDv2's masks have 2 MB at most
 SIDE = 2048  # pixels of a mask's longer side; NYUDv2's has 640
 CACHE = {"rdcc_nbytes": 128 << 20, "rdcc_nslots": 20011}  # of unpacked HDF5 chunks: one may span many images
-COMPRESSED = 15  # version 5's mark of a packed element
-NUMBERS = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+# Version 5's marks: of elements, of their values' types, of the classes double to uint64, of flags.
+MATRIX, COMPRESSED = 14, 15
+TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+NUMBERS = range(6, 16)
+COMPLEX, LOGICAL = 0x800, 0x200
 
 
 def matrix(content: bytes, name: str, where: str) -> npt.NDArray[Any]:
@@ -32,62 +35,70 @@ def matrix(content: bytes, name: str, where: str) -> npt.NDArray[Any]:
     content   the bytes of the file
     returns   (H, W) real numbers, of the type in which they are stored
     raises    UserError if it is missing, no matrix of numbers, too large, or the file is broken
+    source    MATLAB's "MAT-File Format", Level 5
     """
     try:
-        plain = io.BytesIO(_unpacked(content))
-        found = [(shape, kind) for key, shape, kind in scipy.io.whosmat(plain) if key == name]  # type: ignore[no-untyped-call]
-        if len(found) != 1:
-            raise ValueError(f"it holds {name} {'twice' if found else 'nowhere'}")
-        ((shape, kind),) = found
-        if kind not in NUMBERS or len(shape) != 2 or not 0 < min(shape) <= max(shape) <= SIDE:
-            raise ValueError(f"{name} is {'x'.join(map(str, shape))} of {kind}, not a mask")
-        values = np.asarray(scipy.io.loadmat(plain, variable_names=[name])[name])  # type: ignore[no-untyped-call]
-        if values.dtype.kind not in "uif":
-            raise ValueError(f"{name} is of {values.dtype}, not of real numbers")
-    except Exception as error:  # the format has many ways to be broken, and scipy no one word for them
+        order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
+        if not order:
+            raise ValueError("its header is not version 5's")
+        found: list[tuple[int, bytes]] = []
+        for body in _matrices(content[128:], order):
+            parts = list(islice(_elements(body, order), 5))
+            if len(parts) > 2 and parts[2][1] == name.encode():
+                if found:
+                    raise ValueError(f"it holds {name} twice")
+                found = parts
+        if not found:
+            raise ValueError(f"it holds {name} nowhere")
+        return _numbers(found, order)
+    except (ValueError, KeyError, struct.error, zlib.error) as error:
         raise UserError(f"{where} is no MATLAB file with a mask {name} ({_line(error)})") from None
-    return values
 
 
-def _unpacked(content: bytes) -> bytes:
-    """A version 5 file with its packed elements unpacked, up to MOST bytes; no element claims more than is there."""
-    order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
-    if not order:
-        raise ValueError("its header is not version 5's")
-    plain = content[:128]
-    for kind, body in _elements(content[128:], order):
+def _matrices(content: bytes, order: str) -> Iterator[bytes]:
+    """The variables of a file, unpacked; all together have MOST bytes at most, whatever they claim."""
+    left = MOST
+    for kind, body in _elements(content, order):
+        plain = body
         if kind == COMPRESSED:
             stream = zlib.decompressobj()
-            plain += stream.decompress(body, MOST + 1 - len(plain))
-            if not stream.eof and len(plain) <= MOST:
+            plain = stream.decompress(body, left + 1)
+            if not stream.eof and len(plain) <= left:
                 raise ValueError("it breaks off")
-        else:
-            plain += struct.pack(f"{order}II", kind, len(body)) + body
-        if len(plain) > MOST:
+        left -= len(plain)
+        if left < 0:
             raise ValueError(f"it unpacks to more than {MOST >> 20} MiB")
-    for _, body in _elements(plain[128:], order):
-        for _ in _elements(body, order):  # scipy makes room for as many bytes as an element claims
-            pass
-    return plain
+        if kind == COMPRESSED:
+            ((kind, plain),) = _elements(plain, order)
+        if kind == MATRIX:
+            yield plain
 
 
 def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """Type and bytes of each element, all of which must be there.
-
-    source   MATLAB's MAT-File Format, "Data Element Format"
-    """
+    """Type and bytes of each element, all of which must be there."""
     at = 0
     while at < len(content):
         kind, size = struct.unpack_from(f"{order}II", content, at)
-        if kind >> 16:  # a small element: its size is the upper half, its bytes follow at once
-            yield kind & 0xFFFF, content[at + 4 : at + 8]
-            at += 8
-            continue
-        body = content[at + 8 : at + 8 + size]
-        if len(body) < size:
+        if kind >> 16:  # a small one: its size is the upper half, up to four bytes follow at once
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, at + 4, at + 8
+        else:
+            start, end = at + 8, at + 8 + size + (0 if kind == COMPRESSED else -size % 8)
+        if start + size > min(end, len(content)):
             raise ValueError("it breaks off")
-        yield kind, body
-        at += 8 + size + (0 if kind == COMPRESSED else -size % 8)
+        yield kind, content[start : start + size]
+        at = end
+
+
+def _numbers(parts: list[tuple[int, bytes]], order: str) -> npt.NDArray[Any]:
+    """The values of a matrix's elements: flags, dimensions, name, real part."""
+    (flags,) = struct.unpack_from(f"{order}I", parts[0][1])
+    if flags & 0xFF not in NUMBERS or flags & (COMPLEX | LOGICAL) or len(parts) != 4:
+        raise ValueError("it is no matrix of real numbers")
+    shape = np.frombuffer(parts[1][1], f"{order}i4").tolist()
+    if len(shape) != 2 or not 0 < min(shape) <= max(shape) <= SIDE:
+        raise ValueError(f"its size is {'x'.join(map(str, shape))}")
+    kind, values = parts[3]
+    return np.frombuffer(values, f"{order}{TYPES[kind]}").reshape(shape, order="F")
 
 
 def planes(
