@@ -25,7 +25,7 @@ CACHE = {"rdcc_nbytes": 128 << 20, "rdcc_nslots": 20011}  # of unpacked HDF5 chu
 # Version 5's marks: of elements, of their values' types, of the classes double to uint64, of flags.
 MATRIX, COMPRESSED = 14, 15
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-NUMBERS = range(6, 16)
+NUMBERS, STRUCT = range(6, 16), 2
 COMPLEX, LOGICAL = 0x800, 0x200
 
 
@@ -33,10 +33,12 @@ def matrix(content: bytes, name: str, where: str) -> npt.NDArray[Any]:
     """One matrix of a version 5 file, such as a mask.
 
     content   the bytes of the file
+    name      of the variable; STRUCT.FIELD for a field of one
     returns   (H, W) real numbers, of the type in which they are stored
     raises    UserError if it is missing, no matrix of numbers, too large, or the file is broken
     source    MATLAB's "MAT-File Format", Level 5
     """
+    variable, _, field = name.partition(".")
     try:
         order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
         if not order:
@@ -44,10 +46,10 @@ def matrix(content: bytes, name: str, where: str) -> npt.NDArray[Any]:
         found: list[tuple[int, bytes]] = []
         for body in _matrices(content[128:], order):
             parts = list(islice(_elements(body, order), 5))
-            if len(parts) > 2 and parts[2][1] == name.encode():
+            if len(parts) > 2 and parts[2][1] == variable.encode():
                 if found:
-                    raise ValueError(f"it holds {name} twice")
-                found = parts
+                    raise ValueError(f"it holds {variable} twice")
+                found = _field(list(_elements(body, order)), field, order) if field else parts
         if not found:
             raise ValueError(f"it holds {name} nowhere")
         return _numbers(found, order)
@@ -87,6 +89,24 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
             raise ValueError("it breaks off")
         yield kind, content[start : start + size]
         at = end
+
+
+def _field(parts: list[tuple[int, bytes]], field: str, order: str) -> list[tuple[int, bytes]]:
+    """The elements of a field's matrix.
+
+    parts   of a single struct: flags, dimensions, name, how long its fields' names are, these, the fields
+    """
+    (flags,) = struct.unpack_from(f"{order}I", parts[0][1])
+    if flags & 0xFF != STRUCT or parts[1][1] != struct.pack(f"{order}2i", 1, 1) or len(parts) < 5:
+        raise ValueError("it is no struct")
+    (length,) = struct.unpack(f"{order}i", parts[3][1])
+    if length < 1:
+        raise ValueError("its fields have no names")
+    names = [parts[4][1][at : at + length].rstrip(b"\0") for at in range(0, len(parts[4][1]), length)]
+    kind, body = parts[5 + names.index(field.encode())] if len(parts) == 5 + len(names) else (0, b"")
+    if kind != MATRIX:
+        raise ValueError(f"its field {field} is no matrix")
+    return list(islice(_elements(body, order), 5))
 
 
 def _numbers(parts: list[tuple[int, bytes]], order: str) -> npt.NDArray[Any]:

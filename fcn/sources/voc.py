@@ -4,16 +4,14 @@ Splits: train (1464), val (1449) and trainval (2913) of VOC 2012; seg11valid (73
 val that SBD does not train on, which VOC 2012 holds too; sbd_train (8498), SBD's.
 """
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
-from fcn import extraction
+from fcn import extraction, matlab
 from fcn.errors import UserError
-from fcn.labels import VOC
+from fcn.labels import VOC, VOID, look_up
 from fcn.params import Data
 from fcn.sources import Archive, Sample, image_names, list_samples
 
@@ -52,6 +50,9 @@ NEEDS = {
     "seg11valid": (VOC2012, SEG11VALID),
     "sbd_train": (SBD,),
 }
+# SBD's codes, which are VOC's.
+KNOWN = np.full(256, VOID, np.uint8)
+KNOWN[: len(VOC.names)] = np.arange(len(VOC.names))
 VOC_FOLDER = "VOCdevkit/VOC2012/"
 SBD_FOLDER = "benchmark_RELEASE/dataset/"
 
@@ -98,12 +99,9 @@ def _build_sbd(contents: extraction.Contents, ids: list[str], out: Path) -> None
         if name in images:
             images[name].write_bytes(content)
             continue
-        try:
-            mask = scipy.io.loadmat(io.BytesIO(content))["GTcls"][0]["Segmentation"][0]  # type: ignore[no-untyped-call]
-            picture = LABELS.picture(np.asarray(mask, np.uint8))
-        except Exception as error:  # MATLAB's format has many ways to be broken, and loadmat no one word for them
-            raise UserError(f"{contents.path}: {name} is no mask of SBD's ({error})") from None
-        picture.save(masks[name])  # outside: a full disk is no fault of the mask's
+        where = f"{contents.path}: {name}"
+        mask = look_up(matlab.matrix(content, "GTcls.Segmentation", where), KNOWN, where)
+        LABELS.picture(mask).save(masks[name])
 
 
 def samples(raw: Path, split: str) -> list[Sample]:
