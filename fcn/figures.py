@@ -158,13 +158,13 @@ def curves(metrics: Path, path: Path) -> None:
     _save(figure, path)
 
 
-def class_table(labels: Labels, per_class: Mapping[str, Sequence[float]]) -> str:
-    """IU by class and net as CSV; empty where a class is in neither truth nor prediction."""
+def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
+    """Numbers by class as CSV: IU and pixels; empty where one is not a number, as the IU of a class in no mask."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", *per_class])
+    writer.writerow(["class", *columns])
     for i, name in enumerate(labels.names):
-        values = [column[i] for column in per_class.values()]
+        values = [column[i] for column in columns.values()]
         writer.writerow([name, *("" if value != value else repr(value) for value in values)])
     return text.getvalue()
 

@@ -32,7 +32,10 @@ def confusion(mask: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Scores:
-    """Fractions 0..1; the means leave out classes that are absent from truth and prediction."""
+    """Fractions 0..1; the means leave out classes that no mask has.
+
+    source   paper's footnote 10: earlier it counted classes that are only predicted, as 0
+    """
 
     pixel_accuracy: float
     mean_accuracy: float
@@ -44,10 +47,10 @@ class Scores:
 
 
 def class_iu(counts: Tensor) -> Tensor:
-    """(C,) fp64 intersection over union of each class, NaN for a class that is in neither."""
+    """(C,) fp64 intersection over union of each class, NaN for a class without pixels in the truth."""
     counts = counts.double()
-    hits = counts.diagonal()
-    return hits / (counts.sum(1) + counts.sum(0) - hits)
+    hits, truth = counts.diagonal(), counts.sum(1)
+    return (hits / (truth + counts.sum(0) - hits)).where(truth > 0, torch.nan)
 
 
 def class_accuracy(counts: Tensor) -> Tensor:

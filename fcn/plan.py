@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fcn import download, machine, published, sources
+from fcn import imagenet, machine, published, sources
 from fcn.data import Split
 from fcn.layers import PREPROCESSINGS
 from fcn.models import FCN
@@ -22,7 +22,7 @@ def describe(params: Params) -> Iterator[str]:
     """Lines for a person: downloads, rungs, and about how long they take on this machine."""
     for archive in archives(params):
         size = f"{archive.size / 1e9:.2f} GB" if archive.size else "size not published"
-        place = download.find(archive)
+        place = published.find(archive)
         where = f"here, {place}" if place else f"from {archive.urls[0]}"
         yield f"{archive.name}: {size}, {where}; {archive.licence}"
     height, width, known = image_size(params)
@@ -45,10 +45,10 @@ def archives(params: Params) -> list[Archive]:
     """Of the data set, of the backbone and of published nets."""
     found = list(sources.get(params.data.dataset).archives(params.data))
     if params.model.weights == "torchvision":
-        found.append(published.torchvision_archive(params.model.backbone))
+        found.append(imagenet.torchvision_archive(params.model.backbone))
     if params.model.weights == "caffe":
-        found.append(published.CAFFE_VGG16)
-    return found + [published.NETS[params.rung(s).init] for s in STRIDES if params.rung(s).init in published.NETS]
+        found.append(imagenet.CAFFE_VGG16)
+    return found + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.NETS]
 
 
 def image_size(params: Params) -> tuple[int, int, bool]:

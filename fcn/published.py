@@ -1,43 +1,67 @@
-"""Weights that others published, as this project's state dicts, with the preprocessing that belongs to them.
+"""The reference's published nets: what they are, and how one of ours is filled with their weights."""
 
-A pickled file is opened weights-only, and only after its digest was compared; a .caffemodel is read
-by our own bounded reader.
-"""
-
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-from torchvision import models
+from torch import Tensor
 
-from fcn import caffemodel, download
+from fcn import caffemodel, download, machine, weights
 from fcn.errors import UserError
-from fcn.layers import CAFFE, TORCHVISION, Preprocessing
-from fcn.models import BACKBONES, FCN
+from fcn.layers import CAFFE, Preprocessing
+from fcn.models import FCN
 from fcn.sources import Archive
 from fcn.weights import State
 
-# ImageNet nets by backbone, as torchvision names them.
-TORCHVISION_NAMES = {"vgg16": "vgg16", "vgg16_bn": "vgg16_bn", "vgg19": "vgg19", "vgg19_avg": "vgg19"}
-CAFFE_VGG16 = Archive(
-    "VGG_ILSVRC_16_layers.caffemodel",
-    ("http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",),
-    "VGG16 by Simonyan and Zisserman: CC BY 4.0",
-)
-# The reference's nets: their preprocessing is VOC's mean colour, whatever they were trained on.
+
+@dataclass(frozen=True)
+class Net:
+    """An FCN of the reference's: VGG16, pad 100, its upsampling fixed.
+
+    dataset, classes   whose classes it scores, in the data set's own order, and how many
+    note               what its classes are more than the data set's, if they are
+    preprocessing      BGR less the mean colour of what it was trained on
+
+    source   net.py and *_layers.py in the reference's folders
+    """
+
+    stride: int
+    dataset: str
+    classes: int
+    preprocessing: Preprocessing = CAFFE
+    at_once: bool = False
+    note: str = ""
+
+
+def _less(blue: float, green: float, red: float) -> Preprocessing:
+    return Preprocessing("BGR", 1.0, (blue, green, red), (1.0, 1.0, 1.0))
+
+
+SIFTFLOW, NYUD = _less(114.578, 115.294, 108.353), _less(116.190, 97.203, 92.318)
+CONTEXT = _less(104.007, 116.669, 122.679)
+BACKGROUND = "class 0 is all that is none of the 59"
 NETS = {
-    name: Archive(f"{name}.caffemodel", (f"http://dl.caffe.berkeleyvision.org/{name}.caffemodel",), licence)
-    for name, licence in {
-        "fcn32s-heavy-pascal": "FCN's authors: free for research",
-        "fcn16s-heavy-pascal": "FCN's authors: free for research",
-        "fcn8s-heavy-pascal": "FCN's authors: free for research",
-        "fcn8s-atonce-pascal": "FCN's authors: free for research",
-    }.items()
+    "fcn32s-heavy-pascal": Net(32, "voc", 21),
+    "fcn16s-heavy-pascal": Net(16, "voc", 21),
+    "fcn8s-heavy-pascal": Net(8, "voc", 21),
+    "fcn8s-atonce-pascal": Net(8, "voc", 21, at_once=True),
+    "siftflow-fcn32s-heavy": Net(32, "siftflow", 33, SIFTFLOW),
+    "siftflow-fcn16s-heavy": Net(16, "siftflow", 33, SIFTFLOW),
+    "siftflow-fcn8s-heavy": Net(8, "siftflow", 33, SIFTFLOW),
+    "nyud-fcn32s-color-heavy": Net(32, "nyud", 40, NYUD),
+    "pascalcontext-fcn32s-heavy": Net(32, "context59", 60, CONTEXT, note=BACKGROUND),
+    "pascalcontext-fcn16s-heavy": Net(16, "context59", 60, CONTEXT, note=BACKGROUND),
+    "pascalcontext-fcn8s-heavy": Net(8, "context59", 60, CONTEXT, note=BACKGROUND),
 }
 
 
+def archive(name: str) -> Archive:
+    """Where a net of `NETS` is published."""
+    licence = "FCN's authors: unrestricted use (BVLC model license)"
+    return Archive(f"{name}.caffemodel", (f"http://dl.caffe.berkeleyvision.org/{name}.caffemodel",), licence)
+
+
 def load(net: FCN, name: str) -> None:
-    """Fills a net with published weights, every one of them.
+    """Fills a net with published weights, every one of them; their mean colour comes with them.
 
     raises   UserError if there are none of this name, or they are another net's
     """
@@ -45,53 +69,76 @@ def load(net: FCN, name: str) -> None:
         raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(NETS)}")
     if net.preprocessing != CAFFE:
         raise UserError(f"{name} expects model.preprocessing: caffe")
-    state = caffemodel.state_dict(caffemodel.read(download.fetch(NETS[name])), at_once=net.at_once)
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{name} is another net: {' '.join(str(error).split())}") from None
+    theirs, classes = NETS[name], net.score_fr.out_channels
+    if theirs.stride != net.stride:
+        raise UserError(f"{name} is FCN-{theirs.stride}s and cannot fill FCN-{net.stride}s")
+    if theirs.at_once != net.at_once:
+        raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
+    if theirs.classes != classes:
+        note = f" ({theirs.note})" if theirs.note else ""
+        raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}{note}, the data set has {classes}")
+    fill(net, state_dict(name, archive(name), at_once=net.at_once), name)
+    net.preprocessing = theirs.preprocessing
 
 
-def backbone(name: str, weights: str) -> tuple[State, Preprocessing]:
-    """The weights of a backbone trained on ImageNet; fc6 and fc7 as convolutions, fc8 dropped.
+def fill(net: FCN, state: State, name: str) -> None:
+    """Loads a state dict that must be the net's own, name by name and shape by shape.
 
-    weights   torchvision, or caffe (the reference's own, VGG16 only)
-    raises    UserError if nobody published these, or they cannot be fetched
+    Kernels of upsampling may be left out, for the net has its own; those that are there are compared.
+
+    raises   UserError that lists every surprise
     """
-    if weights == "torchvision" and name in TORCHVISION_NAMES:
-        return from_torchvision(name, download.fetch(torchvision_archive(name))), TORCHVISION
-    if weights == "caffe" and name == "vgg16":
-        return caffemodel.state_dict(caffemodel.read(download.fetch(CAFFE_VGG16))), CAFFE
-    known = ", ".join(f"torchvision for {n}" for n in TORCHVISION_NAMES)
-    raise UserError(f"params.yaml: model.weights {weights!r} has no {name}; there is {known}, caffe for vgg16")
+    ours = net.state_dict()
+    kernels = {key: tensor for key, tensor in ours.items() if _is_kernel(key)}
+    plain = ({key: t for key, t in each.items() if not _is_kernel(key)} for each in (state, ours))
+    found = surprises(*plain)
+    if not found:
+        try:
+            net.load_state_dict(kernels | state)
+        except RuntimeError as error:  # upsampling layers look at their kernels themselves
+            found = [" ".join(str(error).split())]
+    if found:
+        raise UserError(f"{name} is another net: {'; '.join(found)}")
 
 
-def torchvision_archive(name: str) -> Archive:
-    """Where torchvision keeps the weights; a file's name ends in the first eight digits of its sha256."""
-    url: str = models.get_model_weights(TORCHVISION_NAMES[name])["IMAGENET1K_V1"].url
-    file = url.rpartition("/")[2]
-    digest = file.removesuffix(".pth").rpartition("-")[2]
-    return Archive(file, (url,), "torchvision's ImageNet weights: BSD-3-Clause", digest)
+def _is_kernel(key: str) -> bool:
+    return key.startswith("upscore")
 
 
-def from_torchvision(name: str, path: Path) -> State:
-    """A torchvision VGG's file, under the Caffe names."""
-    theirs = torch.load(path, map_location="cpu", weights_only=True)
-    with torch.device("meta"):
-        layers: nn.Sequential = getattr(models, TORCHVISION_NAMES[name])().features
-    state: State = {}
-    block, i = 1, 0
-    for number, layer in enumerate(layers):
-        if isinstance(layer, nn.MaxPool2d):
-            block, i = block + 1, 0
-            continue
-        i += isinstance(layer, nn.Conv2d)
-        kind = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn"}.get(type(layer))
-        if kind and i <= BACKBONES[name].convolutions[block - 1]:
-            for key in layer.state_dict():
-                state[f"{kind}{block}_{i}.{key}"] = theirs[f"features.{number}.{key}"]
-    for fc, number, size in (("fc6", 0, 7), ("fc7", 3, 1)):
-        weight = theirs[f"classifier.{number}.weight"]
-        state[f"{fc}.weight"] = weight.reshape(weight.shape[0], -1, size, size)
-        state[f"{fc}.bias"] = theirs[f"classifier.{number}.bias"]
+def surprises(state: State, expected: State) -> list[str]:
+    """What is missing, unknown, of another shape or type, or not finite, one by one."""
+    return [
+        *(f"{name} is missing" for name in expected if name not in state),
+        *(f"{name} is unknown" for name in state if name not in expected),
+        *(
+            f"{name} is {_form(tensor)}, not {_form(expected[name])}"
+            for name, tensor in state.items()
+            if name in expected and _form(tensor) != _form(expected[name])
+        ),
+        *(f"{name} has values that are not finite" for name, tensor in state.items() if not tensor.isfinite().all()),
+    ]
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def find(archive: Archive) -> Path | None:
+    """The file of published weights that is here already: their makers' own, or what `fcn import` made of it."""
+    return download.find(archive) or next(filter(Path.is_file, [imported(archive)]), None)
+
+
+def imported(archive: Archive) -> Path:
+    """Where `fcn import` puts its model file, for `load` and `backbone` to find."""
+    return machine.root() / ".fcn" / "downloads" / f"{archive.name.removesuffix('.caffemodel')}.safetensors"
+
+
+def state_dict(name: str, archive: Archive, *, at_once: bool = False) -> State:
+    """The published weights under our names, from whichever file is here, else fetched."""
+    path = find(archive) or download.fetch(archive)
+    if path != imported(archive):
+        return caffemodel.state_dict(caffemodel.read(download.fetch(archive)), at_once=at_once)
+    state, meta = weights.load(path)
+    if meta.published != name:
+        raise UserError(f"{path} is {meta.published or 'nothing published'}, not {name}; delete it")
     return state

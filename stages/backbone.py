@@ -14,7 +14,7 @@ def main() -> None:
     machine.prepare()
     import torch
 
-    from fcn import pipeline, published, weights
+    from fcn import imagenet, pipeline, weights
     from fcn.layers import PREPROCESSINGS
     from fcn.models import FCN
 
@@ -26,7 +26,7 @@ def main() -> None:
         state = {name: tensor for name, tensor in net.items() if not name.startswith("score")}
         preprocessing = PREPROCESSINGS[model.preprocessing]
     else:
-        state, preprocessing = published.backbone(model.backbone, model.weights)
+        state, preprocessing = imagenet.backbone(model.backbone, model.weights)
     meta = weights.Meta(
         architecture={"backbone": model.backbone},
         preprocessing=preprocessing,

@@ -15,20 +15,21 @@ def main() -> None:
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="model files, coarse to fine")
     parser.add_argument("--predictions", type=Path, required=True, help="folder for predicted masks")
     parser.add_argument("--scores", type=Path, required=True, help="JSON file of the four scores by net")
-    parser.add_argument("--classes", type=Path, required=True, help="CSV file of IU by class and net")
+    parser.add_argument("--classes", type=Path, required=True, help="CSV file of IU and pixels by class and net")
     parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
     paths = parser.parse_args()
     machine.prepare()
     from torch import Tensor
 
-    from fcn import evaluation, figures, files, metrics, pipeline, tracking, weights
+    from fcn import evaluation, figures, files, metrics, pipeline, tracking, verdict, weights
     from fcn.data import Split
 
     experiment = params.load()
     entry = pipeline.read("evaluate", experiment)
     split = Split(paths.data, "val")
     table: dict[str, dict[str, float]] = {}
-    per_class: dict[str, list[float]] = {}
+    iu: dict[str, list[float]] = {}
+    pixels: dict[str, list[float]] = {}
     pictures: list[Path] = []
     shutil.rmtree(paths.predictions, ignore_errors=True)
     with tracking.stage("evaluate", experiment, entry.params) as run:
@@ -50,10 +51,15 @@ def main() -> None:
                 print(f"{path.stem}: neither trained nor published, no score")
                 continue
             table[path.stem] = metrics.scores(counts).asdict()
-            per_class[path.stem] = metrics.class_iu(counts).tolist()
+            iu[path.stem] = metrics.class_iu(counts).tolist()
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
+            truth, found = counts.sum(1).tolist(), counts.sum(0).tolist()
+            pixels |= {"pixels": truth, f"{path.stem}_pixels": found}
+            hits = table[path.stem]["pixel_accuracy"]
+            if warning := verdict.nothing_learned(split.labels.names, truth, found, hits):
+                print(f"WARNING: {path.stem} {warning}", flush=True)
         files.write_text(paths.scores, json.dumps(table, indent=1) + "\n")
-        files.write_text(paths.classes, figures.class_table(split.labels, per_class))
+        files.write_text(paths.classes, figures.class_table(split.labels, iu | pixels))
         pictures.append(paths.figures / "predictions.png")
         figures.predictions(split, paths.predictions, [p.stem for p in paths.models], pictures[-1])
         run.scores({f"{net}.{name}": value for net, row in table.items() for name, value in row.items()})

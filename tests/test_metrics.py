@@ -23,10 +23,13 @@ def test_mean_iu_leaves_out_classes_absent_from_both() -> None:
     assert class_iu(COUNTS)[2].isnan()
 
 
-def test_a_class_that_is_only_predicted_counts_as_zero_in_mean_iu() -> None:
+def test_a_class_that_is_only_predicted_is_left_out_of_the_means() -> None:
+    """The paper's footnote 10: of SIFT Flow's classes only those in the test set are averaged."""
     counts = torch.tensor([[3, 1], [0, 0]])
-    assert scores(counts).mean_iu == pytest.approx((3 / 4 + 0) / 2)
+    assert class_iu(counts)[1].isnan()
+    assert scores(counts).mean_iu == pytest.approx(3 / 4)
     assert scores(counts).mean_accuracy == pytest.approx(3 / 4)
+    assert scores(counts).frequency_weighted_iu == pytest.approx(3 / 4)
 
 
 def test_siftflows_missing_classes_count_only_where_a_pixel_is_taken_for_them() -> None:

@@ -8,9 +8,9 @@ import torchvision
 from test_caffemodel import Array, net_of
 from torch import Tensor, nn
 
-from fcn import files, published
+from fcn import files, imagenet, published, sources
 from fcn.errors import UserError
-from fcn.layers import TORCHVISION
+from fcn.layers import CAFFE, TORCHVISION
 from fcn.models import BACKBONES, FCN, Backbone
 from fcn.params import Model
 from fcn.weights import transplant
@@ -32,6 +32,15 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
+NARROW = Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGG16 with a few channels: published files with true names and small shapes."""
+    monkeypatch.setitem(BACKBONES, "vgg16", NARROW)
+
+
 def trained(name: str) -> nn.Module:
     """A torchvision VGG with a narrow classifier and random weights."""
     torch.manual_seed(0)
@@ -50,8 +59,8 @@ def put(net: nn.Module, name: str, mirror: Path, monkeypatch: pytest.MonkeyPatch
     torch.save(net.state_dict(), mirror / "x.pth")
     digest = files.sha256(mirror / "x.pth")[:8]
     (mirror / "x.pth").rename(mirror / f"{name}-{digest}.pth")
-    archive = published.Archive(f"{name}-{digest}.pth", (), "", digest)
-    monkeypatch.setattr(published, "torchvision_archive", lambda _: archive)
+    archive = sources.Archive(f"{name}-{digest}.pth", (), "", digest)
+    monkeypatch.setattr(imagenet, "torchvision_archive", lambda _: archive)
 
 
 @pytest.mark.usefixtures("narrow")
@@ -61,7 +70,7 @@ def test_a_torchvision_backbone_computes_what_torchvisions_net_does(
 ) -> None:
     theirs = trained(name)
     put(theirs, name, mirror, monkeypatch)
-    state, preprocessing = published.backbone(name, "torchvision")
+    state, preprocessing = imagenet.backbone(name, "torchvision")
     assert preprocessing == TORCHVISION
     ours = FCN(5, 32, name, preprocessing=preprocessing, pad="same")
     transplant(ours, state, init_std=0.0, generator=torch.Generator())
@@ -81,36 +90,36 @@ def test_a_torchvision_backbone_computes_what_torchvisions_net_does(
 @pytest.mark.usefixtures("narrow")
 def test_vgg19_for_scene_parsing_ends_at_conv5_3(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(trained("vgg19"), "vgg19", mirror, monkeypatch)
-    state, _ = published.backbone("vgg19_avg", "torchvision")
+    state, _ = imagenet.backbone("vgg19_avg", "torchvision")
     assert {"conv4_4.weight", "conv5_3.weight"} < set(state)
     assert "conv5_4.weight" not in state
     transplant(FCN(151, 32, "vgg19_avg", pad="same"), state, init_std=0.02, generator=torch.Generator())
 
 
 def test_a_file_with_another_digest_is_never_unpickled(mirror: Path) -> None:
-    archive = published.torchvision_archive("vgg16")
+    archive = imagenet.torchvision_archive("vgg16")
     assert archive.name == "vgg16-397923af.pth"
     (mirror / archive.name).write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
     with pytest.raises(UserError, match="its sha256 differs"):
-        published.backbone("vgg16", "torchvision")
+        imagenet.backbone("vgg16", "torchvision")
 
 
-def test_a_pickle_that_does_more_than_weights_is_refused(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_that_does_more_than_weights_is_refused(mirror: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (mirror / "sprung",)  # type: ignore[return-value]
 
     torch.save({"features.0.weight": Trap()}, mirror / "x.pth")
-    with pytest.raises(Exception, match="Weights only load failed"):
-        published.from_torchvision("vgg16", mirror / "x.pth")
+    with (mirror / "x.pth").open("rb") as file, pytest.raises(UserError, match="holds more, or less, than tensors"):
+        imagenet.unpickle(file, mirror / "x.pth")
     assert not (mirror / "sprung").exists()
 
 
 def test_weights_that_nobody_published_are_answered_with_those_that_exist() -> None:
     with pytest.raises(UserError, match=r"'caffe' has no vgg19; there is torchvision for vgg16, .*caffe for vgg16"):
-        published.backbone("vgg19", "caffe")
+        imagenet.backbone("vgg19", "caffe")
     with pytest.raises(UserError, match="'torchvision' has no slim"):
-        published.backbone("slim", "torchvision")
+        imagenet.backbone("slim", "torchvision")
 
 
 def test_params_offer_the_backbones_that_there_are() -> None:
@@ -126,11 +135,8 @@ def written(net: FCN, name: str, mirror: Path) -> None:
     (mirror / f"{name}.caffemodel").write_bytes(net_of(layers, old=True))
 
 
-@pytest.mark.usefixtures("narrow")
-def test_a_published_net_fills_every_layer_and_another_net_is_refused(
-    mirror: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(BACKBONES, "vgg16", Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7))
+@pytest.mark.usefixtures("tiny")
+def test_a_published_net_fills_every_layer_and_another_net_is_refused(mirror: Path) -> None:
     torch.manual_seed(0)
     theirs = FCN(21, 16)
     for layer in (theirs.score_fr, theirs.score_pool4):
@@ -140,9 +146,46 @@ def test_a_published_net_fills_every_layer_and_another_net_is_refused(
     published.load(ours, "fcn16s-heavy-pascal")
     image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
     assert torch.equal(ours.eval()(image), theirs.eval()(image))
-    with pytest.raises(UserError, match="fcn16s-heavy-pascal is another net: .*score_pool3"):
+    with pytest.raises(UserError, match="fcn16s-heavy-pascal is FCN-16s and cannot fill FCN-8s"):
         published.load(FCN(21, 8), "fcn16s-heavy-pascal")
     with pytest.raises(UserError, match="expects model.preprocessing: caffe"):
         published.load(FCN(21, 16, preprocessing=TORCHVISION), "fcn16s-heavy-pascal")
     with pytest.raises(UserError, match="init is 'fcn64s'; there is parent, fcn32s-heavy-pascal"):
         published.load(ours, "fcn64s")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_published_net_brings_its_own_mean_colour(mirror: Path) -> None:
+    torch.manual_seed(0)
+    written(FCN(33, 16), "siftflow-fcn16s-heavy", mirror)
+    ours = FCN(33, 16)
+    published.load(ours, "siftflow-fcn16s-heavy")
+    assert (ours.preprocessing.order, ours.preprocessing.mean) == ("BGR", (114.578, 115.294, 108.353))
+    assert CAFFE.mean == (104.00699, 116.66877, 122.67892)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_net_of_other_classes_or_of_another_kind_is_refused_before_its_file_is_sought() -> None:
+    with pytest.raises(UserError, match=r"scores 33 classes of siftflow, the data set has 21$"):
+        published.load(FCN(21, 16), "siftflow-fcn16s-heavy")
+    with pytest.raises(UserError, match=r"60 classes of context59 \(class 0 is all that is none of the 59\), the data set has 59$"):
+        published.load(FCN(59, 8), "pascalcontext-fcn8s-heavy")
+    with pytest.raises(UserError, match="fcn8s-atonce-pascal expects model.at_once: true"):
+        published.load(FCN(21, 8), "fcn8s-atonce-pascal")
+    with pytest.raises(UserError, match="fcn8s-heavy-pascal expects model.at_once: false"):
+        published.load(FCN(21, 8, at_once=True), "fcn8s-heavy-pascal")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_every_surprise_in_a_published_net_is_listed(mirror: Path) -> None:
+    state = FCN(21, 16).state_dict()
+    state["score_fr.weight"] = state["score_fr.weight"][:, :5]
+    state["conv1_1.weight"][0] = float("nan")
+    del state["conv5_3.bias"]
+    state["fc8.weight"] = torch.zeros(1)
+    with pytest.raises(UserError) as caught:
+        published.fill(FCN(21, 16), state, "x")
+    assert str(caught.value) == (
+        "x is another net: conv5_3.bias is missing; fc8.weight is unknown; score_fr.weight is (21, 5, 1, 1) float32, "
+        "not (21, 7, 1, 1) float32; conv1_1.weight has values that are not finite"
+    )

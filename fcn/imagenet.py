@@ -1,0 +1,105 @@
+"""Backbones that others trained on ImageNet, as this project's state dicts, with their preprocessing."""
+
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from fcn import download, published
+from fcn.errors import UserError
+from fcn.layers import CAFFE, TORCHVISION, Preprocessing
+from fcn.models import BACKBONES
+from fcn.sources import Archive
+from fcn.weights import State
+
+# What torchvision calls each backbone.
+NAMES = {"vgg16": "vgg16", "vgg16_bn": "vgg16_bn", "vgg19": "vgg19", "vgg19_avg": "vgg19"}
+VGG16 = "VGG_ILSVRC_16_layers"
+CAFFE_VGG16 = Archive(
+    f"{VGG16}.caffemodel",
+    (f"http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/{VGG16}.caffemodel",),
+    "VGG16 by Simonyan and Zisserman: CC BY 4.0",
+)
+
+
+def backbone(name: str, origin: str) -> tuple[State, Preprocessing]:
+    """The weights of a backbone; fc6 and fc7 as convolutions, fc8 dropped.
+
+    origin   torchvision, or caffe (the reference's own, VGG16 only)
+    raises   UserError if nobody published these, or they cannot be fetched
+    """
+    if origin == "torchvision" and name in NAMES:
+        path = download.fetch(torchvision_archive(name))
+        with path.open("rb") as file:
+            return from_torchvision(name, unpickle(file, path)), TORCHVISION
+    if origin == "caffe" and name == "vgg16":
+        return published.state_dict(VGG16, CAFFE_VGG16), CAFFE
+    known = ", ".join(f"torchvision for {n}" for n in NAMES)
+    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; there is {known}, caffe for vgg16")
+
+
+def unpickle(file: BinaryIO, path: Path) -> State:
+    """The tensors of a file that torch.save wrote and whose digest was compared; no other object is ever made.
+
+    raises   UserError if there is anything but tensors by name
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of unusual protocols, which are refused or read all the same
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a pickle has many ways to be broken, and its reader no one word for them
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} holds more, or less, than tensors ({reason})") from None
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise UserError(f"{path} holds something else than tensors by name")
+    return dict(content)
+
+
+def torchvision_archive(name: str) -> Archive:
+    """Where torchvision keeps the weights; a file's name ends in the first eight digits of its sha256."""
+    url: str = models.get_model_weights(NAMES[name])["IMAGENET1K_V1"].url
+    file = url.rpartition("/")[2]
+    digest = file.removesuffix(".pth").rpartition("-")[2]
+    return Archive(file, (url,), "torchvision's ImageNet weights: BSD-3-Clause", digest)
+
+
+def from_torchvision(name: str, theirs: State) -> State:
+    """A torchvision VGG's state dict under the Caffe names; the last layer of its classifier is dropped.
+
+    raises   UserError that lists what is missing and what has no place
+    """
+    names = torchvision_names(name)
+    wanted = set(names.values()) | {"classifier.6.weight", "classifier.6.bias"}
+    found = [f"{key} is missing" for key in names.values() if key not in theirs]
+    if name != "vgg19_avg":  # which leaves the end of VGG19 out
+        found += [f"{key} is unknown" for key in theirs if key not in wanted]
+    if found:
+        raise UserError(f"these weights are not torchvision's {NAMES[name]}: {'; '.join(found)}")
+    state = {ours: theirs[key] for ours, key in names.items()}
+    for fc, size in (("fc6", 7), ("fc7", 1)):
+        weight = state[f"{fc}.weight"]
+        state[f"{fc}.weight"] = weight.reshape(weight.shape[0], -1, size, size)
+    return state
+
+
+def torchvision_names(name: str) -> dict[str, str]:
+    """What torchvision calls each weight of a backbone, by our name."""
+    with torch.device("meta"):
+        layers: nn.Sequential = getattr(models, NAMES[name])().features
+    names: dict[str, str] = {}
+    block, i = 1, 0
+    for number, layer in enumerate(layers):
+        if isinstance(layer, nn.MaxPool2d):
+            block, i = block + 1, 0
+            continue
+        i += isinstance(layer, nn.Conv2d)
+        kind = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn"}.get(type(layer))
+        if kind and i <= BACKBONES[name].convolutions[block - 1]:
+            names |= {f"{kind}{block}_{i}.{key}": f"features.{number}.{key}" for key in layer.state_dict()}
+    for fc, number in (("fc6", 0), ("fc7", 3)):
+        names |= {f"{fc}.{key}": f"classifier.{number}.{key}" for key in ("weight", "bias")}
+    return names

@@ -1,0 +1,180 @@
+"""Published files as model files: true names at a few channels, and files that mean harm."""
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from test_caffemodel import Array, net_of
+from torch import Tensor, nn
+
+from fcn import files, imagenet, importing, published, weights
+from fcn.errors import UserError
+from fcn.labels import VOC
+from fcn.layers import CAFFE, bilinear_kernel
+from fcn.models import BACKBONES, FCN, Backbone
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """VGG16 with a few channels, in an empty checkout."""
+    monkeypatch.setitem(BACKBONES, "vgg16", Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7))
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("FCN_MIRROR", raising=False)
+
+
+def theirs(stride: int = 8, **others: bool) -> State:
+    """What pytorch-fcn saves: every layer by its Caffe name, and the kernels of upsampling."""
+    torch.manual_seed(stride)
+    net = FCN(21, stride, **others)
+    for name, module in net.named_children():
+        if name.startswith("score"):
+            nn.init.normal_(module.weight)  # type: ignore[arg-type]
+    sizes = {"upscore": 64, "upscore16": 32, "upscore8": 16, "upscore2": 4, "upscore_pool4": 4}
+    kernels = {n: bilinear_kernel(21, size).float() for n, size in sizes.items() if hasattr(net, n)}
+    return net.state_dict() | {f"{name}.weight": kernel for name, kernel in kernels.items()}
+
+
+def saved(state: object, path: Path, name: str, *, old: bool = True) -> dict[str, str]:
+    """The file as torch wrote it in 2017, or as it does now; returns the digests that make it known."""
+    torch.save(state, path, _use_new_zipfile_serialization=not old)
+    return {hashlib.md5(path.read_bytes()).hexdigest(): name}
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize(("stride", "name"), [(32, "fcn32s-heavy-pascal"), (16, "fcn16s-heavy-pascal")])
+def test_a_converted_net_becomes_a_model_file_that_predicts_the_same(
+    tmp_path: Path, stride: int, name: str, old: bool
+) -> None:
+    state = theirs(stride)
+    digests = saved(state, tmp_path / "x.pth", name, old=old)
+    out, found = importing.convert(tmp_path / "x.pth", digests=digests)
+    assert (out, found) == (tmp_path / ".fcn" / "downloads" / f"{name}.safetensors", name)
+    net, meta = weights.build(out)
+    assert (meta.published, meta.parent) == (name, files.sha256(tmp_path / "x.pth"))
+    assert (meta.labels, meta.preprocessing, meta.scored) == (VOC, CAFFE, True)
+    reference = FCN(21, stride, upsampling="learned").eval()
+    reference.load_state_dict(state)
+    image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    assert torch.allclose(net(image), reference(image), atol=1e-4)
+
+
+def test_a_rung_starts_from_an_imported_file_where_the_caffemodel_is_missing(tmp_path: Path) -> None:
+    state = theirs(8, at_once=True)
+    digests = saved(state, tmp_path / "x.pth", "fcn8s-atonce-pascal")
+    importing.convert(tmp_path / "x.pth", digests=digests)
+    net = FCN(21, 8, at_once=True)
+    published.load(net, "fcn8s-atonce-pascal")
+    assert torch.equal(net.score_pool3.weight, state["score_pool3.weight"])
+    learned = FCN(21, 8, at_once=True, upsampling="learned")
+    published.load(learned, "fcn8s-atonce-pascal")
+    assert torch.equal(learned.upscore8.weight, bilinear_kernel(21, 16).float())  # type: ignore[union-attr]
+
+
+def test_vgg16_by_torchvisions_names_becomes_the_caffe_backbone(tmp_path: Path) -> None:
+    names = imagenet.torchvision_names("vgg16")
+    ours = {k: t for k, t in theirs(32).items() if not k.startswith(("score", "upscore"))}
+    state = {
+        names[key]: tensor.flatten(1) if key in ("fc6.weight", "fc7.weight") else tensor for key, tensor in ours.items()
+    }
+    state |= {"classifier.6.weight": torch.zeros(1000, 7), "classifier.6.bias": torch.zeros(1000)}
+    digests = saved(state, tmp_path / "x.pth", imagenet.VGG16)
+    out, name = importing.convert(tmp_path / "x.pth", digests=digests)
+    assert (out.name, name) == ("VGG_ILSVRC_16_layers.safetensors", "VGG_ILSVRC_16_layers")
+    loaded, preprocessing = imagenet.backbone("vgg16", "caffe")
+    assert preprocessing == CAFFE
+    assert loaded.keys() == ours.keys()
+    assert all(torch.equal(loaded[key], ours[key]) for key in ours)
+    del state["features.0.bias"]
+    digests = saved(state | {"features.99.bias": torch.zeros(1)}, tmp_path / "x.pth", imagenet.VGG16)
+    with pytest.raises(UserError, match=r"vgg16: features.0.bias is missing; features.99.bias is unknown$"):
+        importing.convert(tmp_path / "x.pth", digests=digests)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_caffemodel_is_known_by_its_name_or_by_what_it_is_said_to_be(tmp_path: Path, renamed: bool) -> None:
+    layers: dict[str, list[Array]] = {}
+    for key, tensor in theirs(16).items():
+        layers.setdefault(key.rpartition(".")[0], []).append(tensor.numpy())
+    path = tmp_path / ("x.caffemodel" if renamed else "fcn16s-heavy-pascal.caffemodel")
+    path.write_bytes(net_of(layers, old=True))
+    if renamed:
+        with pytest.raises(UserError, match=r"no published net; say with --net which it is: fcn32s-heavy-pascal, "):
+            importing.convert(path)
+    out, _ = importing.convert(path, name="fcn16s-heavy-pascal", out=tmp_path / "out" / "y.safetensors")
+    assert torch.equal(weights.load(out)[0]["fc6.weight"], theirs(16)["fc6.weight"])
+    with pytest.raises(UserError, match="fcn8s-heavy-pascal is another net: score_pool3.weight is missing; "):
+        importing.convert(path, name="fcn8s-heavy-pascal", out=tmp_path / "z.safetensors")
+    assert not (tmp_path / "z.safetensors").exists()
+
+
+class Trap:
+    """What a hostile pickle can be: its loader touches a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def hostile(path: Path, kind: str) -> None:
+    trap = Trap(path.parent / "sprung")
+    if kind == "plain pickle":
+        path.write_bytes(pickle.dumps(trap))
+    else:
+        torch.save({"conv1_1.weight": trap}, path, _use_new_zipfile_serialization=kind == "zip")
+
+
+@pytest.mark.parametrize("kind", ["plain pickle", "zip", "legacy"])
+def test_a_trap_that_nobody_published_is_not_even_opened(tmp_path: Path, kind: str) -> None:
+    hostile(tmp_path / "fcn8s_from_caffe.pth", kind)
+    with pytest.raises(UserError, match=r"\(md5 [0-9a-f]{32}\) is none of the files .* and was not opened"):
+        importing.convert(tmp_path / "fcn8s_from_caffe.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("kind", ["plain pickle", "zip", "legacy"])
+def test_a_trap_whose_digest_is_known_is_still_not_sprung(tmp_path: Path, kind: str) -> None:
+    """md5 can be forged: the file is then read as tensors and nothing else."""
+    path = tmp_path / "fcn8s_from_caffe.pth"
+    hostile(path, kind)
+    digests = {hashlib.md5(path.read_bytes()).hexdigest(): "fcn8s-heavy-pascal"}
+    with pytest.raises(UserError, match="holds more, or less, than tensors") as caught:
+        importing.convert(path, digests=digests)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "sprung").exists()
+    assert not (tmp_path / ".fcn").exists()
+    torch.load(io.BytesIO(path.read_bytes()), weights_only=False) if kind != "plain pickle" else pickle.loads(
+        path.read_bytes()
+    )
+    assert (tmp_path / "sprung").exists()  # the trap is a real one
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"conv1_1.weight": 3}, "text"])
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    digests = saved(content, tmp_path / "x.pth", "fcn8s-heavy-pascal")
+    with pytest.raises(UserError, match="something else than tensors by name"):
+        importing.convert(tmp_path / "x.pth", digests=digests)
+
+
+def test_learned_upsampling_a_cut_file_and_one_that_is_too_large_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    state = theirs(8)
+    state["upscore8.weight"] = state["upscore8.weight"] * 1.01
+    digests = saved(state, path, "fcn8s-heavy-pascal")
+    with pytest.raises(UserError, match="upscore8.weight is no bilinear kernel"):
+        importing.convert(path, digests=digests)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match="holds more, or less, than tensors"):
+        importing.convert(path, digests={hashlib.md5(path.read_bytes()).hexdigest(): "fcn8s-heavy-pascal"})
+    with path.open("wb") as file:
+        file.truncate((1 << 30) + 1)  # a hole: it takes no room
+    with pytest.raises(UserError, match="has 1,073,741,825 bytes"):
+        importing.convert(path)
+    with pytest.raises(UserError, match=r"nowhere.pth is missing$"):
+        importing.convert(tmp_path / "nowhere.pth")
