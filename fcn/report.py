@@ -1,7 +1,5 @@
-"""The report of an experiment: what was run, how well it did, class by class, and what it looks like."""
+"""The report of an experiment: what was run, how well it did, beside the paper, class by class; as Markdown here."""
 
-import base64
-import html
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,137 +7,155 @@ from typing import Any
 
 import pandas as pd
 
-from fcn import files, weights
+from fcn import files, paper, verdict, weights
+from fcn.labels import Labels
 from fcn.params import Params
 from fcn.titles import NETS, SCORES
-
-PICTURES = {
-    "predictions": "Validation images with truth and the prediction of each net",
-    "curves": "Training loss and mean IU on val by step, for the three nets",
-    "confusion_fcn8s": "Confusion matrix of FCN-8s",
-    "confusion_fcn16s": "Confusion matrix of FCN-16s",
-    "confusion_fcn32s": "Confusion matrix of FCN-32s",
-    "samples": "Training images with their masks",
-    "classes": "Share of pixels by class, in train and val",
-}
 
 
 @dataclass(frozen=True)
 class Content:
-    """scores   the four by net, None for a net that was neither trained nor published
-    classes  IU by class (rows) and net (columns)
-    facts    what was run, as pairs
+    """facts      what was run, as pairs
+    scores     the four by net, None for a net that was neither trained nor published
+    published  what stands beside each net
+    classes    IU by class (rows) and net (columns)
+    shares     of each class among the scored pixels
+    missing    classes that are in no mask
+    warnings   nets that learned nothing, and why
+    curves     validation rows by net: iteration and scores; none for a net that was not trained
     """
 
     title: str
     facts: dict[str, str]
     scores: dict[str, dict[str, float] | None]
+    published: dict[str, paper.Published]
+    labels: Labels
     classes: pd.DataFrame
+    shares: list[float]
+    missing: list[str]
+    warnings: list[str]
+    curves: dict[str, pd.DataFrame]
 
 
 def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     """Everything that the report says, from params, metrics and model files."""
     scores: dict[str, Any] = json.loads((metrics / "scores.json").read_text())
-    model = params.model
+    table = pd.read_csv(metrics / "classes.csv", index_col="class")
+    metas = {path: weights.load(path)[1] for path in models}
+    labels = next(meta.labels for meta in metas.values() if meta.labels)
+    names, truth = list(labels.names), table["pixels"].tolist()
+    table.index = pd.Index(names)  # as they are: pandas reads a class called "none" as no name
+    warnings = []
+    for net, row in scores.items():
+        found = table[f"{net}_pixels"].tolist()
+        if why := verdict.nothing_learned(names, truth, found, row["pixel_accuracy"]):
+            warnings.append(f"{NETS[net]} {why}")
+    curves = {net: pd.read_csv(metrics / net / "val.csv") for net in NETS}
+    return Content(
+        f"FCN on {params.data.dataset}",
+        _facts(params, metas),
+        {net: scores.get(net) for net in NETS},
+        paper.beside(params),
+        labels,
+        table[[net for net in NETS if net in table]],
+        [pixels / max(1, sum(truth)) for pixels in truth],
+        verdict.missing(names, truth),
+        warnings,
+        {net: rows for net, rows in curves.items() if len(rows)},
+    )
+
+
+def _facts(params: Params, metas: dict[Path, weights.Meta]) -> dict[str, str]:
+    data, model = params.data, params.model
     facts = {
-        "Data set": f"{params.data.dataset}, trained on {params.data.splits.train}, scored on {params.data.splits.val}",
+        "Data set": f"{data.dataset}, trained on {data.splits.train}, scored on {data.splits.val}",
         "Net": f"backbone {model.backbone} (weights: {model.weights}), pad {model.pad}, "
         f"upsampling {model.upsampling}, dropout {model.dropout:g}",
         "Optimiser": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
         f"weight decay {params.weight_decay:g}, {params.precision}, seed {params.seed}",
     }
-    for path in models:
-        _, meta = weights.load(path)
-        stride = meta.architecture["stride"]
-        chosen = ", the best on val" if params.rung(stride).save == "best" else ""
+    for path, meta in metas.items():
+        chosen = ", the best on val" if params.rung(meta.architecture["stride"]).save == "best" else ""
         facts[NETS[path.stem]] = (
             f"{meta.iterations} steps{chosen}, on {meta.threads} threads, sha256 {files.sha256(path)[:12]}, "
             f"from {meta.published or (meta.parent or '')[:12]}"
         )
-    return Content(
-        f"FCN on {params.data.dataset}",
-        facts,
-        {net: scores.get(net) for net in NETS},
-        pd.read_csv(metrics / "classes.csv", index_col="class"),
+    return facts
+
+
+def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
+    """For each net with published scores: measure, paper, reference weights, ours and the difference, in print."""
+    result: dict[str, list[tuple[str, ...]]] = {}
+    for net, published in content.published.items():
+        row = content.scores[net]
+        result[net] = []
+        for i, (measure, title) in enumerate(SCORES.items()):
+            given = [published.paper and published.paper[i], published.weights and published.weights[i]]
+            cells = [f"{value:.{digits}f}" if value else "—" for value, digits in zip(given, (1, 2), strict=True)]
+            beside = given[1] or given[0]
+            ours, difference = "—, not run", "—"
+            if row and beside:
+                ours = f"{100 * row[measure]:.2f}"
+                difference = f"{100 * row[measure] - beside:+.2f}".replace("-", "−")
+            result[net].append((title, *cells, ours, difference))
+    return result
+
+
+def sources(content: Content) -> str:
+    """Where the published scores stand, in a line; or that there are none."""
+    if not content.published:
+        return "Nothing comparable is published for this data set, split and size."
+    tables = dict.fromkeys(published.source for published in content.published.values() if published.source)
+    rescored = any(published.weights for published in content.published.values())
+    return (
+        f"Per cent. Paper: {'; '.join(tables) or 'none'}. "
+        + (f"Reference weights: {paper.RESCORED}. " if rescored else "")
+        + "The difference is ours less the reference weights', or less the paper's where there are none."
     )
+
+
+def left_out(content: Content) -> str:
+    """The classes that the means leave out, in a line; empty if there are none."""
+    if not content.missing:
+        return ""
+    return f"In no mask of val, and so left out of every mean: {', '.join(content.missing)}."
 
 
 def markdown(content: Content) -> str:
     """The report for pull requests."""
     heads = SCORES.values()
-    lines = [f"# {content.title}", "", "| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
-    for net, row in content.scores.items():
-        lines.append(f"| {NETS[net]} | " + " | ".join(_cells(row)) + " |")
-    lines += [
-        "",
-        "Per cent, on the val split. — was neither trained nor published.",
-        "",
-        "## What was run",
-        "",
-    ]
+    lines = [f"# {content.title}", "", *(f"**Warning:** {warning}\n" for warning in content.warnings)]
+    lines += ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    lines += [f"| {NETS[net]} | " + " | ".join(cells(row)) + " |" for net, row in content.scores.items()]
+    lines += ["", "Per cent, on the val split. — was neither trained nor published.", ""]
+    lines += [left_out(content), ""] if content.missing else []
+    lines += ["## Beside the paper", ""]
+    if content.published:
+        lines += ["| | paper | reference weights | ours | difference |", "|---|---:|---:|---:|---:|"]
+    for net, rows in comparison(content).items():
+        lines += [f"| {NETS[net]}, {title} | " + " | ".join(row) + " |" for title, *row in rows]
+    lines += [""] if content.published else []
+    lines += [sources(content), "", "## What was run", ""]
     lines += [f"- {name}: {fact}" for name, fact in content.facts.items()]
-    lines += [
-        "",
-        "## IU by class",
-        "",
-        "| class | " + " | ".join(NETS[str(n)] for n in content.classes) + " |",
-    ]
-    lines.append("|---|" + "---:|" * len(content.classes.columns))
-    for name, values in content.classes.iterrows():
-        lines.append(f"| {name} | " + " | ".join(map(_percent, values)) + " |")
+    nets = [NETS[str(net)] for net in content.classes]
+    lines += ["", "## IU by class", "", "| class | " + " | ".join([*nets, "share of pixels"]) + " |"]
+    lines.append("|---|" + "---:|" * (len(nets) + 1))
+    for (name, values), share in zip(content.classes.iterrows(), content.shares, strict=True):
+        row = [str(name).replace("|", "\\|"), *map(percent, values), share_of(share)]
+        lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
 
-def page(content: Content, figures: Path) -> str:
-    """The report as one page that needs no other file."""
-    heads = "".join(f"<th>{title}" for title in SCORES.values())
-    rows = "".join(
-        f"<tr><th>{NETS[net]}" + "".join(f"<td>{cell}" for cell in _cells(row)) for net, row in content.scores.items()
-    )
-    nets = "".join(f"<th>{NETS[str(net)]}" for net in content.classes)
-    classes = "".join(
-        f"<tr><th>{html.escape(str(name))}" + "".join(f"<td>{_percent(value)}" for value in values)
-        for name, values in content.classes.iterrows()
-    )
-    facts = "".join(f"<dt>{html.escape(name)}<dd>{html.escape(fact)}" for name, fact in content.facts.items())
-    pictures = "".join(
-        f'<figure><img alt="{alt}" src="data:image/png;base64,{_inline(figures / f"{name}.png")}">'
-        f"<figcaption>{alt}</figcaption></figure>"
-        for name, alt in PICTURES.items()
-        if (figures / f"{name}.png").is_file()
-    )
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(content.title)}</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-.wide {{ overflow-x: auto }}
-table {{ border-collapse: collapse }}
-th, td {{ padding: .25rem .8rem; border-bottom: 1px solid #8884; text-align: left }}
-td {{ text-align: right; font-variant-numeric: tabular-nums }}
-img {{ max-width: 100%; background: white; border-radius: 4px }}
-figure {{ margin: 2rem 0 }}
-dt {{ font-weight: 600 }}
-dd {{ margin: 0 0 .5rem; overflow-wrap: anywhere }}
-</style>
-<h1>{html.escape(content.title)}</h1>
-<div class="wide"><table><tr><th>net{heads}{rows}</table></div>
-<p>Per cent, on the val split. — was neither trained nor published.</p>
-<h2>What was run</h2><dl>{facts}</dl>
-<h2>IU by class</h2><div class="wide"><table><tr><th>class{nets}{classes}</table></div>
-<h2>Pictures</h2>{pictures}
-</html>
-"""
+def cells(row: dict[str, float] | None) -> list[str]:
+    """A net's four scores in print."""
+    return [percent(row[measure]) for measure in SCORES] if row else ["—"] * len(SCORES)
 
 
-def _cells(row: dict[str, float] | None) -> list[str]:
-    return [_percent(row[measure]) for measure in SCORES] if row else ["—"] * len(SCORES)
-
-
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A fraction in print; a dash where there is none."""
     return "—" if value != value else f"{100 * value:.1f}"
 
 
-def _inline(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
+def share_of(share: float) -> str:
+    """A class's share of the scored pixels in print, fine enough for rare classes."""
+    return f"{100 * share:.2f} %" if share else "none"

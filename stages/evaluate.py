@@ -47,14 +47,15 @@ def main() -> None:
             counts = evaluation.count(net.to(machine.device()), split, keep)
             pictures.append(paths.figures / f"confusion_{path.stem}.png")
             figures.confusion(counts, split.labels, pictures[-1])
+            truth, found = counts.sum(1).tolist(), counts.sum(0).tolist()
+            pixels["pixels"] = truth
             if not meta.scored:
                 print(f"{path.stem}: neither trained nor published, no score")
                 continue
             table[path.stem] = metrics.scores(counts).asdict()
             iu[path.stem] = metrics.class_iu(counts).tolist()
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
-            truth, found = counts.sum(1).tolist(), counts.sum(0).tolist()
-            pixels |= {"pixels": truth, f"{path.stem}_pixels": found}
+            pixels[f"{path.stem}_pixels"] = found
             hits = table[path.stem]["pixel_accuracy"]
             if warning := verdict.nothing_learned(split.labels.names, truth, found, hits):
                 print(f"WARNING: {path.stem} {warning}", flush=True)

@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, required=True, help="report.md to write")
     parser.add_argument("--page", type=Path, required=True, help="report.html to write")
     paths = parser.parse_args()
-    from fcn import figures, files, pipeline, report, tracking
+    from fcn import figures, files, page, pipeline, report, tracking
 
     experiment = params.load()
     entry = pipeline.read("report", experiment)
@@ -23,7 +23,7 @@ def main() -> None:
         figures.curves(paths.metrics, paths.curves)
         content = report.gather(experiment, paths.metrics, paths.models)
         files.write_text(paths.markdown, report.markdown(content))
-        files.write_text(paths.page, report.page(content, paths.metrics / "figures"))
+        files.write_text(paths.page, page.page(content, paths.metrics / "figures"))
         # Here too: evaluate may have been skipped or restored, and then told MLflow nothing.
         run.scores({f"{net}.{name}": v for net, row in content.scores.items() if row for name, v in row.items()})
         run.artifact(paths.curves, "figures")

@@ -168,7 +168,9 @@ def test_a_published_net_brings_its_own_mean_colour(mirror: Path) -> None:
 def test_a_net_of_other_classes_or_of_another_kind_is_refused_before_its_file_is_sought() -> None:
     with pytest.raises(UserError, match=r"scores 33 classes of siftflow, the data set has 21$"):
         published.load(FCN(21, 16), "siftflow-fcn16s-heavy")
-    with pytest.raises(UserError, match=r"60 classes of context59 \(class 0 is all that is none of the 59\), the data set has 59$"):
+    with pytest.raises(
+        UserError, match=r"60 classes of context59 \(class 0 is all that is none of the 59\), the data set has 59$"
+    ):
         published.load(FCN(59, 8), "pascalcontext-fcn8s-heavy")
     with pytest.raises(UserError, match="fcn8s-atonce-pascal expects model.at_once: true"):
         published.load(FCN(21, 8), "fcn8s-atonce-pascal")

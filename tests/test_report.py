@@ -1,0 +1,180 @@
+"""What the report says, of experiments whose scores and counts are written by hand."""
+
+import json
+import re
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, changed
+from PIL import Image
+from torch import Tensor
+
+from fcn import figures, metrics, page, paper, params, report, weights
+from fcn.labels import VOC, Labels
+from fcn.layers import CAFFE
+from fcn.params import Params
+from fcn.titles import NETS
+
+TWO = Labels(("road", "cow"), ((128, 64, 128), (64, 128, 0)))
+NAMES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
+
+
+@dataclass
+class Written:
+    folder: Path
+    params: Params
+
+    def content(self) -> report.Content:
+        models = [self.folder / f"{net}.safetensors" for net in NETS]
+        return report.gather(self.params, self.folder, models)
+
+
+def written(
+    folder: Path, recipe: str, labels: Labels, counts: dict[str, Tensor], scores: dict[str, Any], **changes: Any
+) -> Written:
+    """Everything that the report stage reads, as evaluate and the rungs leave it."""
+    experiment = params.check(changed((ROOT / "recipes" / f"{recipe}.yaml").read_text(), changes), "params.yaml")
+    (folder / "scores.json").write_text(json.dumps(scores))
+    columns = {net: metrics.class_iu(matrix).tolist() for net, matrix in counts.items() if net in scores}
+    columns["pixels"] = next(iter(counts.values())).sum(1).tolist()
+    columns |= {f"{net}_pixels": matrix.sum(0).tolist() for net, matrix in counts.items() if net in scores}
+    (folder / "classes.csv").write_text(figures.class_table(labels, columns))
+    for net, stride in zip(NETS, (32, 16, 8), strict=True):
+        (folder / net).mkdir()
+        (folder / net / "train.csv").write_text("iteration,lr,loss\n")
+        (folder / net / "val.csv").write_text(",".join(["iteration", *NAMES]) + "\n")
+        meta = weights.Meta({"stride": stride}, CAFFE, labels, None, f"{net}-heavy-pascal", 0, 2, {})
+        weights.save(folder / f"{net}.safetensors", {"x": torch.zeros(1)}, meta)
+    return Written(folder, experiment)
+
+
+def row(*values: float) -> dict[str, float]:
+    return dict(zip(NAMES, (value / 100 for value in values), strict=True))
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Written:
+    """The reference's weights on seg11valid, 16s not scored; 8s as the reference scores, 32s a little worse."""
+    counts = {net: torch.diag(torch.arange(1, 22)) + 1 for net in NETS}
+    scores = {"fcn32s": row(90.40, 76.4824, 63.5, 83.4580), "fcn8s": row(91.2212, 77.6146, 65.5126, 84.5445)}
+    return written(tmp_path, "voc-published", VOC, counts, scores)
+
+
+def test_scores_stand_beside_the_papers_and_the_reference_weights(published: Written) -> None:
+    text = report.markdown(published.content())
+    for line in (
+        "| | paper | reference weights | ours | difference |",
+        "| FCN-32s, pixel accuracy | 89.1 | 90.48 | 90.40 | −0.08 |",
+        "| FCN-32s, mean IU | 59.4 | 63.63 | 63.50 | −0.13 |",
+        "| FCN-16s, mean IU | 62.4 | 65.00 | —, not run | — |",
+        "| FCN-8s, mean IU | 62.7 | 65.51 | 65.51 | +0.00 |",
+    ):
+        assert line in text.splitlines()
+    assert "Paper: CVPR 2015 (arXiv 1411.4038v2), table 2. Reference weights: the reference's weights as" in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "nets"),
+    [
+        ("voc-published", {}, ["fcn32s", "fcn16s", "fcn8s"]),
+        ("voc-atonce", {}, ["fcn32s", "fcn16s", "fcn8s"]),
+        ("voc-fixed", {}, ["fcn32s"]),
+        ("voc-seed", {}, []),
+        ("voc-heavy", {"data.splits.val": "val"}, []),
+        ("voc-heavy", {"data.size.val": 256, "evaluate.size": "input"}, []),
+        ("voc-heavy", {"data.size.val": 256, "evaluate.size": "native"}, ["fcn32s", "fcn16s", "fcn8s"]),
+        ("camvid", {}, []),
+        ("scenes", {}, []),
+    ],
+)
+def test_only_the_same_data_split_and_size_are_compared(recipe: str, changes: dict[str, Any], nets: list[str]) -> None:
+    experiment = params.check(changed((ROOT / "recipes" / f"{recipe}.yaml").read_text(), changes), "params.yaml")
+    beside = paper.beside(experiment)
+    assert list(beside) == nets
+    if recipe == "voc-fixed":
+        assert beside["fcn32s"].paper == (83.0, 59.7, 45.4, 72.0)
+    if recipe == "voc-atonce":
+        assert (beside["fcn8s"].paper, beside["fcn8s"].weights) == (None, (91.1288, 78.4979, 65.3998, 84.4326))
+
+
+def test_recipes_expect_what_is_published() -> None:
+    """The headers name mean IUs; each must be one of those that the report will compare with."""
+    for recipe in sorted((ROOT / "recipes").glob("voc-*.yaml")):
+        published = paper.beside(params.load(recipe)).values()
+        known = {f"{r[2]:.{n}f}" for p in published for r, n in ((p.paper, 1), (p.weights, 1), (p.weights, 2)) if r}
+        header = recipe.read_text().partition("\nseed:")[0]
+        numbers = re.findall(r"mean IU on seg11valid ([\d., ]+)", header)
+        for number in re.findall(r"\d\d\.\d+", " ".join(numbers)):
+            assert number in known, f"{recipe.stem}: {number}"
+
+
+def test_where_nothing_is_published_there_is_no_table(tmp_path: Path) -> None:
+    counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
+    content = written(tmp_path, "scenes", TWO, counts, {net: row(87, 86, 77, 76) for net in NETS}).content()
+    text = report.markdown(content)
+    assert "Nothing comparable is published for this data set, split and size." in text
+    assert "reference weights" not in text
+    assert "reference weights" not in page.page(content, tmp_path)
+
+
+def test_classes_in_no_mask_are_named_and_have_no_iu(tmp_path: Path) -> None:
+    counts = {net: torch.tensor([[8, 1], [0, 0]]) for net in NETS}
+    content = written(tmp_path, "scenes", TWO, counts, {net: row(89, 89, 89, 89) for net in NETS}).content()
+    line = "In no mask of val, and so left out of every mean: cow."
+    assert line in report.markdown(content)
+    assert line in page.page(content, tmp_path)
+    assert "| cow | — | — | — | none |" in report.markdown(content)
+
+
+def test_a_net_that_learned_nothing_is_said_first_and_with_likely_causes(tmp_path: Path) -> None:
+    counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS} | {"fcn16s": torch.tensor([[9, 0], [6, 0]])}
+    scores = {net: row(87, 86, 77, 76) for net in NETS} | {"fcn16s": row(60, 50, 30, 36)}
+    content = written(tmp_path, "scenes", TWO, counts, scores).content()
+    for text in (report.markdown(content), page.page(content, tmp_path)):
+        assert text.count("learned nothing") == 1
+        assert 0 < text.index("FCN-16s learned nothing: it answers road everywhere; likely a rate") < text.index("60.0")
+
+
+class Page(HTMLParser):
+    """Every attribute that could fetch something, and every picture's text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.alts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [found[name] or "" for name in ("src", "href", "data", "action") if name in found]
+        self.alts += [found["alt"] or ""] if tag == "img" else []
+
+
+def test_the_page_needs_no_other_file_and_its_pictures_have_texts(published: Written) -> None:
+    folder = published.folder / "figures"
+    folder.mkdir()
+    for name in ("predictions", "curves", "samples", "classes", *(f"confusion_{net}" for net in NETS)):
+        Image.new("RGB", (20, 10), "red").save(folder / f"{name}.png")
+    text = page.page(published.content(), folder)
+    found = Page(text)
+    assert len(found.alts) == 7
+    assert all(link.startswith("data:image/webp;base64,") for link in found.links)
+    assert "http" not in text
+    assert all(len(alt) > 40 for alt in found.alts)
+    assert len(set(found.alts)) == 7
+    alt = next(alt for alt in found.alts if "matrix of FCN-8s" in alt)
+    assert alt.endswith("The highest IU has tvmonitor, 35.5, the lowest background, 4.8.")
+    assert text == page.page(published.content(), folder)
+
+
+def test_a_class_may_be_called_anything(tmp_path: Path) -> None:
+    labels = Labels(("none", "<b>a|b"), TWO.palette)
+    counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
+    content = written(tmp_path, "scenes", labels, counts, {net: row(87, 86, 77, 76) for net in NETS}).content()
+    assert "| <b>a\\|b | 71.4 | 71.4 | 71.4 | 40.00 % |" in report.markdown(content)
+    assert "| none | 80.0 | " in report.markdown(content)
+    assert "<b>" not in page.page(content, tmp_path)
