@@ -1,14 +1,19 @@
-"""How well a net could do that sees only every n-th pixel: the bound that needs no training.
+"""How well a net could do that answers once for every n×n pixels: the bound that needs no training.
 
-source   CVPR paper, sec. 5, upper bounds on mean IU by downsampling factor
+The paper calls it approximate: a net whose scores are interpolated can draw edges inside a block, and pass it.
+
+source   CVPR paper (arXiv 1411.4038v2), appendix A; it does not say how masks are brought down: here the
+         commonest class of a block wins
 """
 
 import numpy as np
 import torch
 
+from fcn import paper
 from fcn.data import Split, UInt8
 from fcn.labels import VOID
 from fcn.metrics import Scores, confusion, scores
+from fcn.titles import SCORES
 
 FACTORS = (128, 64, 32, 16, 8, 4)
 
@@ -41,3 +46,18 @@ def down_and_back(mask: UInt8, factor: int, classes: int) -> UInt8:
     coarse = votes.argmax(0).astype(np.uint8)
     fine: UInt8 = coarse.repeat(factor, 0).repeat(factor, 1)
     return fine[:height, :width]
+
+
+def published(dataset: str) -> dict[int, float]:
+    """The paper's mean IU by factor, per cent; empty for another data set than VOC."""
+    return paper.BOUNDS if dataset == "voc" else {}
+
+
+def table(rows: dict[int, Scores], published: dict[int, float]) -> str:
+    """The scores by factor, per cent, beside the paper's mean IU where it has one."""
+    heads = [*SCORES.values(), *(["paper's mean IU"] if published else [])]
+    lines = [f"{'factor':>8}" + "".join(f"{head:>17}" for head in heads)]
+    for factor, row in rows.items():
+        values = [*(100 * value for value in row.asdict().values()), *(published[f] for f in [factor] if published)]
+        lines.append(f"{factor:8}" + "".join(f"{value:17.1f}" for value in values))
+    return "\n".join([*lines, *([f"paper: {paper.BOUNDS_SOURCE}"] if published else [])])

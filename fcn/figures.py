@@ -158,6 +158,30 @@ def curves(metrics: Path, path: Path) -> None:
     _save(figure, path)
 
 
+def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str, path: Path) -> None:
+    """Mean IU of masks brought down by each factor and back, per cent, and the paper's for VOC if given."""
+    figure = Figure((6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    lines = [(rows, "o-", COLOURS["fcn8s"], title), (published, "s--", COLOURS["fcn32s"], "the paper, on VOC 2011")]
+    for values, style, hue, name in lines:
+        if values:
+            axes.plot(list(values), list(values.values()), style, color=hue, label=name, markersize=5)
+    for factor, value in rows.items():
+        axes.annotate(f"{value:.1f}", (factor, value), (0, -14), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(rows), [str(factor) for factor in rows])
+    axes.minorticks_off()
+    axes.invert_xaxis()  # finer to the right, as the nets are
+    axes.margins(y=0.15)
+    axes.set_ylim(top=102)
+    axes.set_xlabel("downsampling factor")
+    axes.set_ylabel("mean IU of masks down and back, %")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
 def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
     """Numbers by class as CSV: IU and pixels; empty where one is not a number, as the IU of a class in no mask."""
     text = io.StringIO()

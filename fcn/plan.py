@@ -15,6 +15,7 @@ from fcn.models import FCN
 from fcn.params import STRIDES, Params
 from fcn.sources import Archive
 
+GPU = 25e12  # FLOP/s that fp32 training with TF32 products may reach on one data-centre GPU: stated, not measured
 NATIVE = (375, 500)  # height and width taken for images whose own size is not known yet: VOC's commonest
 
 
@@ -27,17 +28,21 @@ def describe(params: Params) -> Iterator[str]:
         yield f"{archive.name}: {size}, {where}; {archive.licence}"
     height, width, known = image_size(params)
     yield f"images of {width}x{height}" + ("" if known else ", taken as their size until resize has seen them")
-    speed, total = measured_speed(), 0.0
+    speed = measured_speed()
+    forward = {stride: forward_flops(params, stride, height, width) for stride in STRIDES}
+    training = {stride: rung_flops(params, stride, forward[stride]) for stride in STRIDES}
     for stride in STRIDES:
         rung = params.rung(stride)
-        steps = rung.iterations * params.batch_size
-        seconds = steps * 3 * forward_flops(params, stride, height, width) / speed
-        total += seconds
         start = f"starts from {rung.init}" if rung.init != "parent" else ""
         train = f"{rung.iterations} steps of {params.batch_size} at lr {params.lr * rung.lr_factor:.3g}"
-        what = train + f", about {duration(seconds)}" if rung.iterations else "not trained"
+        what = train + f", about {duration(training[stride] / speed)}" if rung.iterations else "not trained"
         yield f"FCN-{stride}s: {what}{', ' if start else ''}{start}"
-    yield f"training takes about {duration(total)} here, at {speed / 1e9:.0f} GFLOP/s as measured now"
+    total = sum(training.values())
+    yield f"training takes about {duration(total / speed)} here, at {speed / 1e9:.0f} GFLOP/s as measured now"
+    there = duration(total / GPU)
+    yield f"on one data-centre GPU at {GPU / 1e12:.0f} TFLOP/s: about {there}, computed, not measured"
+    here, there = (f"{sum(forward.values()) / rate:.2g} seconds" for rate in (speed, GPU))
+    yield f"to score an image with the three nets takes about {here} here, {there} there"
     yield from params.warnings()
 
 
@@ -61,6 +66,13 @@ def image_size(params: Params) -> tuple[int, int, bool]:
     if (folder / "train.csv").is_file():
         return *Split(folder, "train").size(0), True
     return *getattr(sources.get(params.data.dataset), "SIZE", NATIVE), False
+
+
+def rung_flops(params: Params, stride: int, forward: int) -> int:
+    """Of a rung's training: the way back takes twice as many as the way there, or none if the backbone is frozen."""
+    rung = params.rung(stride)
+    passes = 1 if rung.freeze == "backbone" else 3
+    return rung.iterations * params.batch_size * passes * forward
 
 
 def forward_flops(params: Params, stride: int, height: int, width: int) -> int:

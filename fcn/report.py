@@ -96,7 +96,7 @@ def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
             ours, difference = "—, not run", "—"
             if row and beside:
                 ours = f"{100 * row[measure]:.2f}"
-                difference = f"{100 * row[measure] - beside:+.2f}".replace("-", "−")
+                difference = f"{round(100 * row[measure] - beside, 2) + 0.0:+.2f}".replace("-", "−")
             result[net].append((title, *cells, ours, difference))
     return result
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from fcn.bound import FACTORS, bounds, down_and_back
+from fcn import figures
+from fcn.bound import FACTORS, bounds, down_and_back, published, table
 from fcn.data import Split
 from fcn.labels import VOID
+from fcn.metrics import Scores
 
 
 def test_a_block_takes_the_class_of_most_of_its_valid_pixels() -> None:
@@ -33,3 +36,24 @@ def test_a_finer_factor_scores_higher_on_scenes(packed: Path) -> None:
     assert values == sorted(values)
     assert values[-1] < 1
     assert table[64].pixel_accuracy == pytest.approx(table[128].pixel_accuracy)  # 32×32 is one block in both
+
+
+def test_the_papers_bound_stands_beside_vocs_and_no_others() -> None:
+    rows = {factor: Scores(0.9, 0.8, 0.7, 0.6) for factor in FACTORS}
+    lines = table(rows, published("voc")).splitlines()
+    assert lines[0].endswith("paper's mean IU")
+    assert lines[1].split() == ["128", "90.0", "80.0", "70.0", "60.0", "50.9"]
+    assert lines[-2].split() == ["4", "90.0", "80.0", "70.0", "60.0", "98.5"]
+    assert "appendix A" in lines[-1]
+    assert published("scenes") == {}
+    assert "paper" not in table(rows, {})
+
+
+def test_the_bound_is_drawn_with_and_without_the_papers(tmp_path: Path) -> None:
+    rows = {factor: 100 - factor / 4 for factor in FACTORS}
+    figures.bound(rows, {}, "scenes, val", tmp_path / "ours.png")
+    figures.bound(rows, published("voc"), "voc, seg11valid", tmp_path / "both.png")
+    ours, both = (Image.open(tmp_path / name).convert("RGB") for name in ("ours.png", "both.png"))
+    red = (196, 78, 82)  # the paper's line
+    assert red in both.get_flattened_data()
+    assert red not in ours.get_flattened_data()

