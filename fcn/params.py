@@ -1,6 +1,7 @@
 """The experiment, read from params.yaml: typed, bounded, and refused as a whole if one key is off."""
 
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -11,6 +12,8 @@ from fcn.errors import UserError
 
 Stride = Literal[32, 16, 8]
 STRIDES: tuple[Stride, ...] = get_args(Stride)
+MOST_VALUES = 10_000  # of a params file; an alias counts as all that it stands for
+LONGEST = 80  # characters of a value that an error repeats
 
 
 def _number(value: object) -> object:
@@ -184,7 +187,23 @@ def parse(text: str, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected keys and values, such as `lr: 1.0e-3`")
+    if _count(content, {}) > MOST_VALUES:
+        raise UserError(f"{where}: more than {MOST_VALUES} values, its aliases written out")
     return content
+
+
+def _count(value: object, known: dict[int, float]) -> float:
+    """How many values there are if every alias is written out; infinitely many if one contains itself.
+
+    known   the counts of what was met before, by identity: a billion values are counted in a few steps
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # until it is known otherwise: what is met inside itself has no end
+        inside = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(item, known) for item in inside)
+    return known[id(value)]
 
 
 def check(content: dict[str, Any], where: str) -> Params:
@@ -206,7 +225,12 @@ def _finding(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
     value = content
     for part in path:
         value = value[part]
-    return f"{key} is {value!r}; {_advice(path, error)}"
+    return f"{key} is {_short(value)}; {_advice(path, error)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _path(location: tuple[Any, ...]) -> tuple[str, ...]:
@@ -256,6 +280,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise _refusal("key '<<' merges mappings; write the keys out", key_node)
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise _refusal(f"key {key!r} is no text", key_node)

@@ -1,5 +1,6 @@
 """params.yaml: what is accepted, and what one line says about the rest."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -67,6 +68,54 @@ def test_a_missing_key_is_named_with_its_section() -> None:
 def test_a_key_that_stands_twice_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="stands twice"):
         params.parse(text, "params.yaml")
+
+
+LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in pairwise("abcdefghi")
+)
+MERGED_LAUGHS = "a: &a {k: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 10)}]}}\n" for before, name in pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (LAUGHS, "more than 10000 values, its aliases written out"),
+        (MERGED_LAUGHS, "key '<<' merges mappings; write the keys out"),
+        ("a: &a [*a]", "more than 10000 values, its aliases written out"),
+        ("a: &a {b: *a}", "more than 10000 values, its aliases written out"),
+    ],
+)
+def test_aliases_that_would_grow_without_end_are_refused_at_once(text: str, reason: str) -> None:
+    """A billion values, in a few hundred characters: neither kept nor printed."""
+    with pytest.raises(UserError) as caught:
+        params.parse(text, "params.yaml")
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_an_alias_that_stands_for_a_few_values_is_plain_yaml() -> None:
+    assert params.parse("a: &r {b: 1}\nc: *r\nd: [*r, *r]", "x") == {"a": {"b": 1}, "c": {"b": 1}, "d": [{"b": 1}] * 2}
+
+
+def test_a_long_value_is_not_repeated_whole() -> None:
+    with pytest.raises(UserError) as caught:
+        check(lr="x" * 100_000)
+    assert str(caught.value).startswith("params.yaml: lr is 'xxxxx")
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("written", [".nan", ".inf", "-.inf", "1.0e+999", "nan", "inf", "1e999", "Infinity"])
+@pytest.mark.parametrize("key", ["lr", "weight_decay", "model.init_std", "train.lr_factor", "data.class_weights"])
+def test_no_number_may_be_infinite_or_none_at_all(key: str, written: str) -> None:
+    with pytest.raises(UserError, match=rf"^params.yaml: {key} is "):
+        check(**{key: params.parse(f"x: {written}", "x")["x"]})
+
+
+def test_a_list_of_weights_must_be_finite_too() -> None:
+    with pytest.raises(UserError, match=r"^params.yaml: data.class_weights is \[1.0, inf\]"):
+        check(**{"data.class_weights": [1.0, float("inf")]})
 
 
 NO_MAPPINGS = ["[", "- 1", "", "\0", "[" * 5000, "x: 2026-99-99", "a: !!python/object/apply:os.system [id]"]
