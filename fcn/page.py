@@ -33,7 +33,7 @@ img { max-width: 100%; height: auto; background: white; border-radius: 4px }
 figure { margin: 1.5rem 0 } figcaption { color: light-dark(#555, #aaa) }
 dt { font-weight: 600 } dd { margin: 0 0 .5rem; overflow-wrap: anywhere }
 @media (max-width: 30rem) {
-  th, td { padding: .2rem .4rem; font-size: .85rem } td { white-space: normal }
+  th, td { padding: .2rem .2rem; font-size: .8rem } td { white-space: normal }
   .curves { overflow-x: auto } .curves img { max-width: none; width: 40rem }
 }
 """
