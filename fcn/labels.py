@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,65 @@ class Labels:
         file = io.BytesIO()
         self.picture(mask).save(file, "PNG")
         return file.getvalue()
+
+
+UNKNOWN = 254  # in a table of codes: neither class nor void
+STRIP = 256  # rows of a mask that are decoded at once, so that a raster needs little memory
+
+
+@dataclass(frozen=True)
+class Coded(Labels):
+    """Classes whose raw codes are declared: any numbers of up to 16 bits, or colours.
+
+    codes     of each class, one or more; a colour is the number 0xRRGGBB, in `void` too
+    colours   whether raw masks are RGB pictures, and codes their colours
+    """
+
+    codes: tuple[tuple[int, ...], ...] = ()
+    colours: bool = False
+
+    def decode(self, raw: npt.NDArray[np.unsignedinteger], where: str) -> npt.NDArray[np.uint8]:
+        """The mask, classes 0..C-1 or VOID, of a raw one.
+
+        raw      (H, W) uint8 or uint16 codes, or (H, W, 3) uint8 RGB
+        raises   UserError listing the codes that are neither class nor void, with pixels and the first place
+        """
+        table = _table(self)
+        mask = np.empty(raw.shape[:2], np.uint8)
+        for top in range(0, len(raw), STRIP):
+            strip = raw[top : top + STRIP]
+            mask[top : top + STRIP] = table[packed(strip) if self.colours else strip]
+        if (mask == UNKNOWN).any():
+            raise UserError(self._unknown(raw, mask == UNKNOWN, where))
+        return mask
+
+    def _unknown(self, raw: npt.NDArray[np.unsignedinteger], at: npt.NDArray[np.bool_], where: str) -> str:
+        values, counts = np.unique(packed(raw[at]) if self.colours else raw[at], return_counts=True)
+        y, x = np.argwhere(at)[0]
+        commonest = np.argsort(-counts, kind="stable")
+        listed = [f"{self.spell(int(values[i]))} ({counts[i]} pixels)" for i in commonest[:5]]
+        more = [f"{len(values) - 5} more"] if len(values) > 5 else []
+        kind = "colours" if self.colours else "codes"
+        return f"{where} has {kind} that are no class, first at row {y}, column {x}: {', '.join(listed + more)}"
+
+    def spell(self, code: int) -> str:
+        """A code as one writes it in params.yaml: a number, or red, green and blue."""
+        return f"{code >> 16},{code >> 8 & 255},{code & 255}" if self.colours else str(code)
+
+
+def packed(colours: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint32]:
+    """(…, 3) red, green and blue as (…) numbers 0xRRGGBB."""
+    parts = colours.astype(np.uint32)
+    return parts @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+
+
+@lru_cache(maxsize=2)
+def _table(labels: Coded) -> npt.NDArray[np.uint8]:
+    table = np.full(1 << 24 if labels.colours else 1 << 16, UNKNOWN, np.uint8)
+    for number, codes in enumerate(labels.codes):
+        table[list(codes)] = number
+    table[list(labels.void)] = VOID
+    return table
 
 
 SCENES = Labels(
@@ -141,7 +201,7 @@ ADE20K = Labels(_ADE20K_NAMES, _ADE20K_PALETTE, void=(0,), first=1)
 ADE20K151 = Labels(("other", *_ADE20K_NAMES), ((0, 0, 0), *_ADE20K_PALETTE))
 
 
-def _voc_colour(number: int) -> tuple[int, int, int]:
+def voc_colour(number: int) -> tuple[int, int, int]:
     """VOC's colours: the bits of the class number, dealt in turn to red, green and blue, the highest first."""
     red, green, blue = (sum((number >> (3 * bit + k) & 1) << (7 - bit) for bit in range(8)) for k in range(3))
     return red, green, blue
@@ -159,14 +219,14 @@ _CONTEXT59 = (
 )
 CONTEXT59_CODES = {name: int(code) for name, code in (entry.split() for entry in _CONTEXT59.split(", "))}
 CONTEXT_CODES = 459  # 1..459 are in the raw masks, 0 where nobody drew
-CONTEXT59 = Labels(tuple(CONTEXT59_CODES), tuple(_voc_colour(number) for number in range(1, 60)))
+CONTEXT59 = Labels(tuple(CONTEXT59_CODES), tuple(voc_colour(number) for number in range(1, 60)))
 
 VOC = Labels(
     (
         *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
         *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
     ),
-    tuple(_voc_colour(number) for number in range(21)),
+    tuple(voc_colour(number) for number in range(21)),
 )
 
 
@@ -200,7 +260,7 @@ NYUD = Labels(
         *("person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag"),
         *("otherstructure", "otherfurniture", "otherprop"),
     ),
-    tuple(_voc_colour(number) for number in range(1, 41)),
+    tuple(voc_colour(number) for number in range(1, 41)),
 )
 
 SIFTFLOW = Labels(
@@ -209,7 +269,7 @@ SIFTFLOW = Labels(
         *("door", "fence", "field", "grass", "moon", "mountain", "person", "plant", "pole", "river", "road"),
         *("rock", "sand", "sea", "sidewalk", "sign", "sky", "staircase", "streetlight", "sun", "tree", "window"),
     ),
-    tuple(_voc_colour(number) for number in range(1, 34)),
+    tuple(voc_colour(number) for number in range(1, 34)),
 )
 
 
@@ -243,3 +303,16 @@ def _nyud_labels() -> npt.NDArray[np.uint8]:
 
 
 NYUD_LABELS = _nyud_labels()
+# CCF BDCI 2017's satellite images were labelled twice: the final round deals the numbers out anew, as do we in both.
+_BDCI = ("other", "vegetation", "building", "water", "road")
+_BDCI_PALETTE = ((40, 40, 40), (70, 150, 60), (200, 80, 60), (60, 110, 200), (230, 210, 120))  # ours: it has none
+BDCI2017_FINAL = Coded(_BDCI, _BDCI_PALETTE, (), ((0,), (1,), (2,), (3,), (4,)))
+BDCI2017_PRELIMINARY = Coded(_BDCI, _BDCI_PALETTE, (), ((0,), (1,), (3,), (4,), (2,)))
+
+# What `data.folder.classes` may name.
+MAPS: dict[str, Labels] = {
+    "bdci2017-final": BDCI2017_FINAL,
+    "bdci2017-preliminary": BDCI2017_PRELIMINARY,
+    "camvid": CAMVID,
+    "voc": VOC,
+}

@@ -43,6 +43,13 @@ def _crop(value: object) -> object:
     return value if value == "none" else _size(value)
 
 
+def _pattern(value: object) -> object:
+    """A path without its ending, inside a folder, in which `*` stands for any text."""
+    if not (isinstance(value, str) and "*" in value) or value.startswith("/") or ".." in value.split("/"):
+        raise ValueError
+    return value
+
+
 def _name(value: object) -> object:
     """A name becomes part of a path: it must not lead out of its folder."""
     if not (isinstance(value, str) and value.replace("_", "").replace("-", "").isalnum()):
@@ -60,6 +67,7 @@ SideOrSize = Annotated[
 ]
 Crop = Annotated[str, BeforeValidator(_crop), Field(description="none, or WIDTHxHEIGHT such as 224x224")]
 Name = Annotated[str, BeforeValidator(_name), Field(description="a name of letters, digits, - and _")]
+Pattern = Annotated[str, BeforeValidator(_pattern), Field(description="a path with a *, such as images/* or *_mask")]
 Weight = Annotated[Number, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -85,6 +93,23 @@ class Scenes(_Section):
     val: Annotated[int, Field(ge=0)]
 
 
+class Folder(_Section):
+    name: Name
+    images: Pattern
+    masks: Pattern
+    classes: Annotated[
+        str | list[str | dict[str, int | str]],
+        Field(description="none, a label map's name, or a list of names, of NAME: CODE or of NAME: R,G,B"),
+    ]
+    void: Annotated[int | str, Field(description="none, a code such as 255, or a colour such as 224,224,192")]
+    fraction: Annotated[
+        Literal["none"] | Annotated[Number, Field(gt=0, lt=1)],
+        Field(description="none, or a number between 0 and 1 such as 0.2"),
+    ]
+    seed: Seed
+    group: Annotated[str, Field(min_length=1, description="none, or a text such as _")]
+
+
 class Data(_Section):
     dataset: Name
     splits: Splits
@@ -96,6 +121,9 @@ class Data(_Section):
         Literal["none"] | Weight | list[Weight], Field(description="none, an exponent, or a list of numbers")
     ]
     scenes: Scenes
+    tile: Crop
+    overlap: Annotated[int, Field(ge=0)]
+    folder: Folder
 
 
 class Model(_Section):

@@ -3,23 +3,25 @@
 import csv
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fcn import machine
+from fcn import machine, pictures
 from fcn.data import COLUMNS, Role, UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.sources import Sample
+from fcn.tiles import Tiling, windows
 
 SHOWN = 20  # findings listed at once
+CHUNK = 8  # samples that a process decodes at once
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,25 @@ class Packed:
 
 
 def pack(
-    samples: list[Sample], labels: Labels, size: int | str, native_masks: bool, role: Role, out: Path
+    samples: list[Sample],
+    labels: Labels,
+    size: int | str,
+    native_masks: bool,
+    role: Role,
+    out: Path,
+    tiling: Tiling | None = None,
 ) -> dict[str, str]:
     """Writes one split into the folder `out`.
 
     size          native, the shorter side in pixels, or WIDTHxHEIGHT
     native_masks  keep masks in their own size, to score against
+    tiling        how larger images are cut first; in val the overlaps are void in all tiles but one
     returns       name of each image by its content's digest
     raises        UserError naming every file that is missing, broken, of another size than its
                   partner, or holds a code that is no class
     """
+    if reserved := {*COLUMNS, "void"} & set(labels.names):
+        raise UserError(f"a class is called {reserved.pop()!r}, which is a column of the index; rename it")
     findings: list[str] = []
     contents: dict[str, str] = {}
     offset = mask_offset = 0
@@ -59,7 +70,8 @@ def pack(
     ):
         writer = csv.writer(index, lineterminator="\n")
         writer.writerow([*COLUMNS, *labels.names, "void"])
-        for packed in _resized(samples, labels, size, native_masks):
+        whole = _resized(samples, labels, size, native_masks)
+        for packed in cut(samples, labels, size, native_masks, role, tiling) if tiling else whole:
             if isinstance(packed, str):
                 findings.append(packed)
                 continue
@@ -86,33 +98,81 @@ def write_labels(labels: Labels, out: Path) -> None:
 
 def _resized(samples: list[Sample], labels: Labels, size: int | str, native_masks: bool) -> Iterator[Packed | str]:
     """Over all cores, in order, a bounded number at a time, so that memory stays flat."""
+    ahead: deque[Future[list[Packed | str]]] = deque()
     with ProcessPoolExecutor(machine.cores(), get_context("forkserver")) as pool:
-        for start in range(0, len(samples), 512):
-            some = samples[start : start + 512]
-            yield from pool.map(resize, some, repeat(labels), repeat(size), repeat(native_masks), chunksize=16)
+        for start in range(0, len(samples), CHUNK):
+            ahead.append(pool.submit(_resize_all, samples[start : start + CHUNK], labels, size, native_masks))
+            if len(ahead) > 2 * machine.cores():
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+
+
+def _resize_all(samples: list[Sample], labels: Labels, size: int | str, native_masks: bool) -> list[Packed | str]:
+    return [resize(sample, labels, size, native_masks) for sample in samples]
 
 
 def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -> Packed | str:
-    """One sample: image antialiased, mask by nearest pixel, so that no class is invented between two."""
+    """One sample, as it is packed, or what is wrong with it."""
     try:
-        image = _open(sample.image).convert("RGB")
-        raw = _open(sample.mask)
-        if raw.mode not in ("L", "P"):
-            raise UserError(f"{sample.mask} is a picture of mode {raw.mode}; a mask holds one class number a pixel")
-        if raw.size != image.size:
-            sizes = [f"{w}x{h}" for w, h in (raw.size, image.size)]
-            raise UserError(f"{sample.mask} is {sizes[0]}, its image {sample.image} is {sizes[1]}")
-        mask = Image.fromarray(labels.decode(np.asarray(raw), str(sample.mask)))
+        image, mask = read(sample, labels)
     except UserError as error:
         return str(error)
-    target = target_size(image.size, size)
-    return Packed(
-        sample.name,
-        np.asarray(image if target == image.size else image.resize(target, Image.Resampling.BILINEAR)),
-        np.asarray(mask if native_mask else mask.resize(target, Image.Resampling.NEAREST)),
-        (image.height, image.width),
-        hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest(),
-    )
+    return _fit(sample.name, image, mask, _digest(image), size, native_mask)
+
+
+def cut(
+    samples: list[Sample], labels: Labels, size: int | str, native_masks: bool, role: Role, tiling: Tiling
+) -> Iterator[Packed | str]:
+    """The tiles of each sample, one decoded after the other, so that memory holds one raster.
+
+    A tile's name says where it lies: NAME_yTOP_xLEFT in pixels; an image that fits into one keeps its own.
+    """
+    for sample in samples:
+        try:
+            image, mask = read(sample, labels)
+        except UserError as error:
+            yield str(error)
+            continue
+        content, (height, width) = _digest(image), mask.shape
+        for window in windows(width, height, tiling):
+            left, top, right, bottom = window.box
+            part = mask[top:bottom, left:right]
+            if role == "val":
+                part = window.answered(part)
+            whole = (right - left, bottom - top) == (width, height)
+            name = sample.name if whole else f"{sample.name}_y{top:05d}_x{left:05d}"
+            yield _fit(name, image[top:bottom, left:right], part, content, size, native_masks)
+
+
+def read(sample: Sample, labels: Labels) -> tuple[UInt8, UInt8]:
+    """Image (H, W, 3) and mask (H, W), decoded.
+
+    raises   UserError if one of them is not right, or they differ in size
+    """
+    image = pictures.image(sample.image, sample.upright)
+    mask = pictures.mask(sample.mask, labels, sample.upright)
+    if mask.shape != image.shape[:2]:
+        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (mask, image)]
+        raise UserError(f"{sample.mask} is {sizes[0]}, its image {sample.image} is {sizes[1]}")
+    return image, mask
+
+
+def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: int | str, native_mask: bool) -> Packed:
+    """Image antialiased, mask by nearest pixel, so that no class is invented between two."""
+    height, width = mask.shape
+    target = target_size((width, height), size)
+    if target != (width, height):
+        image = np.asarray(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR))
+        if not native_mask:
+            mask = np.asarray(Image.fromarray(mask).resize(target, Image.Resampling.NEAREST))
+    return Packed(name, image, mask, (height, width), content)
+
+
+def _digest(image: UInt8) -> str:
+    digest = hashlib.sha256(f"{image.shape}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
 def target_size(size: tuple[int, int], wanted: int | str) -> tuple[int, int]:
@@ -124,17 +184,6 @@ def target_size(size: tuple[int, int], wanted: int | str) -> tuple[int, int]:
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     width, height = map(int, wanted.split("x"))
     return width, height
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        image = Image.open(path)
-        image.load()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is no whole picture ({error})") from None
-    return image
 
 
 def refuse_shared(train: dict[str, str], val: dict[str, str]) -> None:

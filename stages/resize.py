@@ -4,7 +4,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from fcn import figures, params, resizing, sources
+from fcn import figures, params, resizing, sources, tiles
 from fcn.data import Split
 from fcn.errors import one_line
 
@@ -18,15 +18,17 @@ def main() -> None:
     experiment = params.load()
     data = experiment.data
     source = sources.get(data.dataset)
+    labels = sources.labels(data.dataset, data)
+    tiling = tiles.tiling(data.tile, data.overlap)
     native = experiment.evaluate.size == "native"
     shutil.rmtree(paths.out, ignore_errors=True)
     paths.out.mkdir(parents=True)
     try:
         train, val = (source.samples(paths.raw, split) for split in (data.splits.train, data.splits.val))
-        learned = resizing.pack(train, source.LABELS, data.size.train, False, "train", paths.out)
-        scored = resizing.pack(val, source.LABELS, data.size.val, native, "val", paths.out)
+        learned = resizing.pack(train, labels, data.size.train, False, "train", paths.out, tiling)
+        scored = resizing.pack(val, labels, data.size.val, native, "val", paths.out, tiling)
         resizing.refuse_shared(learned, scored)
-        resizing.write_labels(source.LABELS, paths.out)
+        resizing.write_labels(labels, paths.out)
     except BaseException:
         shutil.rmtree(paths.out)
         raise

@@ -72,7 +72,7 @@ def test_scenes_have_no_other_splits(small: Small, tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_does_not_exist_is_answered_with_those_that_do() -> None:
-    with pytest.raises(UserError, match=r"data\.dataset is 'cityscapes'; there is (\w+, )*camvid, (\w+, )*voc$"):
+    with pytest.raises(UserError, match=r"data\.dataset is 'cityscapes'; there is .*, scenes, "):
         sources.get("cityscapes")
 
 

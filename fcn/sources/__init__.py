@@ -34,15 +34,24 @@ class Archive:
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and its raw mask, as files."""
+    """An image and its raw mask, as files.
+
+    upright   whether both are turned as their EXIF orientation says; the masks of published data sets
+              were drawn on the pixels as they are stored
+    """
 
     name: str
     image: Path
     mask: Path
+    upright: bool = False
 
 
 class Source(Protocol):
-    """What each module of this package offers; SIZE too, height and width in pixels, where most images share it."""
+    """What each module of this package offers.
+
+    LABELS are its classes, or `labels(data)` gives them where params say what they are; SIZE is height and width
+    in pixels, where most images share them.
+    """
 
     LABELS: Labels
 
@@ -76,12 +85,27 @@ def image_names(listing: bytes) -> list[str]:
     return names
 
 
-def list_samples(raw: Path, split: str) -> list[Sample]:
-    """The samples of a list file `split`.txt: a line each, image and mask relative to `raw`."""
+def labels(dataset: str, data: Data) -> Labels:
+    """The classes of a data set, which params.yaml may have a say in."""
+    source = get(dataset)
+    own = getattr(source, "labels", None)
+    return cast(Labels, own(data)) if own else source.LABELS
+
+
+def list_samples(raw: Path, split: str, upright: bool = False) -> list[Sample]:
+    """The samples of a list file `split`.txt: a line each, image and mask relative to `raw`.
+
+    What stands on a line is parted by tabs if it has any, else by blanks; a third part is the name,
+    else the image's file name is.
+    """
     listing = raw / f"{split}.txt"
     if not listing.is_file():
         raise UserError(f"{listing} is missing; there is no split {split!r}")
-    pairs = [line.split() for line in listing.read_text().splitlines() if line.strip()]
-    if not pairs:
+    lines = [line for line in listing.read_text(encoding="utf-8").split("\n") if line.strip()]
+    if not lines:
         raise UserError(f"{listing} is empty; split {split!r} needs at least one image")
-    return [Sample(Path(image).stem, raw / image, raw / mask) for image, mask in pairs]
+    samples = []
+    for line in lines:
+        image, mask, *name = line.split("\t") if "\t" in line else line.split()
+        samples.append(Sample(name[0] if name else Path(image).stem, raw / image, raw / mask, upright))
+    return samples

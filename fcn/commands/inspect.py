@@ -1,0 +1,33 @@
+"""Look at a folder of your own pictures and masks, and make an experiment of it.
+
+Prints sizes, kinds of files, classes with their share of pixels, and what is wrong, then the part of a recipe
+that reads the folder. With --adopt NAME the folder is copied to data/own/NAME and put under DVC, and the whole
+recipe is written to recipes/own-NAME.yaml.
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+EXAMPLE = "fcn inspect ~/photos --adopt photos && fcn recipe own-photos && dvc repro"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", type=Path, metavar="DIR", help="a folder with images and masks")
+    parser.add_argument("--adopt", metavar="NAME", help="copy it to data/own/NAME and write recipes/own-NAME.yaml")
+    parser.add_argument("--images", metavar="PATTERN", help="where images are, such as 'images/*'")
+    parser.add_argument("--masks", metavar="PATTERN", help="where masks are, such as 'masks/*_mask'")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from fcn import adoption, inspection
+
+    found = inspection.inspect(arguments.dir, arguments.images, arguments.masks)
+    for line in inspection.report(found):
+        print(line)
+    if arguments.adopt:
+        for line in adoption.adopt(found, arguments.adopt):
+            print(line)
+    elif not found.errors:
+        print(f"\nits recipe, as far as it differs from {adoption.LIKE}:\n{adoption.excerpt(found)}")
+        print(f"next: fcn inspect {shlex.quote(str(arguments.dir))} --adopt NAME")

@@ -1,0 +1,86 @@
+"""What one image and its mask show: size, kind, and the mask's codes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from fcn import pictures
+from fcn.errors import UserError
+from fcn.labels import packed
+from fcn.pairing import Pair
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the first bytes of a picture say; the size is that of the upright picture, in pixels."""
+
+    kind: str
+    mode: str
+    size: tuple[int, int]
+    turned: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image and its mask: their heads, the mask's pixels by code, whether codes are colours; or what is wrong."""
+
+    image: Head | None = None
+    mask: Head | None = None
+    codes: Mapping[int, int] = field(default_factory=dict)
+    colours: bool = False
+    error: str = ""
+
+
+def look(folder: Path, pair: Pair) -> Seen:
+    """One pair; broken files, lossy masks and sizes that differ are errors."""
+    try:
+        image, mask = (_head(folder / name) for name in (pair.image, pair.mask))
+        if image.size != mask.size:
+            sizes = [f"{w}x{h}" for w, h in (mask.size, image.size)]
+            turned = ", turned as its EXIF orientation says" if image.turned else ""
+            raise UserError(f"{pair.mask} is {sizes[0]}, its image {pair.image} is {sizes[1]}{turned}")
+        picture = pictures.load(folder / pair.mask, False)
+        if pictures.lossy(picture, folder / pair.mask):
+            raise UserError(f"{pair.mask} is a {picture.format} whose compression invents codes; export masks as PNG")
+        colours = picture.mode in ("RGB", "RGBA")
+        return Seen(image, mask, _histogram(picture, folder / pair.mask, colours), colours)
+    except UserError as error:
+        return Seen(error=str(error).replace(f"{folder}/", ""))
+
+
+def _head(path: Path) -> Head:
+    picture = pictures.opened(path)
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except pictures.BROKEN as error:
+        raise UserError(f"{path} has EXIF data that cannot be read ({error})") from None
+    width, height = picture.size
+    upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+    return Head(picture.format or "", picture.mode, upright, orientation in range(2, 9))
+
+
+def _histogram(picture: Image.Image, path: Path, colours: bool) -> dict[int, int]:
+    if colours:
+        counts = picture.convert("RGB").getcolors(1 << 24) or []
+        values = packed(np.array([colour for _, colour in counts], np.uint8).reshape(-1, 3)).tolist()
+        return dict(zip(values, (pixels for pixels, _ in counts), strict=True))
+    counted = np.bincount(pictures.codes(picture, path, False).ravel())
+    return {int(code): int(counted[code]) for code in np.flatnonzero(counted)}
+
+
+def rule(mode: str) -> str:
+    """How an image of a mode becomes RGB; nothing for one that is."""
+    if mode.startswith("I"):
+        return "grey of 16 bits, made 8-bit RGB by round(v / 257)"
+    named = {
+        "RGB": "",
+        "L": "grey, made RGB",
+        "1": "black and white, made RGB",
+        "RGBA": "alpha, dropped",
+        "LA": "grey with alpha, made RGB without it",
+        "P": "palette, made RGB",
+    }
+    return named.get(mode, f"mode {mode}, made RGB")

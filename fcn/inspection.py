@@ -1,0 +1,172 @@
+"""What a folder of pictures and masks holds, and what is wrong with it, before anything is made of it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+
+from fcn import classes, layout, machine, pairing
+from fcn.classes import Code
+from fcn.errors import UserError
+from fcn.heads import Head, Seen, look, rule
+from fcn.labels import Coded
+from fcn.pairing import Matches
+from fcn.params import Folder
+
+FEW = 64  # pairs for which starting processes takes longer than looking
+SHOWN = 8  # findings of a kind, in print
+ROWS = 20  # codes, in print
+SPLITS = (("train", "val"), ("train", "valid"), ("training", "validation"), ("train", "test"))
+
+
+@dataclass
+class Inspection:
+    """A folder, as far as one must know it to learn from it.
+
+    own      the data.folder section that reads it
+    parts    number of images by split, train first
+    codes    by raw code, in order
+    labels   the classes, if they make sense
+    errors   what must be mended first; notes, what is good to know
+    """
+
+    folder: Path
+    names: list[str]
+    matches: Matches
+    seen: list[Seen]
+    own: Folder
+    codes: dict[int, Code]
+    labels: Coded | None = None
+    parts: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def heads(self) -> list[Head]:
+        """Those of the images."""
+        return [seen.image for seen in self.seen if seen.image]
+
+
+def inspect(folder: Path, images: str | None = None, masks: str | None = None) -> Inspection:
+    """Looks at every head and every mask of a folder.
+
+    images, masks   patterns such as images/*; without them, those that pair most files
+    """
+    names = pairing.files(folder)
+    if images is None or masks is None:
+        guessed = layout.guess(folder, names)
+        images, masks = images or guessed[0], masks or guessed[1]
+    matches = pairing.match(names, images, masks)
+    if not matches.pairs:
+        raise UserError(f"{folder}: no image of {images} has a mask of {masks}; * must stand for the same text in both")
+    if len(matches.pairs) < FEW:
+        seen = [look(folder, pair) for pair in matches.pairs]
+    else:
+        with ProcessPoolExecutor(machine.cores(), get_context("forkserver")) as pool:
+            seen = list(pool.map(look, repeat(folder), matches.pairs, chunksize=8))
+    codes: dict[int, Code] = {}
+    for pair, one in zip(matches.pairs, seen, strict=True):
+        for code, pixels in one.codes.items():
+            entry = codes.setdefault(code, Code(first=pair.mask))
+            entry.pixels, entry.masks = entry.pixels + pixels, entry.masks + 1
+    own = Folder(
+        name="none", images=images, masks=masks, classes="none", void="none", fraction="none", seed=0, group="none"
+    )
+    found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())))
+    for check in (_pairs, _classes, _splits):
+        check(found)
+    return found
+
+
+def _pairs(found: Inspection) -> None:
+    errors = [seen.error for seen in found.seen if seen.error]
+    found.errors += errors
+    for kind, lonely, other in (
+        ("images", found.matches.images, "a mask"),
+        ("masks", found.matches.masks, "an image"),
+    ):
+        if lonely:
+            found.notes.append(f"{kind} without {other}, left out: {len(lonely)}, {_some(lonely)}")
+    if len({seen.colours for seen in found.seen if not seen.error}) > 1:
+        other = next(p.mask for p, s in zip(found.matches.pairs, found.seen, strict=True) if s.colours)
+        found.errors.append(f"some masks hold codes, others colours, such as {other}; make them all alike")
+    turned = sum(head.turned for head in found.heads())
+    if turned:
+        found.notes.append(f"turned upright, as their EXIF orientation says: {turned} images")
+    for mode, count in Counter(head.mode for head in found.heads()).items():
+        if how := rule(mode):
+            found.notes.append(f"{how}: {count} images")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _classes(found: Inspection) -> None:
+    """Fills in classes and void."""
+    guessed = classes.guess(found.folder, found.names, found.codes, any(seen.colours for seen in found.seen))
+    found.labels = guessed.labels()
+    found.own = found.own.model_copy(update={"classes": guessed.classes, "void": " ".join(guessed.void) or "none"})
+    found.errors += guessed.errors
+    found.notes += guessed.notes
+    if found.labels:
+        named = zip(found.labels.names, found.labels.codes, strict=True)
+        absent = [name for name, codes in named if not set(codes) & set(found.codes)]
+        if absent:
+            found.notes.append(f"in no mask: {len(absent)} classes, {_some(absent)}")
+
+
+def _splits(found: Inspection) -> None:
+    """Lists or subfolders that are named as splits usually are, else a fifth of the images for val."""
+    drawn = found.own.model_copy(update={"fraction": 0.2})
+    for splits, own in [*((splits, found.own) for splits in SPLITS), (("train", "val"), drawn)]:
+        try:
+            chosen = [pairing.members(found.folder, found.names, found.matches.pairs, s, own) for s in splits]
+        except UserError as error:
+            if own is drawn or all(f"{split}.txt" in found.names for split in splits):
+                found.errors.append(str(error))
+                return
+        else:
+            found.own, found.parts = own, dict(zip(splits, map(len, chosen), strict=True))
+            return
+
+
+def report(found: Inspection) -> Iterator[str]:
+    """The findings for a person, a screen at most."""
+    pairs = found.matches.pairs
+    yield f"{found.folder}: {len(pairs)} images with masks"
+    for title, pattern, heads in (
+        ("images", found.own.images, found.heads()),
+        ("masks", found.own.masks, [seen.mask for seen in found.seen if seen.mask]),
+    ):
+        kinds = _counts([f"{head.kind} {head.mode}" for head in heads])
+        shapes = _counts([f"{head.size[0]}x{head.size[1]}" for head in heads])
+        yield f"  {title:7} {pattern:20} {kinds}; {shapes}"
+    how = "lists or subfolders" if found.own.fraction == "none" else f"drawn, {found.own.fraction} for val"
+    yield f"  splits  {how}: " + ", ".join(f"{split} {count}" for split, count in found.parts.items())
+    yield from _histogram(found)
+    for kind, texts in (("error", found.errors), ("note", found.notes)):
+        yield from (f"{kind}: {text}" for text in texts[:SHOWN])
+        if len(texts) > SHOWN:
+            yield f"{kind}: and {len(texts) - SHOWN} more"
+
+
+def _counts(values: list[str]) -> str:
+    counts = sorted(((values.count(v), v) for v in set(values)), reverse=True)
+    more = [f"{len(counts) - 3} more"] if len(counts) > 3 else []
+    return ", ".join([f"{v} ({n})" for n, v in counts[:3]] + more)
+
+
+def _histogram(found: Inspection) -> Iterator[str]:
+    """A line for each code: which class it is, its share of all pixels, in how many masks it is."""
+    labels = found.labels or Coded((), (), colours=any(seen.colours for seen in found.seen))
+    names = {code: name for name, codes in zip(labels.names, labels.codes, strict=True) for code in codes}
+    names |= dict.fromkeys(labels.void if found.labels else (), "void")
+    total = sum(code.pixels for code in found.codes.values())
+    yield f"  {'code':>13}  {'class':20} {'pixels':>9} {'masks':>6}"
+    for code, seen in list(found.codes.items())[:ROWS]:
+        yield f"  {labels.spell(code):>13}  {names.get(code, 'unknown'):20} {seen.pixels / total:9.2%} {seen.masks:6}"
+    if len(found.codes) > ROWS:
+        yield f"  {'and':>13}  {len(found.codes) - ROWS} more"

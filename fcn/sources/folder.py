@@ -1,0 +1,65 @@
+"""A folder of one's own pictures and masks, which `fcn inspect DIR --adopt NAME` has put under data/own/."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fcn import declared, files, machine, pairing
+from fcn.errors import UserError
+from fcn.labels import Labels
+from fcn.params import Data
+from fcn.sources import Archive, Sample, list_samples
+
+OWN = Path("data/own")
+
+
+def archives(data: Data) -> tuple[Archive, ...]:
+    """None; raises UserError if there is no such folder."""
+    _folder(data)
+    return ()
+
+
+def labels(data: Data) -> Labels:
+    """The classes that params.yaml declares."""
+    return declared.labels(data.folder)
+
+
+def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
+    """Copies the images and masks that the two splits name, as they are."""
+    folder = _folder(data)
+    found = pairing.files(folder)
+    matches = pairing.match(found, data.folder.images, data.folder.masks)
+    for kind, lonely in (("images", matches.images), ("masks", matches.masks)):
+        if lonely:
+            print(f"left out, without a partner: {len(lonely)} {kind}, such as {lonely[0]}")
+    for split in sorted({data.splits.train, data.splits.val}):
+        pairs = pairing.members(folder, found, matches.pairs, split, data.folder)
+        for name in (name for pair in pairs for name in (pair.image, pair.mask)):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, out / name)
+        lines = (f"{pair.image}\t{pair.mask}\t{pair.name}\n" for pair in pairs)
+        (out / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
+    if Path.cwd().resolve() == machine.root():  # a queue's copy is thrown away
+        unlink(folder / name for name in found)
+
+
+def samples(raw: Path, split: str) -> list[Sample]:
+    """The split's samples, in the order of its list; EXIF orientation counts."""
+    return list_samples(raw, split, upright=True)
+
+
+def _folder(data: Data) -> Path:
+    folder = OWN / data.folder.name
+    if data.folder.name == "none":
+        raise UserError("params.yaml: data.folder.name is none; `fcn inspect DIR --adopt NAME` makes a folder yours")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing; `dvc checkout` or `dvc pull` brings it if {folder}.dvc is there")
+    return folder
+
+
+def unlink(paths: Iterable[Path]) -> None:
+    """Gives files that share their bytes with DVC's cache bytes of their own: edited in place, they would change it."""
+    for path in paths:
+        if path.is_symlink() or path.stat().st_nlink > 1:
+            with files.replacing(path) as copy:
+                shutil.copyfile(path, copy)
