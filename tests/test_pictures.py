@@ -1,0 +1,171 @@
+"""Any picture as 8-bit RGB, any mask as classes: each rule on pixels worked by hand."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcn import pictures, resizing
+from fcn.errors import UserError
+from fcn.labels import BDCI2017_FINAL, BDCI2017_PRELIMINARY, VOID, Coded
+from fcn.sources import Sample
+
+GREY = Coded(("a", "b"), ((0, 0, 0), (9, 9, 9)), (255,), ((0,), (7, 300)))
+COLOURS = Coded(("a", "b"), ((0, 0, 0), (9, 9, 9)), (0xFFFFFF,), ((0x0A141E,), (0x804080,)), colours=True)
+
+
+def saved(path: Path, pixels: Any, dtype: Any = np.uint8, **how: Any) -> Path:
+    Image.fromarray(np.array(pixels, dtype)).save(path, **how)
+    return path
+
+
+# What a viewer shows of a camera's picture [[1, 2, 3], [4, 5, 6]] by its EXIF orientation, from the EXIF standard:
+# where the stored first row and first column lie: top left, top right, bottom right, bottom left, left top, …
+UPRIGHT = {
+    1: [[1, 2, 3], [4, 5, 6]],
+    2: [[3, 2, 1], [6, 5, 4]],
+    3: [[6, 5, 4], [3, 2, 1]],
+    4: [[4, 5, 6], [1, 2, 3]],
+    5: [[1, 4], [2, 5], [3, 6]],
+    6: [[4, 1], [5, 2], [6, 3]],
+    7: [[6, 3], [5, 2], [4, 1]],
+    8: [[3, 6], [2, 5], [1, 4]],
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_an_image_is_turned_as_its_exif_orientation_says(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "a.png", [[1, 2, 3], [4, 5, 6]], exif=exif)
+    assert pictures.image(path, upright=True)[..., 0].tolist() == UPRIGHT[orientation]
+    assert pictures.image(path)[..., 0].tolist() == UPRIGHT[1]  # published data sets: as it is stored
+
+
+def test_a_mask_turns_by_its_own_orientation_and_not_by_its_images(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = saved(tmp_path / "a.png", [[1, 2, 3], [4, 5, 6]], exif=exif)
+    mask = saved(tmp_path / "m.png", [[0, 7], [7, 0], [255, 7]])
+    found = resizing.resize(Sample("a", image, mask, upright=True), GREY, "native", False)
+    assert isinstance(found, resizing.Packed)
+    assert found.image[..., 0].tolist() == UPRIGHT[6]
+    assert found.mask.tolist() == [[0, 1], [1, 0], [VOID, 1]]
+    turned = saved(tmp_path / "t.png", [[0, 7, 255], [7, 7, 0]], exif=exif)
+    assert pictures.mask(turned, GREY, upright=True).tolist() == [[1, 0], [1, 1], [0, VOID]]
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", [[0, 200]])
+    assert pictures.image(path).tolist() == [[[0, 0, 0], [200, 200, 200]]]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_become_eight_by_the_nearest_of_257ths(tmp_path: Path, ending: str) -> None:
+    # 128/257 = 0.498, 129/257 = 0.502, 65406/257 = 254.498, 65407/257 = 254.502
+    path = saved(tmp_path / f"a.{ending}", [[0, 128, 129, 257, 65406, 65407, 65535]], np.uint16)
+    assert pictures.image(path)[0, :, 1].tolist() == [0, 0, 1, 1, 254, 255, 255]
+
+
+def test_alpha_is_dropped_and_leaves_the_colours_as_stored(tmp_path: Path) -> None:
+    colours = saved(tmp_path / "a.png", [[[10, 20, 30, 0], [40, 50, 60, 128]]])
+    assert pictures.image(colours).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    Image.fromarray(np.array([[[7, 0], [9, 99]]], np.uint8), "LA").save(tmp_path / "la.png")
+    assert pictures.image(tmp_path / "la.png").tolist() == [[[7, 7, 7], [9, 9, 9]]]
+
+
+def test_a_palette_image_becomes_its_colours_even_where_it_is_transparent(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
+    image.putpalette([1, 2, 3, 40, 50, 60, 7, 8, 9])
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
+    assert pictures.image(tmp_path / "a.png").tolist() == [[[1, 2, 3], [40, 50, 60], [7, 8, 9]]]
+
+
+def test_a_cmyk_photograph_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
+    red, green, blue = pictures.image(tmp_path / "a.jpg")[4, 4]
+    assert red > 240
+    assert green < 15
+    assert blue < 15
+
+
+@pytest.mark.parametrize("ending", ["bmp", "webp", "tif", "png"])
+def test_every_format_is_read(tmp_path: Path, ending: str) -> None:
+    how = {"lossless": True} if ending == "webp" else {}
+    path = saved(tmp_path / f"a.{ending}", [[[1, 2, 3], [250, 100, 0]]], **how)
+    assert pictures.image(path).tolist() == [[[1, 2, 3], [250, 100, 0]]]
+
+
+def test_floating_point_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.tif holds floating-point numbers"):
+        pictures.image(saved(tmp_path / "a.tif", [[0.5, 1.5]], np.float32))
+
+
+def test_an_image_beyond_pillows_limit_is_one_line(tmp_path: Path) -> None:
+    # A PNG's head alone claims 20000×20000 pixels.
+    path = saved(tmp_path / "a.png", [[0]])
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 20000, 20000)
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"a\.png (has more than 178 million pixels; cut it|is no whole picture)"
+    ) as caught:
+        pictures.image(path)
+    assert "\n" not in str(caught.value)
+
+
+# Masks
+
+
+def test_codes_of_a_palette_mask_are_its_indices_and_not_its_colours(tmp_path: Path) -> None:
+    mask = Image.fromarray(np.array([[0, 7, 255]], np.uint8))
+    mask.putpalette([value for i in range(256) for value in (255 - i, i, 0)])
+    mask.save(tmp_path / "m.png")
+    assert pictures.mask(tmp_path / "m.png", GREY).tolist() == [[0, 1, VOID]]
+
+
+def test_codes_of_a_sixteen_bit_mask_reach_beyond_255(tmp_path: Path) -> None:
+    assert pictures.mask(saved(tmp_path / "m.png", [[0, 300, 7, 255]], np.uint16), GREY).tolist() == [[0, 1, 1, VOID]]
+
+
+def test_colours_of_a_mask_are_looked_up_in_the_table(tmp_path: Path) -> None:
+    pixels = [[[10, 20, 30], [128, 64, 128]], [[255, 255, 255], [10, 20, 30]]]
+    assert pictures.mask(saved(tmp_path / "m.png", pixels), COLOURS).tolist() == [[0, 1], [VOID, 0]]
+    alpha = [[[*colour, 0] for colour in row] for row in pixels]
+    assert pictures.mask(saved(tmp_path / "a.png", alpha), COLOURS).tolist() == [[0, 1], [VOID, 0]]
+    Image.open(tmp_path / "m.png").quantize(4).save(tmp_path / "p.png")
+    assert pictures.mask(tmp_path / "p.png", COLOURS).tolist() == [[0, 1], [VOID, 0]]
+
+
+def test_unknown_colours_are_listed_with_pixels_and_first_place(tmp_path: Path) -> None:
+    path = saved(tmp_path / "m.png", [[[10, 20, 30], [1, 2, 3]], [[1, 2, 3], [0, 0, 9]]])
+    expected = f"{path} has colours that are no class, first at row 0, column 1: 1,2,3 (2 pixels), 0,0,9 (1 pixels)"
+    with pytest.raises(UserError) as caught:
+        pictures.mask(path, COLOURS)
+    assert str(caught.value) == expected
+
+
+def test_a_mask_in_colours_needs_a_table(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="mode RGB; colours need a table, data.folder.classes"):
+        pictures.mask(saved(tmp_path / "m.png", [[[10, 20, 30]]]), GREY)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_a_mask_in_a_lossy_format_is_refused_with_the_reason(tmp_path: Path, ending: str) -> None:
+    # By content: a JPEG that is called PNG is one all the same.
+    path = saved(tmp_path / f"m.{ending}", np.zeros((8, 8, 3))).rename(tmp_path / "m.png")
+    with pytest.raises(UserError, match="whose compression invents codes; export masks as PNG"):
+        pictures.mask(path, COLOURS)
+
+
+def test_the_two_codings_of_the_satellite_images_give_the_same_classes(tmp_path: Path) -> None:
+    # 0 other, 1 vegetation in both; preliminary 2 road, 3 building, 4 water; final 2 building, 3 water, 4 road.
+    first = pictures.mask(saved(tmp_path / "p.png", [[0, 1, 2, 3, 4]]), BDCI2017_PRELIMINARY)
+    final = pictures.mask(saved(tmp_path / "f.png", [[0, 1, 4, 2, 3]]), BDCI2017_FINAL)
+    assert first.tolist() == final.tolist()
+    named = [BDCI2017_FINAL.names[i] for i in final[0]]
+    assert named == ["other", "vegetation", "road", "building", "water"]
+    assert BDCI2017_FINAL.names == BDCI2017_PRELIMINARY.names
