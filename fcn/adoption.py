@@ -75,7 +75,7 @@ def sizes(found: Inspection) -> dict[str, Any]:
     size: int | str = SIDE if min(map(min, seen)) > SIDE else "native"
     targets = {resizing.target_size(one, size) for one in seen}
     side = max(32, min(SIDE - 32, min(map(min, targets)) // 32 * 32))
-    alike = len(targets) == 1 and min(max(targets)) <= SIDE
+    alike = len(targets) == 1 and max(max(targets)) <= SIDE
     return {
         "data.size.train": size,
         "data.size.val": size,

@@ -52,14 +52,14 @@ def look(folder: Path, pair: Pair) -> Seen:
 
 
 def _head(path: Path) -> Head:
-    picture = pictures.opened(path)
-    try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except pictures.BROKEN as error:
-        raise UserError(f"{path} has EXIF data that cannot be read ({error})") from None
-    width, height = picture.size
-    upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
-    return Head(picture.format or "", picture.mode, upright, orientation in range(2, 9))
+    with pictures.opened(path) as picture:
+        try:
+            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        except pictures.BROKEN as error:
+            raise UserError(f"{path} has EXIF data that cannot be read ({error})") from None
+        width, height = picture.size
+        upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+        return Head(picture.format or "", picture.mode, upright, orientation in range(2, 9))
 
 
 def _histogram(picture: Image.Image, path: Path, colours: bool) -> dict[int, int]:

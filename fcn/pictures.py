@@ -19,7 +19,7 @@ UInt8 = npt.NDArray[np.uint8]
 def opened(path: Path) -> Image.Image:
     """A picture of which no more than the head is read.
 
-    raises   UserError if it is missing, no picture, or larger than Pillow's limit of 179 million pixels
+    raises   UserError if it is missing, no picture, or larger than Pillow's limit of 178 million pixels
     """
     try:
         with warnings.catch_warnings():  # Pillow warns at half of its limit: rasters may be as large as that
@@ -36,16 +36,16 @@ def opened(path: Path) -> Image.Image:
 
 def load(path: Path, upright: bool) -> Image.Image:
     """A picture, decoded, and turned as its EXIF orientation says if it is to be upright."""
-    picture = opened(path)
-    try:
-        picture.load()
-        if not upright:
-            return picture
-        turned = ImageOps.exif_transpose(picture)
-        turned.format = picture.format
-        return turned
-    except BROKEN as error:
-        raise UserError(f"{path} is no whole picture ({error})") from None
+    with opened(path) as picture:
+        try:
+            picture.load()
+            if not upright:
+                return picture
+            turned = ImageOps.exif_transpose(picture)
+            turned.format = picture.format
+            return turned
+        except BROKEN as error:
+            raise UserError(f"{path} is no whole picture ({error})") from None
 
 
 def image(path: Path, upright: bool = False) -> UInt8:
@@ -63,7 +63,7 @@ def image(path: Path, upright: bool = False) -> UInt8:
     try:
         if picture.mode in ("P", "PA", "La", "RGBa"):  # by way of RGBA, where a palette's alpha can be dropped
             picture = picture.convert("RGBA")
-        return np.asarray(picture.convert("RGB"))
+        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
     except BROKEN as error:
         raise UserError(f"{path} is a picture of mode {picture.mode}, which cannot be made RGB ({error})") from None
 

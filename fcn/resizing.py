@@ -142,7 +142,9 @@ def cut(
                 part = window.answered(part)
             whole = (right - left, bottom - top) == (width, height)
             name = sample.name if whole else f"{sample.name}_y{top:05d}_x{left:05d}"
-            yield _fit(name, image[top:bottom, left:right], part, content, size, native_masks)
+            # A copy: a view would keep the whole raster while the next is decoded.
+            yield _fit(name, image[top:bottom, left:right].copy(), part.copy(), content, size, native_masks)
+        del image, mask, part
 
 
 def read(sample: Sample, labels: Labels) -> tuple[UInt8, UInt8]:

@@ -78,7 +78,7 @@ def test_three_commands_lead_from_photographs_to_scores_and_an_edit_runs_what_fo
     ]
 
 
-@pytest.mark.parametrize("links", ["reflink,hardlink,symlink", "hardlink", "symlink"])
+@pytest.mark.parametrize("links", ["hardlink", "symlink"])
 def test_a_mask_can_be_edited_in_place_again_and_again_and_the_cache_stays_whole(
     checkout: Checkout, photographs: Path, links: str
 ) -> None:

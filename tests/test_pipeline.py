@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, Checkout
+from PIL import Image
 from pydantic import BaseModel
 
 from fcn import params, pipeline, tracking
@@ -103,13 +104,22 @@ def test_params_name_every_value_that_a_stage_reads_and_no_other(
     for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
     experiment = params.load()
+    checkout.set(**{"data.dataset": "folder", "data.folder.name": "mine", "data.folder.fraction": 0.5})
+    checkout.set(**{"data.folder.classes": ["sky", "road"]})
+    for name in ("images/a", "images/b", "masks/a", "masks/b"):
+        path = checkout.folder / "data/own/mine" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), ord(name[-1]) % 2).save(path)
+    folder = params.load()
     for stage, entry in STAGES.items():
         read: set[str] = set()
-        monkeypatch.setattr(params, "load", lambda read=read: Spy(experiment, read))
-        words = pipeline.read(stage, experiment).cmd.split()
-        monkeypatch.setattr(sys, "argv", words[2:])
-        monkeypatch.syspath_prepend(str(ROOT))
-        runpy.run_module(words[2], run_name="__main__")
+        # What is read of a folder of one's own shows in the two stages that see it.
+        for seen in (experiment, folder) if stage in ("download", "resize") else (experiment,):
+            monkeypatch.setattr(params, "load", lambda seen=seen, read=read: Spy(seen, read))
+            words = pipeline.read(stage, seen).cmd.split()
+            monkeypatch.setattr(sys, "argv", words[2:])
+            monkeypatch.syspath_prepend(str(ROOT))
+            runpy.run_module(words[2], run_name="__main__")
         declared = leaves(experiment, entry.get("params", []))
         assert read == declared, (
             f"{stage}: reads {sorted(read - declared)} undeclared, declares {sorted(declared - read)} unread"
