@@ -58,7 +58,7 @@ def archives(params: Params) -> list[Archive]:
 
 def image_size(params: Params) -> tuple[int, int, bool]:
     """Height and width of what a step sees, and whether they are known."""
-    for wanted in (params.data.crop, params.data.size.train):
+    for wanted in (params.data.crop, params.data.size.train, params.data.tile):
         if isinstance(wanted, str) and "x" in wanted:
             width, height = map(int, wanted.split("x"))
             return height, width, True
