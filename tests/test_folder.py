@@ -408,9 +408,9 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "recipes" / "satellite.yaml").read_text()
     with pytest.raises(UserError, match="data/own/satellite is missing; `dvc checkout`"):
-        source.archives(params.check(changed(text, {}), "p").data)
+        sources.check("folder", params.check(changed(text, {}), "p").data)
     with pytest.raises(UserError, match="data.folder.name is none; `fcn inspect DIR --adopt NAME`"):
-        source.archives(params.check(changed(text, {"data.folder.name": "none"}), "p").data)
+        sources.check("folder", params.check(changed(text, {"data.folder.name": "none"}), "p").data)
 
 
 def test_lists_are_parted_by_tabs_or_by_blanks(tmp_path: Path) -> None:

@@ -13,5 +13,5 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn import params, sources
 
     experiment = params.load()
-    sources.get(experiment.data.dataset).archives(experiment.data)
+    sources.check(experiment.data.dataset, experiment.data)
     print("\n".join(["params.yaml is a valid experiment", *experiment.warnings()]))

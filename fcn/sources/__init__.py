@@ -92,6 +92,18 @@ def labels(dataset: str, data: Data) -> Labels:
     return cast(Labels, own(data)) if own else source.LABELS
 
 
+def check(dataset: str, data: Data) -> None:
+    """What can be known before anything is fetched.
+
+    raises   UserError if there is no such data set or split, or a folder of one's own is not right
+    """
+    source = get(dataset)
+    source.archives(data)
+    own = getattr(source, "check", None)
+    if own:
+        own(data)
+
+
 def list_samples(raw: Path, split: str, upright: bool = False) -> list[Sample]:
     """The samples of a list file `split`.txt: a line each, image and mask relative to `raw`.
 

@@ -14,9 +14,14 @@ OWN = Path("data/own")
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
-    """None; raises UserError if there is no such folder."""
-    _folder(data)
+    """None: the folder is here, or nowhere."""
     return ()
+
+
+def check(data: Data) -> None:
+    """raises UserError if there is no such folder, or its classes make no sense"""
+    _folder(data)
+    labels(data)
 
 
 def labels(data: Data) -> Labels:
