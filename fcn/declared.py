@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from fcn.errors import UserError
-from fcn.labels import MAPS, UNKNOWN, Coded, voc_colour
+from fcn.labels import UNKNOWN, Coded
+from fcn.labelsets import MAPS, voc_colour
 from fcn.params import Folder
 
 WHERE = "params.yaml: data.folder.classes"
@@ -18,7 +19,9 @@ def labels(own: Folder) -> Coded:
     chosen = MAPS[own.classes]
     if isinstance(chosen, Coded):
         return chosen
-    return Coded(chosen.names, chosen.palette, chosen.void, tuple((i,) for i in range(len(chosen.names))))
+    return Coded(
+        chosen.names, chosen.palette, chosen.void, codes=tuple((chosen.first + i,) for i in range(len(chosen.names)))
+    )
 
 
 def coded(classes: Sequence[str | dict[str, int | str]], void: str) -> Coded:
@@ -44,7 +47,7 @@ def coded(classes: Sequence[str | dict[str, int | str]], void: str) -> Coded:
         raise UserError(f"{WHERE} and void: {twice} stands twice")
     codes = [tuple(map(_code, some)) for some in texts]
     palette = [_rgb(some[0]) if colours else voc_colour(i) for i, some in enumerate(codes)]
-    return Coded(tuple(names), tuple(palette), tuple(map(_code, unscored)), tuple(codes), colours)
+    return Coded(tuple(names), tuple(palette), tuple(map(_code, unscored)), codes=tuple(codes), colours=colours)
 
 
 def _code(text: str) -> int:

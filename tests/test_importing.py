@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fcn import files, imagenet, importing, published, weights
 from fcn.errors import UserError
-from fcn.labels import VOC
+from fcn.labelsets import VOC
 from fcn.layers import CAFFE, bilinear_kernel
 from fcn.models import BACKBONES, FCN, Backbone
 

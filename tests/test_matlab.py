@@ -23,7 +23,8 @@ from PIL import Image
 
 from fcn import download, matlab, resizing
 from fcn.errors import UserError
-from fcn.labels import NYUD, NYUD_LABELS, SIFTFLOW, VOID, from_one, look_up
+from fcn.labels import VOID, from_one, look_up
+from fcn.labelsets import NYUD, NYUD_LABELS, SIFTFLOW
 from fcn.params import Params
 from fcn.sources import Sample, nyud, siftflow
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fcn.errors import UserError
-from fcn.labels import SIFTFLOW, VOID
+from fcn.labels import VOID
+from fcn.labelsets import SIFTFLOW
 from fcn.metrics import class_iu, confusion, scores
 
 #            prediction 0  1  2

@@ -10,11 +10,12 @@ from PIL import Image
 
 from fcn import pictures, resizing
 from fcn.errors import UserError
-from fcn.labels import BDCI2017_FINAL, BDCI2017_PRELIMINARY, VOID, Coded
+from fcn.labels import VOID, Coded
+from fcn.labelsets import BDCI2017_FINAL, BDCI2017_PRELIMINARY
 from fcn.sources import Sample
 
-GREY = Coded(("a", "b"), ((0, 0, 0), (9, 9, 9)), (255,), ((0,), (7, 300)))
-COLOURS = Coded(("a", "b"), ((0, 0, 0), (9, 9, 9)), (0xFFFFFF,), ((0x0A141E,), (0x804080,)), colours=True)
+GREY = Coded(("a", "b"), ((0, 0, 0), (9, 9, 9)), (255,), codes=((0,), (7, 300)))
+COLOURS = Coded(("a", "b"), ((0, 0, 0), (9, 9, 9)), (0xFFFFFF,), codes=((0x0A141E,), (0x804080,)), colours=True)
 
 
 def saved(path: Path, pixels: Any, dtype: Any = np.uint8, **how: Any) -> Path:

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from fcn import figures, metrics, page, paper, params, report, weights
-from fcn.labels import VOC, Labels
+from fcn.labels import Labels
+from fcn.labelsets import VOC
 from fcn.layers import CAFFE
 from fcn.params import Params
 from fcn.titles import NETS

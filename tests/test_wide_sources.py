@@ -20,7 +20,8 @@ from test_sources import archive_of
 
 from fcn import download, plan, resizing, sources
 from fcn.errors import UserError
-from fcn.labels import ADE20K, ADE20K151, CONTEXT59, CONTEXT59_CODES, VOID
+from fcn.labels import VOID
+from fcn.labelsets import ADE20K, ADE20K151, CONTEXT59, CONTEXT59_CODES
 from fcn.params import Params
 from fcn.sources import Sample, _ade20k, ade20k, ade20k151, context59
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fcn import extraction
 from fcn.errors import UserError
-from fcn.labels import CAMVID
+from fcn.labelsets import CAMVID
 from fcn.params import Data
 from fcn.sources import Archive, Sample, list_samples
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from fcn import extraction, matlab
 from fcn.errors import UserError
-from fcn.labels import CONTEXT59, CONTEXT59_CODES, CONTEXT_CODES, VOID, look_up
+from fcn.labels import VOID, look_up
+from fcn.labelsets import CONTEXT59, CONTEXT59_CODES, CONTEXT_CODES
 from fcn.params import Data
 from fcn.sources import Archive, Sample, image_names, list_samples
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from fcn import extraction, matlab
 from fcn.errors import UserError
-from fcn.labels import NYUD, NYUD_LABELS, from_one, look_up
+from fcn.labels import from_one, look_up
+from fcn.labelsets import NYUD, NYUD_LABELS
 from fcn.params import Data
 from fcn.sources import Archive, Sample, list_samples
 

@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from fcn import machine
 from fcn.errors import UserError
-from fcn.labels import SCENES, VOID
+from fcn.labels import VOID
+from fcn.labelsets import SCENES
 from fcn.params import Data
 from fcn.sources import Archive, Sample, list_samples
 

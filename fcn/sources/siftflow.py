@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fcn import extraction, matlab
 from fcn.errors import UserError
-from fcn.labels import SIFTFLOW, from_one, look_up
+from fcn.labels import from_one, look_up
+from fcn.labelsets import SIFTFLOW
 from fcn.params import Data
 from fcn.sources import Archive, Sample, list_samples
 

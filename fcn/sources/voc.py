@@ -11,7 +11,8 @@ import numpy as np
 
 from fcn import extraction, matlab
 from fcn.errors import UserError
-from fcn.labels import VOC, VOID, look_up
+from fcn.labels import VOID, look_up
+from fcn.labelsets import VOC
 from fcn.params import Data
 from fcn.sources import Archive, Sample, image_names, list_samples
 
