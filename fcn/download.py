@@ -1,20 +1,38 @@
 """Archives, fetched once: from the mirror folder, else from their addresses, resumed where a kill left them."""
 
 import fcntl
+import gzip
 import os
+import sys
 import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import requests
-from tqdm import tqdm
-
-from fcn import files, machine
+from fcn import machine, transfer, verification
 from fcn.errors import UserError
 from fcn.sources import Archive
+from fcn.transfer import TransferError
 
-TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
-PATIENCE = (1, 4, 16)  # seconds before each new try at the same address
-PIECE = 1 << 20
+PATIENCE = (1, 4, 16)  # seconds before all addresses are tried once more
+GAIN = 1 << 20  # bytes that are worth going on at once after an answer broke off
+
+
+def fetch_all(archives: Sequence[Archive]) -> dict[str, Path]:
+    """The archives' files by name.
+
+    raises   UserError with a line for each that cannot be had: who is offline brings them all at once
+    """
+    found, failures = {}, []
+    for archive in archives:
+        try:
+            found[archive.name] = fetch(archive)
+        except UserError as error:
+            failures.append(str(error))
+    if failures:
+        raise UserError("\n       ".join(failures))
+    return found
 
 
 def fetch(archive: Archive) -> Path:
@@ -23,89 +41,100 @@ def fetch(archive: Archive) -> Path:
     raises   UserError that names the file and where to put it, if nobody has it
     """
     if path := find(archive):
-        _verify(path, archive)
+        if reason := verification.fault(path, archive):
+            raise UserError(f"{path} is not the published {archive.name}: {reason}; delete or replace it")
         return path
     folder = machine.root() / ".fcn" / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{archive.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits, and finds the file
-        if (folder / archive.name).is_file():
-            return folder / archive.name
-        return _from_anywhere(archive, folder)
+    with _alone(folder / f"{archive.name}.lock"):
+        if not (folder / archive.name).is_file():  # nor has the one that we have waited for fetched it
+            _from_anywhere(archive, folder / archive.name)
+    return folder / archive.name
 
 
 def find(archive: Archive) -> Path | None:
-    """Where the archive's file is already: in the folder that FCN_MIRROR names, or among earlier downloads."""
-    mirror = os.environ.get("FCN_MIRROR")
-    folders = [machine.root() / mirror] if mirror else []
-    places = [folder / archive.name for folder in (*folders, machine.root() / ".fcn" / "downloads")]
-    return next((place for place in places if place.is_file()), None)
+    """Where the archive's file is already: in the folder that FCN_MIRROR names, or among earlier downloads.
+
+    raises   UserError if FCN_MIRROR names no folder: who set it does not want gigabytes from elsewhere
+    """
+    folders = [machine.root() / ".fcn" / "downloads"]
+    if mirror := os.environ.get("FCN_MIRROR"):
+        folders.insert(0, machine.root() / Path(mirror).expanduser())
+        if not folders[0].is_dir():
+            raise UserError(f"FCN_MIRROR is {mirror!r}, but {folders[0]} is no folder; correct it, or unset it")
+    return next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
 
 
-def _from_anywhere(archive: Archive, folder: Path) -> Path:
-    """Fetches from the archive's addresses in turn, with patience where trying again may help."""
-    failures = []
-    for url in archive.urls:
-        for pause in (0, *PATIENCE):
-            time.sleep(pause)
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits until no other process fetches the same file."""
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{path.stem}: another process is fetching it; waiting", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _from_anywhere(archive: Archive, place: Path) -> None:
+    """Fetches from the archive's addresses in turn; then, with patience, again from those where it may help."""
+    waiting, failures, asked = list(archive.urls), {}, 0.0
+    for pause in (0, *PATIENCE):
+        time.sleep(max(pause, asked))
+        for url in tuple(waiting):
             try:
-                return _download(url, archive, folder)
-            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-                failures.append(f"{url}: no connection, or one that broke off")
-                if "resolve" in str(error):  # no such host here: asking again will not help
-                    break
-            except requests.Timeout:
-                failures.append(f"{url}: no answer")
-            except (requests.RequestException, UserError) as error:
-                failures.append(f"{url}: {error}")
-                break
+                return _from(url, archive, place)
+            except TransferError as error:
+                failures[url], asked = str(error), error.seconds
+            except UserError as error:
+                failures[url] = str(error)
+                waiting.remove(url)
+            print(f"{archive.name}: {url}: {failures[url]}", file=sys.stderr, flush=True)
+        if not waiting:
+            break
+    facts = [f"{archive.size} bytes"] * bool(archive.size) + [f"sha256 {archive.sha256}"] * bool(archive.sha256)
     raise UserError(
-        f"{archive.name} could not be fetched ({'; '.join(dict.fromkeys(failures))}); "
-        f"put the file into {folder}, or into a folder that FCN_MIRROR names"
+        f"{archive.name} could not be fetched ({'; '.join(f'{url}: {why}' for url, why in failures.items())}); "
+        f"put the file into {place.parent}, or into a folder that FCN_MIRROR names"
+        + (f"; it has {', '.join(facts)}" if facts else "")
     )
 
 
-def _download(url: str, archive: Archive, folder: Path) -> Path:
-    """Fetches into `.part`, from where that one ends, and renames it once it is whole and verified."""
-    part = folder / f"{archive.name}.part"
-    start = part.stat().st_size if part.exists() else 0
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
-            if answer.headers.get("Content-Range") == f"bytes */{start}":
-                return _finish(part, archive, folder)  # it was whole when it was left
-            part.unlink()
-            raise requests.ConnectionError(f"{url} no longer has what was begun; starting anew")
-        answer.raise_for_status()
-        if answer.headers.get("Content-Type", "").startswith("text/html"):
-            raise UserError("the answer is a web page, not the file")
-        if answer.status_code != requests.codes.partial_content:
-            start = 0  # the server sends the whole file, whatever was asked for
-        length = answer.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        with (
-            part.open("ab" if start else "wb") as file,
-            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=archive.name, disable=None) as bar,
-        ):
-            for piece in answer.iter_content(PIECE):
-                file.write(piece)
-                bar.update(len(piece))
-    if total is not None and part.stat().st_size != total:
-        raise requests.ConnectionError(f"{url} broke off at byte {part.stat().st_size} of {total}")
-    return _finish(part, archive, folder)
+def _from(url: str, archive: Archive, place: Path) -> None:
+    """Fetches from one address, again and again as long as each answer brings it further."""
+    part, anew = place.with_name(f"{place.name}.part"), False
+    size = None if verification.is_gzip(archive) else archive.size
+    while True:
+        begun = _size(part)
+        try:
+            transfer.receive(url, part, size, bool(archive.sha256 or archive.md5))
+        except TransferError:
+            if _size(part) - begun < GAIN:
+                raise
+            continue
+        reason = _finish(part, archive, place)
+        if reason is None:
+            return
+        if anew or not begun:
+            raise UserError(reason)
+        anew = True  # what was begun was another file; once more, from the beginning
 
 
-def _finish(part: Path, archive: Archive, folder: Path) -> Path:
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _finish(part: Path, archive: Archive, place: Path) -> str | None:
+    """Puts what has come in its place if it is the archive; else takes it away and says why."""
+    plain = place.with_name(f"{place.name}.plain")
     try:
-        _verify(part, archive)
-    except UserError:
-        part.unlink()  # a wrong file cannot be resumed into a right one
-        raise
-    return part.replace(folder / archive.name)
-
-
-def _verify(path: Path, archive: Archive) -> None:
-    if archive.sha256 and not files.sha256(path).startswith(archive.sha256):
-        raise UserError(f"{path} is not the published {archive.name} (its sha256 differs); delete it")
-    if archive.md5 and files.md5(path) != archive.md5:
-        raise UserError(f"{path} is not the published {archive.name} (its md5 differs); delete it")
+        whole = plain if verification.unpack(part, archive, plain) else part
+        if (reason := verification.fault(whole, archive)) is None:
+            whole.replace(place)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        reason = "it is packed, and broken"
+    finally:
+        plain.unlink(missing_ok=True)
+    transfer.discard(part)  # in its place by now, or wrong: that cannot be resumed into what is right
+    return reason

@@ -1,32 +1,67 @@
 """What an archive may give: regular files that were asked for by name, never more bytes than expected.
 
-Nothing is written but to places that the caller chose, so no name in an archive can lead anywhere.
+Nothing is written but to places that the caller chose, so no name in an archive can lead anywhere; and
+nothing that an archive says of itself (sizes, counts) is believed: what is really read is counted.
 """
 
+import bz2
 import gzip
+import io
 import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
 
 from fcn.errors import UserError
 
 MOST = 64 << 20  # bytes of one file; the largest image of the data sets we read has 20 MB
+MOST_ENTRIES = 200_000  # the largest of these archives has some 60 000
+MOST_RATIO = 100  # bytes out of all its files for each of the archive's own; pictures hardly shrink
+DIRECTORY = 32 << 20  # bytes of a zip file's directory, or of what a tar file says about one member
+PIECE = 1 << 20
+COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError),
     *(NotImplementedError, RuntimeError),  # zipfile's words for a method it lacks and for a password
+    *(ValueError, OverflowError),  # numbers, names and dates that tarfile and zipfile cannot make sense of
 )
+Member = tarfile.TarInfo | zipfile.ZipInfo
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that gives `budget` bytes until that is renewed: no header can ask for all our memory."""
+
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self.path, self.stream, self.budget = path, stream, DIRECTORY
+
+    def read(self, size: int = -1) -> bytes:
+        content = self.stream.read(self.budget + 1 if size < 0 else min(size, self.budget + 1))
+        self.budget -= len(content)
+        if self.budget < 0:
+            raise UserError(f"{self.path} says more about its files than is believable; delete it")
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def seekable(self) -> bool:
+        return True
 
 
 class Contents:
     """An open tar or zip archive, whatever its compression."""
 
-    def __init__(self, path: Path, archive: tarfile.TarFile | zipfile.ZipFile) -> None:
-        self.path, self.archive = path, archive
+    def __init__(self, path: Path, stream: _Bounded, archive: tarfile.TarFile | zipfile.ZipFile) -> None:
+        self.path, self.stream, self.archive = path, stream, archive
+        self.most = max(MOST, MOST_RATIO * path.stat().st_size)  # bytes out of the whole archive
+        self.given = 0
 
     def read(self, name: str) -> bytes:
         """The bytes of one file.
@@ -39,8 +74,23 @@ class Contents:
     def files(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
         """Name and bytes of each wanted file, in the archive's order: a compressed one is read only once.
 
-        raises   as `read`, naming some of those that are missing
+        raises   as `read`, naming some of those that are missing; and if a wanted name leads out of a
+                 folder, or two are one on a file system that does not tell A from a
         """
+        for name in wanted:
+            if name.startswith("/") or ".." in PurePosixPath(name).parts or set(name) & set("\\:\0"):
+                raise UserError(f"{self.path}: {name!r} is no name for a file of a data set")
+        if len({name.casefold() for name in wanted}) < len(wanted):
+            raise UserError(f"{self.path}: two of its files would have the same name")
+        found = self._found(wanted)
+        while True:
+            with _said(self.path):  # around the archive's own errors, not around those of who reads here
+                pair = next(found, None)
+            if pair is None:
+                return
+            yield pair
+
+    def _found(self, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
         seen: set[str] = set()
         for name, regular, member in self._members():
             if name not in wanted:
@@ -64,41 +114,67 @@ class Contents:
                 return member.removesuffix(name)
         raise UserError(f"{self.path} lacks {name}")
 
-    def _members(self) -> Iterator[tuple[str, bool, tarfile.TarInfo | zipfile.ZipInfo]]:
-        if isinstance(self.archive, zipfile.ZipFile):
-            for info in self.archive.infolist():
+    def _members(self) -> Iterator[tuple[str, bool, Member]]:
+        """Name, whether it is a regular file, and entry; with the stream's budget renewed for each."""
+        infos = self.archive.infolist() if isinstance(self.archive, zipfile.ZipFile) else self.archive
+        for number, info in enumerate(cast(Iterator[Member], infos)):
+            if number == MOST_ENTRIES:
+                raise UserError(f"{self.path} has more than {MOST_ENTRIES} entries; delete it")
+            if isinstance(info, zipfile.ZipInfo):
                 # Unix's file type, in the upper half: zero or regular, else a link or worse.
                 yield info.filename, (info.external_attr >> 28) in (0, 8) and not info.is_dir(), info
-        else:
-            for member in self.archive:
-                yield member.name.removeprefix("./"), member.isreg(), member
+            else:
+                # What is skipped is decompressed too; and a sparse file's zeros are in no archive.
+                if info.size < 0 or info.offset_data + info.size > self.most:
+                    raise UserError(f"{self.path}: {info.name} ends beyond {self.most >> 20} MiB; delete it")
+                name = info.name.removeprefix("./")
+                yield name, info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not info.issparse(), info
+            self.stream.budget = DIRECTORY
 
-    def _bytes(self, name: str, member: tarfile.TarInfo | zipfile.ZipInfo) -> bytes:
-        file: IO[bytes] | None
+    def _bytes(self, name: str, member: Member) -> bytes:
+        self.stream.budget = 2 * MOST  # a decompressor reads ahead
         if isinstance(self.archive, zipfile.ZipFile):
-            assert isinstance(member, zipfile.ZipInfo)
-            file = self.archive.open(member)
+            file: IO[bytes] | None = self.archive.open(cast(zipfile.ZipInfo, member))
         else:
-            assert isinstance(member, tarfile.TarInfo)
-            file = self.archive.extractfile(member)
+            file = self.archive.extractfile(cast(tarfile.TarInfo, member))
         assert file is not None
+        content = bytearray()
         with file:
-            content = file.read(MOST + 1)  # whatever size the archive claims
-        if len(content) > MOST:
-            raise UserError(f"{self.path}: {name} has more than {MOST >> 20} MiB")
-        return content
+            while piece := file.read(PIECE):  # whatever size the archive claims
+                content += piece
+                if len(content) > MOST:
+                    raise UserError(f"{self.path}: {name} has more than {MOST >> 20} MiB")
+        self.given += len(content)
+        if self.given > self.most:
+            raise UserError(f"{self.path} gives more than {MOST_RATIO} times its own bytes; delete it")
+        return bytes(content)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Contents]:
     """An archive for reading; what is wrong with it, at any point, is said in one line."""
+    with ExitStack() as stack:
+        with _said(path):
+            file: IO[bytes] = stack.enter_context(path.open("rb"))
+            zipped, start = zipfile.is_zipfile(file), file.seek(0) or file.read(2)
+            file.seek(0)
+            if start in COMPRESSIONS and not zipped:
+                file = stack.enter_context(cast(IO[bytes], COMPRESSIONS[start](file)))
+            stream = _Bounded(path, file)
+            archive: zipfile.ZipFile | tarfile.TarFile
+            archive = zipfile.ZipFile(cast(IO[bytes], stream)) if zipped else tarfile.TarFile(fileobj=stream)
+            stack.enter_context(archive)
+            contents = Contents(path, stream, archive)
+        yield contents
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Says in one line what tarfile, zipfile and the decompressors have found to be wrong."""
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as zipped:
-                yield Contents(path, zipped)
-        else:
-            with tarfile.open(path) as tarred:
-                yield Contents(path, tarred)
+        yield
+    except UserError:
+        raise
     except BROKEN as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is no whole archive ({reason}); delete it and fetch it again") from None

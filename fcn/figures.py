@@ -4,18 +4,21 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from fcn import files
 from fcn.data import Split, UInt8
 from fcn.labels import Labels
 from fcn.titles import NETS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TILE = 160  # pixels, the height of a picture in a contact sheet
 GAP = 6
@@ -111,7 +114,7 @@ def class_frequencies(splits: Mapping[str, Split], path: Path) -> None:
     _save(figure, path)
 
 
-def confusion(counts: Tensor, labels: Labels, path: Path) -> None:
+def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
     """Each row says, of all pixels of a class, which shares were taken for which."""
     shares = (counts.double() / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
     classes = len(labels.names)

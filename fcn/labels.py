@@ -11,6 +11,7 @@ from PIL import Image
 from fcn.errors import UserError
 
 VOID = 255  # torch's ignore_index, and VOC's own value
+UNKNOWN = 254  # in no mask that leaves this module: no data set has so many classes
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,18 @@ class Labels:
         raises   UserError naming the first pixel whose code is neither a class nor void
         """
         end = self.first + len(self.names)
-        table = np.full(256, VOID, np.uint8)
-        table[self.first : end] = np.arange(len(self.names))
-        known = np.zeros(256, bool)
-        known[[*range(self.first, end), *self.void]] = True
-        present = np.bincount(raw.ravel(), minlength=256) > 0
-        if (present & ~known).any():
-            code = int(np.flatnonzero(present & ~known)[0])
+        codes = range(self.first, end)
+        table = bytes(k - self.first if k in codes else VOID if k in self.void else UNKNOWN for k in range(256))
+        mask = raw.tobytes().translate(table)
+        if UNKNOWN in mask:
+            code = min(raw[np.frombuffer(mask, np.uint8).reshape(raw.shape) == UNKNOWN])
             y, x = np.argwhere(raw == code)[0]
             voids = " and ".join(map(str, self.void))
             raise UserError(
                 f"{where} has class {code} at row {y}, column {x}; "
                 f"only {self.first}..{end - 1} and {voids} (void) are known"
             )
-        return table[raw]
+        return np.frombuffer(mask, np.uint8).reshape(raw.shape)
 
     def picture(self, mask: npt.NDArray[np.integer]) -> Image.Image:
         """A mask as a palette picture: its pixels are class numbers, its colours the classes'; void is white."""

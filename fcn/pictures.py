@@ -1,6 +1,5 @@
 """Pictures from files: any image as 8-bit RGB, any mask as classes, by rules that docs/data.md lists."""
 
-import struct
 import warnings
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from fcn.errors import UserError
 from fcn.labels import Coded, Labels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error)  # Pillow's many words
+FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "PPM", "WEBP")  # others of Pillow's start programs, or nobody uses
+BROKEN = Exception  # a picture has many ways to be broken, and Pillow's readers no one word for them
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -21,12 +21,12 @@ def opened(path: Path) -> Image.Image:
 
     raises   UserError if it is missing, no picture, or larger than Pillow's limit of 178 million pixels
     """
+    if not path.is_file():  # a pipe or a device would keep us waiting for ever
+        raise UserError(f"{path} is {'no regular file' if path.exists() else 'missing'}")
     try:
         with warnings.catch_warnings():  # Pillow warns at half of its limit: rasters may be as large as that
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
+            return Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise UserError(f"{path} has more than {limit} million pixels; cut it into several files") from None

@@ -1,10 +1,9 @@
 """Fetches a data set's archives and takes out the files that the experiment's splits name."""
 
 import argparse
-import shutil
 from pathlib import Path
 
-from fcn import params, sources
+from fcn import files, params, sources
 from fcn.errors import one_line
 
 
@@ -14,19 +13,16 @@ def main() -> None:
     out: Path = parser.parse_args().out
     experiment = params.load()
     source = sources.get(experiment.data.dataset)
-    archives = {}
-    for archive in source.archives(experiment.data):
-        from fcn.download import fetch  # only what has archives needs the network
-
+    archives = source.archives(experiment.data)
+    for archive in archives:
         print(f"{archive.name}: {archive.licence}", flush=True)
-        archives[archive.name] = fetch(archive)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    try:
-        source.build(experiment.data, archives, out)
-    except BaseException:
-        shutil.rmtree(out)
-        raise
+    found = {}
+    if archives:
+        from fcn.download import fetch_all  # only what has archives needs the network
+
+        found = fetch_all(archives)
+    with files.replacing_folder(out) as folder:
+        source.build(experiment.data, found, folder)
     print(f"{out}: {sum(1 for p in out.rglob('*') if p.is_file())} files")
 
 

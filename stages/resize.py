@@ -1,12 +1,11 @@
 """Checks, decodes and resizes a data set once, into the packed splits that all later stages read."""
 
 import argparse
-import shutil
 from pathlib import Path
 
-from fcn import figures, params, resizing, sources, tiles
-from fcn.data import Split
-from fcn.errors import one_line
+from fcn import figures, files, machine, params, resizing, sources, tiles
+from fcn.data import Role, Split
+from fcn.errors import UserError, one_line
 
 
 def main() -> None:
@@ -15,29 +14,34 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the packed splits")
     parser.add_argument("--figures", type=Path, required=True, help="folder for a contact sheet and a chart")
     paths = parser.parse_args()
+    machine.prepare()  # memory that is kept from image to image
     experiment = params.load()
     data = experiment.data
     source = sources.get(data.dataset)
     labels = sources.labels(data.dataset, data)
     tiling = tiles.tiling(data.tile, data.overlap)
     native = experiment.evaluate.size == "native"
-    shutil.rmtree(paths.out, ignore_errors=True)
-    paths.out.mkdir(parents=True)
-    try:
-        train, val = (source.samples(paths.raw, split) for split in (data.splits.train, data.splits.val))
-        learned = resizing.pack(train, labels, data.size.train, False, "train", paths.out, tiling)
-        scored = resizing.pack(val, labels, data.size.val, native, "val", paths.out, tiling)
-        resizing.refuse_shared(learned, scored)
-        resizing.write_labels(labels, paths.out)
-    except BaseException:
-        shutil.rmtree(paths.out)
-        raise
-    splits = {"train": Split(paths.out, "train"), "val": Split(paths.out, "val")}
-    figures.class_frequencies(splits, paths.figures / "classes.png")
-    figures.samples(splits["train"], paths.figures / "samples.png")
-    for role, split in splits.items():
-        sizes = {split.size(i) for i in range(len(split))}
-        print(f"{role}: {len(split)} images, {', '.join(f'{w}x{h}' for h, w in sorted(sizes)[:3])}")
+    roles: tuple[tuple[Role, str, int | str], ...]
+    roles = ("train", data.splits.train, data.size.train), ("val", data.splits.val, data.size.val)
+    contents, findings = {}, []
+    with files.replacing_folder(paths.out) as folder:
+        for role, split, size in roles:
+            try:
+                samples = source.samples(paths.raw, split)
+                masks = native and role == "val"
+                contents[role] = resizing.pack(samples, labels, size, masks, role, folder, tiling)
+            except UserError as error:
+                findings.append(str(error))  # who has to mend files wants to know of both splits at once
+        if findings:
+            raise UserError("\n       ".join(findings))
+        resizing.refuse_shared(contents["train"], contents["val"], getattr(source, "SHARED", ""))
+        resizing.write_labels(labels, folder)
+    packed: dict[str, Split] = {role: Split(paths.out, role) for role, _, _ in roles}
+    figures.class_frequencies(packed, paths.figures / "classes.png")
+    figures.samples(packed["train"], paths.figures / "samples.png")
+    for name, there in packed.items():
+        sizes = {there.size(i) for i in range(len(there))}
+        print(f"{name}: {len(there)} images, {', '.join(f'{w}x{h}' for h, w in sorted(sizes)[:3])}")
 
 
 if __name__ == "__main__":

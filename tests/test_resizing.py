@@ -1,10 +1,16 @@
 """From a data set's files to the packed split, and what is said about files that are not right."""
 
+import os
+import struct
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from fcn import resizing
@@ -122,8 +128,18 @@ def test_an_image_in_both_splits_is_refused_whatever_its_name(sample: Callable[.
     out.mkdir()
     train = resizing.pack([sample("a"), sample("b", shade=7)], LABELS, "native", False, "train", out)
     val = resizing.pack([sample("c", shade=7)], LABELS, "native", False, "val", out)
-    with pytest.raises(UserError, match=r"1 images are in both splits: b \(train\) is c \(val\)"):
+    with pytest.raises(UserError, match=r"1 images are in both splits, .*: b \(train\) is c \(val\)"):
         resizing.refuse_shared(train, val)
+
+
+def test_pictures_that_differ_in_one_pixel_or_in_their_shape_have_other_fingerprints() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
+    found = {resizing.fingerprint(pixels), resizing.fingerprint(pixels.reshape(24, 16, 3))}
+    for row, column in ((0, 0), (3, 7), (8, 23), (15, 23)):
+        other = pixels.copy()
+        other[row, column, 1] ^= 1
+        found.add(resizing.fingerprint(other))
+    assert len(found) == 6
 
 
 def test_a_packed_file_that_is_shorter_than_its_index_says_is_refused(
@@ -134,3 +150,131 @@ def test_a_packed_file_that_is_shorter_than_its_index_says_is_refused(
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="has 2399 bytes, its index says 2400; run `dvc repro resize`"):
         Split(tmp_path / "out", "train")
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG file by its specification: what it claims, and whatever follows."""
+    header = (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, body in (header, *chunks, (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+    return b"".join(parts)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> dict[str, Path]:
+    """Pictures that claim, leave out or hide something; each under its name."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)).save(tmp_path / "x.jpg")
+    jpeg = (tmp_path / "x.jpg").read_bytes()
+    frame = jpeg.index(b"\xff\xc0") + 5  # height and width in the frame's header
+    nothing = (b"IDAT", zlib.compress(bytes(1000)))
+    black = (b"IDAT", zlib.compress(bytes(9_000 * (3 * 9_000 + 1)), 1))  # whole, and small only as a file
+    text = (b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26)))
+    contents = {
+        "vast.png": png(100_000, 100_000, nothing),
+        "vast.jpg": jpeg[:frame] + struct.pack(">2H", 65_500, 65_500) + jpeg[frame + 4 :],
+        "large.png": png(9_000, 9_000, black),
+        "text.png": png(8, 8, text, (b"IDAT", zlib.compress(bytes(25 * 8)))),
+        "short.png": png(60, 60, nothing),
+        "truncated.jpg": jpeg[: len(jpeg) // 2],
+        "program.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
+        "page.jpg": b"<html>not found</html>",
+        "empty.png": b"",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    return {name: tmp_path / name for name in (*contents, "pipe.png", "folder.png")}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux says how much memory a process had")
+def test_hostile_pictures_get_one_line_each_in_little_memory(hostile: dict[str, Path]) -> None:
+    program = (
+        "import re, sys; from pathlib import Path; from fcn import resizing; from fcn.labels import VOC\n"
+        "from fcn.sources import Sample\n"
+        # Not getrusage: that counts what the process was before it became this program.
+        "most = lambda: int(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1]) >> 10\n"
+        "before = most()\n"
+        "for path in map(Path, sys.argv[1:]): print(resizing.resize(Sample('a', path, path), VOC, 'native', False))\n"
+        "print(most() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *map(str, hostile.values())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    *lines, mebibytes = done.stdout.splitlines()
+    assert int(mebibytes) < 64
+    for (name, path), line in zip(hostile.items(), lines, strict=True):
+        reasons = {
+            "large.png": "is 9000x9000, more than 80,000,000 pixels",
+            "pipe.png": "is no regular file",
+            "folder.png": "is no regular file",
+        }
+        assert line.startswith(f"{path} {reasons.get(name, 'is no whole picture (')}")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_no_damage_to_a_picture_is_more_than_a_finding(
+    sample: Callable[..., Sample], tmp_path: Path, suffix: str
+) -> None:
+    intact = sample()
+    path = tmp_path / f"damaged.{suffix}"
+    Image.open(intact.image).save(path)
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        for at in rng.integers(0, len(content), 3):
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged)
+        packed = resizing.resize(Sample("a", path, intact.mask), LABELS, "native", False)
+        assert isinstance(packed, resizing.Packed) or ("\n" not in packed and str(tmp_path) in packed)
+
+
+def test_a_name_that_stands_twice_in_a_list_is_refused(sample: Callable[..., Sample], tmp_path: Path) -> None:
+    """Predictions are kept under it."""
+    assert refusal([sample("a"), sample("b"), sample("a")], tmp_path / "out") == "a stands 2 times in the list of train"
+
+
+def test_a_smaller_image_is_the_mean_of_what_it_covers() -> None:
+    """Antialiased: at half the size a pixel is a tent over four, 1 3 3 1; at the border over three, 3 3 1."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[2:4, 2:4] = 160
+    weight = np.array([1 / 7, 6 / 8, 1 / 8])  # of rows 2 and 3 together, in rows 0, 1 and 2 of the result
+    expected = 160 * np.outer(weight, weight)
+    assert np.abs(resizing.shrink(pixels, 4, 4)[:3, :3, 0] - expected).max() <= 1
+
+
+def test_resizing_differs_from_pillows_by_one_grey_level_at_most() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (75, 100, 3)).astype(np.uint8)
+    for width, height in ((50, 50), (64, 48), (99, 74), (7, 5), (150, 110)):
+        theirs = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+        ours = resizing.shrink(pixels, width, height)
+        assert ours.shape == theirs.shape
+        assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+@pytest.mark.slow
+def test_resizing_gives_the_same_bits_with_any_vector_instructions() -> None:
+    program = (
+        "import hashlib, numpy as np; from fcn import resizing; rng = np.random.default_rng(0)\n"
+        "digest = hashlib.sha256()\n"
+        "for size in ((64, 48), (33, 99), (150, 7)):\n"
+        "    digest.update(resizing.shrink(rng.integers(0, 256, (75, 100, 3)).astype(np.uint8), *size))\n"
+        "print(digest.hexdigest())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=os.environ | {"ATEN_CPU_CAPABILITY": capability},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for capability in ("default", "avx2", "avx512")
+    }
+    assert len(digests) == 1

@@ -19,8 +19,8 @@ class Archive:
     """A file to fetch: under this name in the mirror folder, else from these addresses in turn.
 
     sha256   its digest, or as much of it as its makers publish; None where its bytes vary
+    md5      where only this digest is known: of the file, and of other forms in which servers send it
     size     in bytes, where known
-    md5      the digest that its makers' users know, where nobody published its sha256
     licence  what its makers allow, in a line
     """
 
@@ -29,7 +29,7 @@ class Archive:
     licence: str
     sha256: str | None = None
     size: int | None = None
-    md5: str | None = None
+    md5: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

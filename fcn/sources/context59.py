@@ -24,7 +24,7 @@ VOC2010 = Archive(
         "https://thor.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
     ),
     "PASCAL VOC 2010: images from Flickr, under Flickr's terms of use",
-    md5="da459979d0c395079b5c75ee67908abb",
+    md5=("da459979d0c395079b5c75ee67908abb",),
 )
 CONTEXT = Archive(
     "trainval.tar.gz",
@@ -33,7 +33,7 @@ CONTEXT = Archive(
         "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
     ),
     "PASCAL-Context's labels: for research",
-    md5="df034edb2c12aa7d33b42b20bb1796e3",
+    md5=("df034edb2c12aa7d33b42b20bb1796e3",),
 )
 FOLDER = "VOCdevkit/VOC2010/"
 SPLITS = ("train", "val")

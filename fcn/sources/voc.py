@@ -37,6 +37,8 @@ SBD = Archive(
     ),
     "SBD, Semantic Boundaries Dataset: for research",
     size=1_419_539_633,
+    # The second is that of the tar archive inside, which some servers send in its stead.
+    md5=("82b4d87ceb2ed10f6038a1cba92111cb", "2b2af8a6cff7365684e002c08be823a6"),
 )
 SEG11VALID = Archive(
     "seg11valid.txt",
@@ -54,6 +56,8 @@ NEEDS = {
 # SBD's codes, which are VOC's.
 KNOWN = np.full(256, VOID, np.uint8)
 KNOWN[: len(VOC.names)] = np.arange(len(VOC.names))
+# What to say of an image that is in both splits.
+SHARED = "SBD trains on images that VOC's val scores; data.splits.val: seg11valid leaves them out"
 VOC_FOLDER = "VOCdevkit/VOC2012/"
 SBD_FOLDER = "benchmark_RELEASE/dataset/"
 

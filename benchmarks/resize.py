@@ -1,0 +1,148 @@
+"""How fast resize decodes and resizes photographs, beside what this machine's cores could decode at all.
+
+    python -m benchmarks.resize            # 8 000 photographs of 500×375 to 256×256, some minutes
+
+With FCN_MIRROR they are CamVid's, else drawn scenes with noise; 250 different ones, in turn. A round measures the
+limit (one core that only decodes a JPEG and its PNG mask) and the whole of `resizing.pack` in a process of its own;
+the best round counts, since other programs may have the cores. Writes benchmarks/results/resize.json.
+"""
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fcn import download, extraction, machine, resizing
+from fcn.labels import CAMVID, SCENES
+from fcn.sources import Sample, camvid, scenes
+
+SIZE = (500, 375)
+TARGET = "256x256"
+DIFFERENT = 250
+RESULTS = Path(__file__).parent / "results" / "resize.json"
+
+
+def photographs(folder: Path) -> str:
+    """Writes images and masks 0..249 into `folder`, and says what they are."""
+    archive = download.find(camvid.ARCHIVE)
+    if archive is None:
+        for i in range(DIFFERENT):
+            image, mask = scenes.draw((0, 0, i), *SIZE)
+            noise = np.random.default_rng(i).normal(0, 6, image.shape)
+            Image.fromarray((image + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.jpg", quality=90)
+            Image.fromarray(np.where(mask == 255, 0, mask)).save(folder / f"{i}.png")
+        return "drawn scenes with noise"
+    with extraction.opened(archive) as contents:
+        lines = contents.read(f"{camvid.FOLDER}train.txt").decode().splitlines()[:DIFFERENT]
+        pairs = [[camvid.FOLDER + n.replace("/SegNet/CamVid/", "") for n in line.split()] for line in lines]
+        place = {
+            n: folder / f"{i}.{kind}" for i, p in enumerate(pairs) for n, kind in zip(p, ("jpg", "png"), strict=True)
+        }
+        for name, content in contents.files(set(place)):
+            place[name].write_bytes(content)
+    for path in place.values():
+        jpeg = path.suffix == ".jpg"
+        picture = Image.open(path).convert("RGB" if jpeg else "L")
+        picture = picture.resize(SIZE, Image.Resampling.BICUBIC if jpeg else Image.Resampling.NEAREST)
+        picture.save(path, quality=90) if jpeg else picture.save(path)
+    return "CamVid's photographs"
+
+
+def samples(folder: Path, count: int) -> list[Sample]:
+    """The same 250 files again and again, under new names."""
+    return [Sample(str(i), folder / f"{i % DIFFERENT}.jpg", folder / f"{i % DIFFERENT}.png") for i in range(count)]
+
+
+def limit(folder: Path) -> float:
+    """Images and masks that one core decodes in a second, if it does nothing else."""
+    start = time.perf_counter()
+    for sample in samples(folder, 2 * DIFFERENT):
+        for path in (sample.image, sample.mask):
+            with Image.open(path) as picture:
+                picture.load()
+    return 2 * DIFFERENT / (time.perf_counter() - start)
+
+
+def packed(folder: Path, count: int) -> tuple[float, int]:
+    """Images a second of the whole stage's work, and the process's largest memory in MiB, from a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.resize", "--pack", str(folder), "--count", str(count)]
+    seconds, kibibytes = map(float, subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split())
+    return count / seconds, int(kibibytes) >> 10
+
+
+def pack(folder: Path, count: int) -> None:
+    machine.prepare()  # as the stage does
+    labels = CAMVID if (folder / "camvid").exists() else SCENES
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        resizing.pack(samples(folder, count), labels, TARGET, False, "train", Path(out))
+        print(time.perf_counter() - start, _memory())
+
+
+def _memory() -> int:
+    """KiB that this process had at most. getrusage would count the one that it was begun from."""
+    found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1])
+
+
+def cpu() -> str:
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    return next(
+        (line.partition(": ")[2] for line in info.splitlines() if line.startswith("model name")), platform.machine()
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=8000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pack", type=Path, help="only pack the photographs of this folder")
+    given = parser.parse_args()
+    if given.pack:
+        return pack(given.pack, given.count)
+    few, cores = given.count // 8, machine.cores()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        what = photographs(folder)
+        if "CamVid" in what:
+            (folder / "camvid").touch()
+        memory = {few: packed(folder, few)[1]}
+        rounds = []
+        for _ in range(given.rounds):
+            alone = limit(folder)
+            speed, memory[given.count] = packed(folder, given.count)
+            rounds.append((speed, alone))
+            print(
+                f"{speed:.0f} images/s; one core decodes {alone:.0f}/s; {speed / (cores * alone):.0%} of {cores} cores'"
+            )
+    speed, alone = max(rounds)
+    RESULTS.parent.mkdir(exist_ok=True)
+    result = {
+        "what": f"{given.count} of {what}, {SIZE[0]}x{SIZE[1]} JPEG and PNG mask, to {TARGET}",
+        "images_per_second": round(speed),
+        "decoded_per_second_by_one_core": round(alone),
+        "share_of_the_limit": round(speed / (cores * alone), 3),
+        "memory_mib": memory,
+        "machine": cpu(),
+        "cores": cores,
+        "versions": {name: version(name) for name in ("pillow", "torch", "numpy")}
+        | {"python": platform.python_version()},
+        "date": date.today().isoformat(),
+    }
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Whether a file is the archive that it should be."""
+
+import gzip
+import hashlib
+import zipfile
+from pathlib import Path
+
+from fcn import files, transfer
+from fcn.sources import Archive
+
+GZIP = b"\x1f\x8b"
+
+
+def fault(path: Path, archive: Archive) -> str | None:
+    """Why a file cannot be the archive; None if nothing speaks against it."""
+    with path.open("rb") as file:
+        beginning = file.read(transfer.BEGINNING)
+    tarred = beginning[257:262] == b"ustar"
+    if transfer.is_page(beginning):
+        return "it is a web page"
+    # Some servers send a .tgz unpacked. It is as good; its size is another, and its digest may be known too.
+    if archive.size is not None and path.stat().st_size != archive.size and not (is_gzip(archive) and tarred):
+        return f"it has {path.stat().st_size} bytes, {archive.size} are published"
+    if archive.sha256:
+        return None if files.sha256(path).startswith(archive.sha256) else "its sha256 differs"
+    if archive.md5:
+        return None if _md5(path) in archive.md5 else "its md5 differs"
+    if is_gzip(archive) and not (tarred or beginning.startswith(GZIP)):
+        return "it is no compressed archive"
+    if archive.name.endswith(".tar") and not tarred:
+        return "it is no tar archive"
+    if archive.name.endswith(".zip") and not (beginning.startswith(b"PK") and _is_zip(path)):
+        return "it is no zip archive, or not a whole one"
+    return None
+
+
+def is_gzip(archive: Archive) -> bool:
+    return archive.name.endswith((".tgz", ".gz"))
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def unpack(part: Path, archive: Archive, plain: Path) -> bool:
+    """Takes off the gzip that a server put around the file while sending it, if it did."""
+    with part.open("rb") as file:
+        if file.read(2) != GZIP:
+            return False
+    with gzip.open(part) as packed:
+        if is_gzip(archive) and packed.peek(2)[:2] != GZIP:
+            return False
+        with files.naming(plain), plain.open("wb") as file:
+            while (piece := packed.read(transfer.PIECE)) and file.tell() <= transfer.MOST:
+                file.write(piece)
+    return True

