@@ -6,12 +6,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := .venv/.ready
 
-.PHONY: repro test check parity ui lock readme
+.PHONY: repro test check parity ui plots screenshots lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check
 	dvc repro
 
-test: $(READY)  ## every test, real DVC and MLflow included
+test: $(READY) .vega/vega.js  ## every test, real DVC, MLflow and browser included
 	python -m pytest
 
 check: $(READY)  ## format, lint, types, fast tests
@@ -26,8 +26,13 @@ parity: $(READY)  ## nets and their training beside torchfcn's, which lives in a
 	python -m pytest --confcutdir=tests/parity tests/parity
 
 ui: $(READY)  ## MLflow on http://127.0.0.1:5000, to compare the runs
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
-	    --backend-store-uri sqlite:///$(CURDIR)/mlflow.db --default-artifact-root $(CURDIR)/mlartifacts
+	fcn ui
+
+plots: $(READY) .vega/vega.js  ## DVC's plots as a page that needs no network: dvc_plots/index.html
+	fcn plots
+
+screenshots: $(READY)  ## docs/mlflow-*.png anew, of this checkout's own experiments
+	python tests/screenshots.py docs
 
 lock: .venv/bin/uv  ## pin every package again, with hashes and without a host's name
 	uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \
@@ -35,6 +40,13 @@ lock: .venv/bin/uv  ## pin every package again, with hashes and without a host's
 
 readme: $(READY)  ## README's tables from recipes/*.results.json
 	fcn readme
+
+# Vega, Vega-Lite 5 (which DVC writes) and Vega-Embed as one script: a wheel carries them for use without a network.
+.vega/vega.js: $(READY)
+	uv pip install --quiet --no-deps --no-cache --link-mode copy --target .vega/wheel vl-convert-python==1.9.0.post1
+	PYTHONPATH=.vega/wheel python -c 'import vl_convert as v; print("{" + v.javascript_bundle(vl_version="5.20") + "}")' > $@.part
+	rm -r .vega/wheel
+	mv $@.part $@
 
 .venv/bin/uv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fcn needs Python 3.11 or newer")'

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,3 +117,41 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: 
             if not number:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def facts(path: Path, key: str) -> dict[str, Any]:
+    """The facts that `write_tensors` put under a key; no tensor is read.
+
+    raises   KeyError or ValueError if the file is none of ours
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > 100_000_000:  # the format's own limit
+            raise ValueError(f"{path} is no safetensors file")
+        header = json.loads(file.read(length))
+    content = json.loads(header["__metadata__"][key])
+    return dict(content)
+
+
+def hold(path: Path) -> TextIO | None:
+    """Locks a lock file until it is closed, by hand or by the process's end; None if somebody else holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds a lock file; asking changes nothing."""
+    if not path.is_file():
+        return False
+    with path.open("r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

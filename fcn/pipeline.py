@@ -39,14 +39,17 @@ class Stage:
 
 def read(name: str, params: Params, path: Path = Path("dvc.yaml")) -> Stage:
     """The stage of this name."""
-    values = params.model_dump()
-    entry = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"][name]
+    return entry(name, yaml.safe_load(path.read_text(encoding="utf-8"))["stages"][name], params.model_dump())
+
+
+def entry(name: str, content: dict[str, Any], values: dict[str, Any]) -> Stage:
+    """The stage that an entry of dvc.yaml stands for when params have these values."""
 
     def fill(text: str) -> str:
         return re.sub(r"\$\{([\w.]+)\}", lambda match: str(lookup(values, match[1])), text)
 
-    declared = {key: lookup(values, key) for key in entry.get("params", [])}
-    return Stage(name, fill(entry["cmd"]), tuple(map(fill, entry.get("deps", []))), declared)
+    declared = {key: lookup(values, key) for key in content.get("params", [])}
+    return Stage(name, fill(content["cmd"]), tuple(map(fill, content.get("deps", []))), declared)
 
 
 def lookup(values: dict[str, Any], key: str) -> Any:

@@ -41,7 +41,7 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
     out      model file to write
     curves   folder for train.csv and val.csv
     """
-    entry, run = pipeline.read(stage, params), tracking.Run(alive=False)  # of all but the leader
+    entry, run = pipeline.read(stage, params), tracking.Run(stage, alive=False)  # of all but the leader
     with processes.group() as group, ExitStack() as leading:
         if group.leads:
             leading.enter_context(alone(out))

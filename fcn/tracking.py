@@ -1,95 +1,69 @@
 """What MLflow shows of an experiment: a parent run for the whole, a child run for each stage that ran.
 
 Files are the truth and MLflow mirrors them: a store that is locked, full or out of reach costs one
-warning, never the stage.
+warning, never the stage. `fcn sync` adds what is missing.
 """
 
-import fcntl
 import hashlib
-import json
-import logging
-import os
 import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
-from fcn import files, machine
+import yaml
+
+from fcn import files, identity, machine, store
+from fcn.identity import flat
 from fcn.params import Params
+from fcn.store import Rows, Store
+from fcn.vitals import Vitals
 
-EXPERIMENT = "fcn"
-BATCH = 1000  # metrics MLflow takes in one call
-
-
-def store() -> str:
-    """The tracking store: MLFLOW_TRACKING_URI, else a database in the main checkout."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{machine.root() / 'mlflow.db'}"
-
-
-def experiment_key(params: Params) -> str:
-    """What makes two stages belong to one experiment: params, code, graph, and DVC's name for it."""
-    code = sorted(p for folder in ("fcn", "stages") for p in Path(folder).rglob("*") if p.suffix in (".py", ".sha256"))
-    facts = {
-        "params": params.model_dump(),
-        "code": {p.as_posix(): files.sha256(p) for p in [*code, Path("dvc.yaml")]},
-        "name": os.environ.get("DVC_EXP_NAME"),
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested sections as dotted keys."""
-    pairs: dict[str, object] = {}
-    for key, value in values.items():
-        pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return pairs
+COMPARED = ("iteration", "time", "loss", "val.mean_iu")
 
 
 class Run:
     """A stage's child run and, above it, the experiment's row. Every method is free to fail, once, aloud."""
 
-    def __init__(self, alive: bool = True) -> None:
-        self.alive = alive
+    def __init__(self, stage: str, alive: bool = True) -> None:
+        self.stage, self.alive = stage, alive
         self.child = self.parent = ""
+        self.held: TextIO | None = None
+        self.vitals: Vitals | None = None
+        self.sampled = 0
 
-    def curve(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Points of the child's curves: each row has `iteration` and values by name."""
-        self._attempt(lambda: self._metrics(self.child, rows))
+    def curve(self, rows: Rows) -> None:
+        """Points of the stage's curves: rows of `iteration` and values by name."""
+        self._attempt(lambda: curves(self.store, self.child, self.parent, self.stage, rows))
+        self._attempt(self._log_vitals)
 
     def tag(self, **tags: str) -> None:
         """Tags on the child; __ in a name stands for a dot."""
-        self._attempt(lambda: self._tags(self.child, tags))
+        self._attempt(lambda: self.store.tag(self.child, {k.replace("__", "."): v for k, v in tags.items()}))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """A file among the artifacts of child and parent."""
         for run in (self.child, self.parent):
-            self._attempt(lambda run=run: self.client.log_artifact(run, str(path), folder))  # type: ignore[misc]
+            self._attempt(lambda run=run: self.store.client.log_artifact(run, str(path), folder))  # type: ignore[misc]
 
     def text(self, content: str, name: str) -> None:
         """A small text file among the child's artifacts."""
-        self._attempt(lambda: self.client.log_text(self.child, content, name))
+        self._attempt(lambda: self.store.client.log_text(self.child, content, name))
 
     def scores(self, values: Mapping[str, float]) -> None:
         """Final values on the child and on the experiment's row."""
         for run in (self.child, self.parent):
-            self._attempt(lambda run=run: self._metrics(run, [{"iteration": 0, **values}]))  # type: ignore[misc]
+            self._attempt(lambda run=run: self.store.scores(run, values))  # type: ignore[misc]
 
     def data(self, folder: Path, role: str, context: str) -> None:
-        """A packed split as the child's input, known by its index's digest."""
-
-        def log() -> None:
-            from mlflow.entities import Dataset, DatasetInput, InputTag
-
-            index = folder / f"{role}.csv"
-            source = json.dumps({"uri": folder.as_posix()})
-            dataset = Dataset(f"{folder.name}-{role}", files.sha256(index)[:32], "local", source)
-            tag = InputTag("mlflow.data.context", context)
-            self.client.log_inputs(self.child, [DatasetInput(dataset, [tag])])
-
-        self._attempt(log)
+        """A packed split as the input of child and row, known by the digest that dvc.lock has of its folder."""
+        name = f"{folder.name}-{role}"
+        for run in (self.child, self.parent):
+            self._attempt(
+                lambda run=run: self.store.dataset(run, name, _digest(folder, role), folder.as_posix(), context)  # type: ignore[misc]
+            )
 
     def _attempt(self, action: Callable[[], object]) -> None:
         if not self.alive:
@@ -99,87 +73,52 @@ class Run:
         except Exception as error:  # whatever a store, its driver or its network can think of
             self.alive = False
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            print(f"warning: MLflow shows no more of this stage ({store()}: {reason})", file=sys.stderr)
+            print(f"warning: MLflow shows no more of this stage ({store.address()}: {reason})", file=sys.stderr)
 
-    def _metrics(self, run: str, rows: Sequence[Mapping[str, float]]) -> None:
-        from mlflow.entities import Metric
+    def _log_vitals(self) -> None:
+        if self.vitals is None:
+            return
+        rows = [row | {"iteration": self.sampled + i} for i, row in enumerate(self.vitals.take())]
+        self.sampled += len(rows)
+        self.store.points(self.child, rows)
 
-        now = int(time.time() * 1000)
-        points = [
-            Metric(name, value, now, int(row["iteration"]))
-            for row in rows
-            for name, value in row.items()
-            if name != "iteration"
-        ]
-        for first in range(0, len(points), BATCH):
-            self.client.log_batch(run, points[first : first + BATCH])
-
-    def _tags(self, run: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(run, tags=[RunTag(name.replace("__", "."), value) for name, value in tags.items()])
-
-    def open(self, stage: str, params: Params, declared: Mapping[str, object]) -> None:
+    def open(self, params: Params, declared: Mapping[str, object]) -> None:
         """Finds or makes the experiment's row and this stage's child, one process at a time."""
-        from mlflow import MlflowClient
-
-        for noisy in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        lock = machine.root() / ".fcn" / "mlflow.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            self.client = MlflowClient(store())
-            found = self.client.get_experiment_by_name(EXPERIMENT)
-            self.experiment = found.experiment_id if found else self._create_experiment()
-            key = experiment_key(params)
-            self.parent = self._find(f"tags.`fcn.key` = '{key}'") or self._create_parent(key, params)
-            unfinished = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.stage = '{stage}' "
-            unfinished += f"and tags.`fcn.place` = '{_place()}' and attributes.status = "
-            self.child = (
-                self._find(f"{unfinished}'RUNNING'")
-                or self._find(f"{unfinished}'KILLED'")
-                or self._create_child(stage, declared)
-            )
+        with store.locked():
+            self.store = Store()
+            self.parent = row(self.store, params.model_dump(), identity.code(), identity.name(), origin())
+            self.child = self._continued() or self._created(declared)
+            if self.held is None:
+                self.held = files.hold(lock_file(self.child))
         for run in (self.child, self.parent):
-            self.client.update_run(run, "RUNNING")
+            self.store.client.update_run(run, "RUNNING")
+        self.sampled = 1 + self.store.last(self.child).get("system/cpu_utilization_percentage", -1)
+        self.vitals = Vitals()
+
+    def _continued(self) -> str:
+        """The child that a kill left behind in this checkout."""
+        condition = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.stage = '{self.stage}' "
+        for run in self.store.find(f"{condition} and tags.`fcn.place` = '{place()}'"):
+            if run.info.status in ("RUNNING", "KILLED") and (held := files.hold(lock_file(run.info.run_id))):
+                self.held = held
+                return str(run.info.run_id)
+        return ""
+
+    def _created(self, declared: Mapping[str, object]) -> str:
+        tags = {"fcn.place": place(), **origin()}
+        return child(self.store, self.parent, self.stage, declared, tags)
 
     def close(self, status: str) -> None:
         """FINISHED, FAILED or KILLED: the child for good, the parent until another stage starts."""
+        if self.vitals is not None:
+            self.vitals.stop()
+            self._attempt(self._log_vitals)
         for run in filter(None, (self.child, self.parent)):
             self.alive = True  # a store that failed once may be back, and must not keep a run RUNNING
-            self._attempt(lambda run=run: self.client.set_terminated(run, status))  # type: ignore[misc]
-
-    def _find(self, condition: str) -> str:
-        runs = self.client.search_runs([self.experiment], condition, max_results=1)
-        return str(runs[0].info.run_id) if runs else ""
-
-    def _create_experiment(self) -> str:
-        # A server stores artifacts where it wants to; the local store must not depend on where it was begun.
-        local = store().startswith("sqlite")
-        place = (machine.root() / "mlartifacts").as_uri() if local else None
-        return str(self.client.create_experiment(EXPERIMENT, place))
-
-    def _create_parent(self, key: str, params: Params) -> str:
-        name, values = os.environ.get("DVC_EXP_NAME"), flat(params.model_dump())
-        tags = {"fcn.key": key, **_origin(), **({"dvc.experiment": name} if name else {})}
-        run = self.client.create_run(self.experiment, tags=tags, run_name=name or f"{values['data.dataset']}-{key[:7]}")
-        self._params(run.info.run_id, values)
-        return str(run.info.run_id)
-
-    def _create_child(self, stage: str, declared: Mapping[str, object]) -> str:
-        name = os.environ.get("DVC_EXP_NAME")
-        tags = {"stage": stage, "fcn.place": _place(), "mlflow.parentRunId": self.parent, **_origin()}
-        run = self.client.create_run(
-            self.experiment, tags=tags | ({"dvc.experiment": name} if name else {}), run_name=stage
-        )
-        self._params(run.info.run_id, flat(declared))
-        return str(run.info.run_id)
-
-    def _params(self, run: str, values: Mapping[str, object]) -> None:
-        from mlflow.entities import Param
-
-        self.client.log_batch(run, params=[Param(key, str(value)) for key, value in values.items()])
+            self._attempt(lambda run=run: self.store.close(run, status))  # type: ignore[misc]
+        if self.held is not None:
+            Path(self.held.name).unlink(missing_ok=True)
+            self.held.close()
 
 
 @contextmanager
@@ -188,10 +127,8 @@ def stage(name: str, params: Params, declared: Mapping[str, object]) -> Iterator
 
     A child that a kill left RUNNING is continued.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    run = Run()
-    run._attempt(lambda: run.open(name, params, declared))
+    run = Run(name)
+    run._attempt(lambda: run.open(params, declared))
     status = "FAILED"
     try:
         yield run
@@ -203,12 +140,77 @@ def stage(name: str, params: Params, declared: Mapping[str, object]) -> Iterator
         run.close(status)
 
 
-def _place() -> str:
+def curves(runs: Store, child: str, parent: str, stage: str, rows: Rows) -> None:
+    """Points of curves on a stage's run; on the experiment's row those by which two experiments are compared."""
+    runs.points(child, rows)
+    chosen = [{key: value for key, value in row.items() if key in COMPARED} for row in rows]
+    runs.points(parent, chosen, f"{stage}/")
+
+
+def row(
+    runs: Store, values: Mapping[str, object], code: Mapping[str, str], name: str | None, tags: Mapping[str, str]
+) -> str:
+    """The experiment's row, found by its key or made."""
+    key = identity.key(values, code, name)
+    found = runs.find(f"tags.`fcn.key` = '{key}'")
+    if found:
+        return str(found[-1].info.run_id)  # the oldest, should two ever have been made
+    return new_row(runs, values, code, name, tags)
+
+
+def new_row(
+    runs: Store,
+    values: Mapping[str, object],
+    code: Mapping[str, str],
+    name: str | None,
+    tags: Mapping[str, str],
+    began: int | None = None,
+) -> str:
+    """A new row with all params; `fcn.base` is the key that it would have without DVC's name for it."""
+    key = identity.key(values, code, name)
+    pairs = flat(values)
+    own = {"fcn.key": key, "fcn.base": identity.key(values, code, None), "mlflow.source.name": identity.GRAPH}
+    own |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
+    return runs.create(name or f"{pairs['data.dataset']}-{key[:7]}", {**own, **tags}, pairs, began)
+
+
+def child(
+    runs: Store,
+    parent: str,
+    stage: str,
+    declared: Mapping[str, object],
+    tags: Mapping[str, str],
+    began: int | None = None,
+) -> str:
+    """A new child run for a stage."""
+    name = runs.client.get_run(parent).data.tags.get("dvc.experiment")
+    own = {"stage": stage, "mlflow.parentRunId": parent, "mlflow.source.name": f"{identity.GRAPH}:{stage}"}
+    own |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
+    return runs.create(stage, {**own, **tags}, flat(declared), began)
+
+
+def lock_file(run: str) -> Path:
+    """What the process that logs a run holds, so that one that was killed can be told from one at work."""
+    return machine.root() / ".fcn" / "locks" / f"run-{run}"
+
+
+def place() -> str:
     """This checkout on this machine, so that another's run is never taken for one that a kill left here."""
     return hashlib.sha256(f"{platform.node()}:{machine.root()}".encode()).hexdigest()
 
 
-def _origin() -> dict[str, str]:
+def origin() -> dict[str, str]:
     """The commit that the code comes from; never the remote's address, which may carry a token."""
     answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {"mlflow.source.git.commit": answer.stdout.strip()} if answer.returncode == 0 else {}
+
+
+def _digest(folder: Path, role: str) -> str:
+    """What dvc.lock says of a folder of packed splits; without DVC the digest of the split's index."""
+    with suppress(OSError, KeyError, TypeError, yaml.YAMLError):
+        lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
+        for entry in lock["stages"].values():
+            for out in entry.get("outs", []):
+                if out["path"] == folder.as_posix():
+                    return str(out["md5"])
+    return files.sha256(folder / f"{role}.csv")[:32]

@@ -170,11 +170,21 @@ def ready(finished: Checkout, tmp_path: Path) -> Checkout:
     return Checkout(folder, finished)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout whose pipeline has run once; its tests may run experiments but leave the workspace as it is."""
     folder = tmp_path_factory.mktemp("finished")
     checkout = Checkout(folder)
     checkout.run("dvc", "repro")
     checkout.commit()
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def shown(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A copy of it with an experiment, run as DVC does it, and a store that `fcn sync` has filled."""
+    folder = tmp_path_factory.mktemp("shown")
+    checkout = Checkout(folder, finished)
+    checkout.run("dvc", "exp", "run", "--temp", "--name", "lower", "--set-param", "finetune.fcn8s.lr_factor=0.2")
+    (folder / ".fcn" / "sync.txt").write_text(checkout.run("fcn", "sync"))
     return checkout

@@ -14,7 +14,7 @@ from conftest import ROOT, Checkout
 from PIL import Image
 from pydantic import BaseModel
 
-from fcn import params, pipeline, tracking
+from fcn import identity, params, pipeline
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DATASETS = sorted(p.stem for p in (ROOT / "fcn" / "sources").glob("[!_]*.py"))
@@ -92,7 +92,7 @@ class Spy:
 
 def leaves(experiment: params.Params, declared: list[str]) -> set[str]:
     values = experiment.model_dump()
-    flat = (tracking.flat({key: pipeline.lookup(values, key)}) for key in declared)
+    flat = (identity.flat({key: pipeline.lookup(values, key)}) for key in declared)
     return {leaf for keys in flat for leaf in keys}
 
 
@@ -129,7 +129,7 @@ def test_params_name_every_value_that_a_stage_reads_and_no_other(
 def test_the_whole_of_params_is_declared_by_some_stage() -> None:
     experiment = params.load(ROOT / "params.yaml")
     declared = [key for entry in STAGES.values() for key in entry.get("params", [])]
-    assert leaves(experiment, declared) == set(tracking.flat(experiment.model_dump()))
+    assert leaves(experiment, declared) == set(identity.flat(experiment.model_dump()))
 
 
 def test_a_fingerprint_changes_with_params_deps_and_machine(tmp_path: Path) -> None:

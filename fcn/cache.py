@@ -1,0 +1,29 @@
+"""DVC's cache, read: where an out lies whose md5 dvc.lock names."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+from fcn import files
+
+
+@functools.cache
+def folder() -> Path:
+    """The cache's folder, as DVC's configuration has it."""
+    words = [sys.executable, "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return Path(done.stdout.strip()) if done.returncode == 0 else Path(".dvc/cache")
+
+
+def find(md5: str) -> Path | None:
+    """The file of this digest, if the cache has it."""
+    path = folder() / "files" / "md5" / md5[:2] / md5[2:]
+    return path if path.is_file() else None
+
+
+@functools.cache
+def sha256(md5: str) -> str | None:
+    """The sha256 of a file that the cache has."""
+    path = find(md5)
+    return files.sha256(path) if path else None

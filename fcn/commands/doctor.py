@@ -1,0 +1,33 @@
+"""Say whether environment, disk, DVC, MLflow and left-overs are in order; exit 1 if something is bad."""
+
+import argparse
+
+EXAMPLE = "fcn doctor --prune"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prune", action="store_true", help="remove old resume states and what dead processes left, none in use"
+    )
+    parser.add_argument(
+        "--days", type=float, default=7.0, help="with --prune: how long a state was left alone (default 7)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import sys
+
+    from fcn import machine
+
+    machine.prepare()
+    from fcn import doctor, leftovers
+
+    if arguments.prune:
+        for line in leftovers.prune(arguments.days):
+            print(line)
+    found = []
+    for finding in doctor.findings():
+        print(finding, flush=True)
+        found.append(finding.level)
+    if "bad" in found:
+        sys.exit(1)

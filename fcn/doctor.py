@@ -1,0 +1,166 @@
+"""Whether this machine and this checkout are fit for work: one finding a line, nothing is changed unless asked for."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from fcn import cache, files, leftovers, machine, params, store
+from fcn.errors import UserError
+
+PACKAGES = ("torch", "torchvision", "dvc", "mlflow")  # those whose version can change bits, or how files are kept
+TIGHT, FULL = 10e9, 1e9  # bytes free below which it is worth a warning, and below which nothing will work
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: fit, doubtful or not."""
+
+    level: Literal["ok", "warn", "bad"]
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:4}  {self.text}"
+
+
+def findings() -> Iterator[Finding]:
+    """Everything worth knowing, the environment first."""
+    yield from _environment()
+    yield from _disks()
+    yield from _machine()
+    yield from _params()
+    yield from _dvc()
+    yield from _mlflow()
+    yield from _leftovers()
+
+
+def _environment() -> Iterator[Finding]:
+    level: Literal["ok", "bad"] = "ok" if sys.version_info >= (3, 11) else "bad"
+    yield Finding(level, f"Python {platform.python_version()}")
+    lock = Path("requirements.lock")
+    pins = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", lock.read_text(), re.MULTILINE)) if lock.is_file() else {}
+    for name in PACKAGES:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Finding("bad", f"{name} is not installed; `make repro` sets everything up")
+            continue
+        if name not in pins:
+            yield Finding("warn", f"{name} {version}, which requirements.lock does not pin")
+        elif version.partition("+")[0] != pins[name]:
+            yield Finding(
+                "warn", f"{name} {version}, but {pins[name]} is pinned; results may differ in their last digits"
+            )
+        else:
+            yield Finding("ok", f"{name} {version}, as pinned")
+
+
+def _disks() -> Iterator[Finding]:
+    for name, folder in {"the checkout": machine.root(), "DVC's cache": cache.folder()}.items():
+        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        text = f"{free / 1e9:.1f} GB free for {name}"
+        yield Finding("bad" if free < FULL else "warn" if free < TIGHT else "ok", text)
+
+
+def _machine() -> Iterator[Finding]:
+    import torch
+
+    try:
+        device = machine.device()
+    except UserError as error:
+        yield Finding("bad", str(error))
+        return
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, no GPU is used"
+    yield Finding("ok", f"computes on {name}")
+    threads, cores = torch.get_num_threads(), machine.cores()
+    text = f"{threads} threads for {cores} cores; scores are the same to the bit for the same number of threads"
+    yield Finding("ok" if threads <= cores else "warn", text)
+
+
+def _params() -> Iterator[Finding]:
+    try:
+        experiment = params.load()
+    except UserError as error:
+        yield Finding("bad", str(error))
+        return
+    yield Finding("ok", f"params.yaml is a valid experiment on {experiment.data.dataset}")
+    mirror = os.environ.get("FCN_MIRROR")
+    if not mirror:
+        yield Finding("ok", "FCN_MIRROR is not set: archives come from their makers' addresses")
+    elif not (machine.root() / mirror).is_dir():
+        yield Finding("bad", f"FCN_MIRROR is {mirror!r}, where there is no folder")
+    else:
+        yield Finding("ok", f"FCN_MIRROR is {mirror!r}")
+    from fcn import download, plan
+
+    try:
+        archives = plan.archives(experiment)
+    except UserError as error:
+        yield Finding("bad", str(error))
+        return
+    for archive in archives:
+        place = download.find(archive)
+        yield Finding("ok" if place else "warn", f"{archive.name} {'is here' if place else 'is still to be fetched'}")
+
+
+def _dvc() -> Iterator[Finding]:
+    folder = Path(".dvc")
+    if not folder.is_dir():
+        yield Finding("bad", "no .dvc here; fcn's commands belong into its checkout")
+        return
+    busy = files.is_held(folder / "tmp" / "lock")
+    yield Finding("ok", "DVC is at work in this checkout" if busy else "DVC is idle in this checkout")
+    path = folder / "tmp" / "rwlock"
+    if not path.is_file():
+        return
+    try:
+        held = json.loads(path.read_text() or "{}")
+        readers = [entry for entries in held.get("read", {}).values() for entry in entries]
+        owners = {int(entry["pid"]) for entry in [*held.get("write", {}).values(), *readers] if entry}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        yield Finding("bad", f"{path} is damaged; delete it while no DVC is at work")
+        return
+    dead = [pid for pid in owners if not psutil.pid_exists(pid)]
+    if dead:
+        yield Finding("warn", f"{path} names dead processes ({', '.join(map(str, dead))}); DVC drops them by itself")
+
+
+def _mlflow() -> Iterator[Finding]:
+    if not store.exists():
+        yield Finding("ok", f"no MLflow store at {store.address()} yet; `fcn sync` makes one")
+        return
+    try:
+        runs = store.Store()
+        rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags]
+        left = leftovers.left_running(runs)
+    except Exception as error:  # whatever a store, its driver or its network can think of
+        yield Finding("bad", f"{store.address()} cannot be read ({(str(error).splitlines() or ['?'])[0]})")
+        return
+    yield Finding("ok", f"MLflow shows {len(rows)} experiments ({store.address()})")
+    for run in left:
+        yield Finding("warn", f"MLflow's run {run.info.run_name} is RUNNING, its process is not; `fcn sync` closes it")
+
+
+def _leftovers() -> Iterator[Finding]:
+    for sign in leftovers.dead_signs():
+        yield Finding("warn", f"{leftovers.short(sign)} is of a dead process; `fcn doctor --prune` removes it")
+    for state in leftovers.states():
+        used = files.is_held(leftovers.lock_of(state))
+        age, megabytes = leftovers.age(state), leftovers.size(state) / 1e6
+        text = f"{leftovers.short(state)}: {megabytes:.0f} MB to go on from, {age:.1f} days old"
+        if used:
+            yield Finding("ok", f"{text}, in use")
+        elif age > leftovers.OLD:
+            yield Finding("warn", f"{text}; `fcn doctor --prune` removes it")
+        else:
+            yield Finding("ok", f"{text}; the same command goes on with it")

@@ -1,0 +1,173 @@
+"""From a model file to all that it came from, and back: files and dvc.lock first, MLflow beside them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fcn import cache, files, identity, states, store
+from fcn.errors import UserError
+from fcn.states import State
+from fcn.store import Store
+
+WEIGHTS = Path("data/weights")
+
+
+@dataclass
+class Model:
+    """A model file, wherever copies of it lie.
+
+    facts    what it says of itself
+    places   its path here, and the states whose dvc.lock names it
+    state    one of these states, a commit if there is one
+    stage    the one that wrote it, if a dvc.lock says so
+    """
+
+    sha256: str
+    name: str
+    facts: dict[str, Any]
+    places: list[str] = field(default_factory=list)
+    state: State | None = None
+    stage: str | None = None
+
+
+def trace(what: str, newest: int) -> Iterator[str]:
+    """Lines on a model and on its parents, up to the backbone.
+
+    what     a model file, its sha256 or the beginning of that, or the id of an MLflow run
+    newest   how many commits with results to look at
+    raises   UserError if nothing answers to it, or more than one
+    """
+    runs, complaint = _open()
+    models = _models(newest)
+    digest = _digest(what, models, runs)
+    while digest:
+        model = models.get(digest)
+        yield from _describe(digest, model, models, runs, complaint)
+        digest = (model.facts.get("parent") if model else _parent(digest, runs)) or ""
+
+
+def _open() -> tuple[Store | None, str]:
+    """The store if it can be read, else why not."""
+    if not store.exists():
+        return None, f"no store at {store.address()}; `fcn sync` rebuilds it"
+    try:
+        return Store(), ""
+    except Exception as error:  # whatever a store, its driver or its network can think of
+        return None, f"{store.address()} cannot be read ({(str(error).splitlines() or ['?'])[0]})"
+
+
+def _models(newest: int) -> dict[str, Model]:
+    """Every model file of the workspace and of DVC's cache, by digest."""
+    models: dict[str, Model] = {}
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        _add(models, path, path.as_posix(), path.name)
+    here = states.workspace()
+    for state in [*states.experiments(), *states.commits(newest), *([here] if here else [])]:
+        outs = [(stage, out) for stage in state.lock for out in state.outs(stage)]
+        for stage, out in outs:
+            kept = cache.find(out["md5"]) if out["path"].endswith(".safetensors") else None
+            model = _add(models, kept, state.label, Path(out["path"]).name) if kept else None
+            if model and (model.state is None or (state.commit and not state.name)):  # a commit says most
+                model.state, model.stage = state, stage
+    return models
+
+
+def _add(models: dict[str, Model], path: Path, place: str, name: str) -> Model | None:
+    try:
+        facts = files.facts(path, "fcn")
+    except (OSError, KeyError, ValueError):
+        return None  # not whole, or none of ours
+    digest = files.sha256(path)
+    model = models.setdefault(digest, Model(digest, name, facts))
+    if place not in model.places:
+        model.places.append(place)
+    return model
+
+
+def _digest(what: str, models: dict[str, Model], runs: Store | None) -> str:
+    """The sha256 that the user means."""
+    path = Path(what)
+    if path.is_file():
+        model = _add(models, path, what, path.name)
+        if model is None:
+            raise UserError(f"{what} is no model file of this project")
+        return model.sha256
+    if not re.fullmatch(r"[0-9a-f]{4,64}", what):
+        raise UserError(f"{what} is no file, no sha256 (at least 4 digits, 0-9 and a-f) and no id of an MLflow run")
+    found = {digest for digest in models if digest.startswith(what)}
+    if runs:
+        tags = [run.data.tags.get("model.sha256", "") for run in runs.find("tags.`model.sha256` LIKE '%'")]
+        found |= {digest for digest in tags if digest.startswith(what)}
+        run = runs.get(what) if len(what) == 32 and not found else None
+        found |= {_of_run(run, runs)} if run else set()
+    if not found:
+        raise UserError(f"no model file and no run here answers to {what}" + ("" if runs else ", and MLflow is gone"))
+    if len(found) > 1:
+        raise UserError(f"{what} begins more than one digest: {', '.join(sorted(d[:12] for d in found))}")
+    return found.pop()
+
+
+def _of_run(run: Any, runs: Store) -> str:
+    """The model that a run made; of a row or of its evaluation, the finest net."""
+    family = [run, *reversed(runs.find(f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"))]
+    tags = [family.data.tags for family in family]
+    digests = [tag["model.sha256"] for tag in tags if "model.sha256" in tag]
+    digests += [tag["fcn8s.sha256"] for tag in tags if "fcn8s.sha256" in tag]
+    if not digests:
+        raise UserError(f"run {run.info.run_id} made no model; `fcn sync` adds what it may lack")
+    parents = {tag.get("parent.sha256") for tag in tags}
+    return str(next((digest for digest in digests if digest not in parents), digests[-1]))
+
+
+def _parent(digest: str, runs: Store | None) -> str | None:
+    found = runs.find(f"tags.`model.sha256` = '{digest}'") if runs else []
+    return found[0].data.tags.get("parent.sha256") if found else None
+
+
+def _describe(
+    digest: str, model: Model | None, models: dict[str, Model], runs: Store | None, complaint: str
+) -> Iterator[str]:
+    yield f"{model.name if model else 'a model without a file here'}"
+    yield _line("sha256", digest)
+    if model:
+        yield _line("files", ", ".join(model.places))
+        yield _line("stage", model.stage or "unknown; no dvc.lock of this checkout names it")
+        params = identity.flat(model.facts.get("params", {}))
+        yield _line("params", ", ".join(f"{key} {value}" for key, value in params.items()) or "none")
+        yield from _result(model)
+        yield _line(
+            "parent", model.facts.get("parent") or model.facts.get("published") or "none: the chain begins here"
+        )
+        children = [f"{other.name} {other.sha256[:12]}" for other in models.values() if other.facts["parent"] == digest]
+        yield _line("children", ", ".join(children) or "none here")
+    if complaint:
+        yield _line("mlflow", complaint)
+    if runs:
+        found = runs.find(f"tags.`model.sha256` = '{digest}'")
+        for run in found:
+            row = runs.get(run.data.tags.get("mlflow.parentRunId", ""))
+            of = f" of {row.info.run_name}" if row else ""
+            yield _line("mlflow", f"run {run.info.run_id}, {run.info.run_name}{of}, {run.info.status}")
+        if not found:
+            expected = model is not None and model.stage != "backbone"
+            yield _line("mlflow", "no run has it; `fcn sync` adds it" if expected else "no run, as for every backbone")
+
+
+def _result(model: Model) -> Iterator[str]:
+    """What the model's dvc.lock says: data, scores, commit."""
+    if model.state is None or model.stage is None:
+        return
+    state, net = model.state, model.name.removesuffix(".safetensors")
+    for dep in state.lock[model.stage].get("deps", []):
+        if dep["path"].startswith("data/resized/"):
+            yield _line("data", f"{dep['path']}, md5 {dep['md5']} in dvc.lock")
+    if f"{net}.mean_iu" in state.scores:
+        yield _line("scores", f"mean IU {state.scores[f'{net}.mean_iu']:.4f} on val")
+    where = f"{state.commit} ({state.label})" if state.name else state.commit
+    yield _line("git", where or "not committed")
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:9} {value}"

@@ -1,0 +1,115 @@
+"""What a person sees, in a real browser: MLflow's pages, the report and the plots, with no error and no other host."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import screenshots
+from conftest import ROOT, Checkout
+from playwright.sync_api import Browser, Page
+from test_sync import rows, stages_of
+
+pytestmark = pytest.mark.slow
+# MLflow's pages ask who is logged in, which a server without accounts answers with 404.
+KNOWN = ("/ajax-api/2.0/mlflow/users/current",)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with screenshots.browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def link(shown: Checkout) -> Iterator[str]:
+    with screenshots.served(shown.folder, shown.environment()) as link:
+        yield link
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page on which an error, or a request to anywhere but this machine, fails the test."""
+    context = screenshots.visit(chromium)
+    page, wrong = context.new_page(), []
+    here = ("http://127.0.0.1:", "file://", "data:", "blob:")
+    page.on("request", lambda request: None if request.url.startswith(here) else wrong.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def listen(message: object) -> None:
+        where = getattr(message, "location", {}).get("url", "")
+        if getattr(message, "type", "") == "error" and not where.endswith(KNOWN):
+            wrong.append(f"{getattr(message, 'text', '')} ({where})")
+
+    page.on("console", listen)
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def test_the_link_opens_on_one_row_an_experiment_with_rate_data_net_and_scores(
+    page: Page, link: str, shown: Checkout
+) -> None:
+    names = screenshots.open_table(page, link)
+    assert sorted(names) == sorted(rows(shown))
+    heads = ("Run Name", "data.dataset", "model.backbone", "lr", "fcn32s.mean_iu", "fcn16s.mean_iu", "fcn8s.mean_iu")
+    for head in (*heads, "Dataset"):
+        assert page.get_by_role("columnheader", name=head, exact=True).first.is_visible(), head
+    for name, run in rows(shown).items():
+        row = page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
+        # The grid keeps the name's column apart from the others: two rows of one index.
+        cells = " ".join(page.locator(f".ag-row[row-index='{row.get_attribute('row-index')}']").all_inner_texts())
+        assert "slim" in cells
+        assert "scenes" in cells
+        assert f"{run.data.metrics['fcn8s.mean_iu']:.17g}"[:8] in cells
+
+
+def test_two_rows_are_compared_by_params_scores_and_curves(page: Page, link: str, shown: Checkout) -> None:
+    screenshots.compare(page, screenshots.open_table(page, link)[:2])
+    page.get_by_text("Show diff only").first.click()
+    assert page.get_by_text("finetune.fcn8s.lr_factor").last.is_visible()
+    assert page.get_by_text("fcn8s.mean_iu").last.is_visible()
+    screenshots.open_curves(page, link)
+    for name in rows(shown):
+        assert page.get_by_text(f"{name} (finetune16s/loss)").first.is_visible()
+
+
+def test_pictures_and_report_are_among_the_rows_artifacts(page: Page, link: str, shown: Checkout) -> None:
+    base = link.split("/runs?")[0]
+    run = rows(shown)["lower"].info.run_id
+    page.goto(f"{base}/runs/{run}/artifacts")
+    page.get_by_text("report.html").wait_for()
+    page.get_by_text("figures", exact=True).click()
+    page.get_by_text("predictions.png").click()
+    picture = page.locator("img[src^='blob:'], img[src*='predictions.png']").first
+    picture.wait_for()
+    page.wait_for_function("image => image.naturalWidth > 100", arg=picture.element_handle())
+
+
+def test_the_machines_vitals_are_charted_for_a_training_stage(page: Page, link: str, shown: Checkout) -> None:
+    run = stages_of(shown, rows(shown)["lower"])["finetune8s"].info.run_id
+    page.goto(f"{link.split('/runs?')[0]}/runs/{run}/system-metrics")
+    page.get_by_text("cpu_utilization_percentage").first.wait_for()
+
+
+def test_the_report_and_the_plots_open_without_a_network(page: Page, shown: Checkout) -> None:
+    page.goto((shown.folder / "metrics/report.html").as_uri())
+    assert page.get_by_role("img").count() == 7
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.get_by_role("heading", name="IU by class").is_visible()
+
+    vega = ROOT / ".vega" / "vega.js"
+    assert vega.is_file(), "make .vega/vega.js"
+    assert "make plots" in shown.run("fcn", "plots", code=1)
+    (shown.folder / ".vega").mkdir()
+    shutil.copy2(vega, shown.folder / ".vega")
+    printed = shown.run("fcn", "plots", "--out", ".fcn/plots")
+    page.goto((shown.folder / printed.split()[-1]).as_uri())
+    for title in ("Loss in training", "Mean IU on val", "IU by class"):
+        page.get_by_text(title, exact=True).first.wait_for()
+    assert page.locator("canvas, svg.marks").count() >= 3
+    assert page.locator("img").count() == 7
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert "://" not in Path(shown.folder / ".fcn/plots/index.html").read_text().replace(
+        "https://vega.github.io/schema/", ""
+    )

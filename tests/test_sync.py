@@ -1,0 +1,287 @@
+"""MLflow mirrors the files: what it lost, or was never told, `fcn sync` tells it from dvc.lock, git and the cache."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Checkout
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from fcn import identity, leftovers
+from fcn.states import State
+from fcn.vitals import Vitals
+
+STAGES = ["evaluate", "finetune16s", "finetune8s", "report", "train"]
+
+
+def client(checkout: Checkout) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{checkout.folder}/mlflow.db")
+
+
+def runs(checkout: Checkout) -> list[Run]:
+    experiment = client(checkout).get_experiment_by_name("fcn")
+    assert experiment is not None
+    return list(client(checkout).search_runs([experiment.experiment_id], max_results=1000))
+
+
+def rows(checkout: Checkout) -> dict[str, Run]:
+    found = [run for run in runs(checkout) if "mlflow.parentRunId" not in run.data.tags]
+    assert len({run.info.run_name for run in found}) == len(found)
+    return {str(run.info.run_name): run for run in found}
+
+
+def stages_of(checkout: Checkout, row: Run) -> dict[str, Run]:
+    found = [run for run in runs(checkout) if run.data.tags.get("mlflow.parentRunId") == row.info.run_id]
+    assert len({run.data.tags["stage"] for run in found}) == len(found)
+    return {run.data.tags["stage"]: run for run in found}
+
+
+def points(checkout: Checkout, run: Run) -> dict[str, list[tuple[int, float]]]:
+    names = [name for name in run.data.metrics if not name.startswith("system/")]
+    history = {name: client(checkout).get_metric_history(run.info.run_id, name) for name in names}
+    return {name: [(point.step, point.value) for point in points] for name, points in history.items()}
+
+
+def inputs(run: Run) -> list[tuple[str, str]]:
+    return sorted((entry.dataset.name, entry.dataset.digest) for entry in run.inputs.dataset_inputs)
+
+
+def artifacts(checkout: Checkout, run: Run) -> set[str]:
+    listed = [client(checkout).list_artifacts(run.info.run_id, folder) for folder in (None, "figures")]
+    return {artifact.path for folder in listed for artifact in folder if not artifact.is_dir}
+
+
+def table(checkout: Checkout) -> dict[str, Any]:
+    """What the whole store says of each experiment and its stages, but for ids and times."""
+    return {
+        name: {
+            stage: (run.data.params, points(checkout, run), inputs(run), artifacts(checkout, run), run.info.status)
+            for stage, run in {"": row, **stages_of(checkout, row)}.items()
+        }
+        for name, row in rows(checkout).items()
+    }
+
+
+@pytest.mark.slow
+def test_a_store_filled_from_files_says_what_the_stages_said_themselves(finished: Checkout, shown: Checkout) -> None:
+    (name,) = (name for name in rows(shown) if name != "lower")
+    told, rebuilt = rows(finished)[name], rows(shown)[name]
+    assert told.data.params == rebuilt.data.params
+    assert points(finished, told) == points(shown, rebuilt)
+    assert inputs(told) == inputs(rebuilt) != []
+    assert artifacts(finished, told) == artifacts(shown, rebuilt) > {"report.html", "figures/predictions.png"}
+    assert rebuilt.info.status == "FINISHED"
+    before, after = stages_of(finished, told), stages_of(shown, rebuilt)
+    assert sorted(before) == sorted(after) == STAGES
+    for stage in STAGES:
+        assert before[stage].data.params == after[stage].data.params
+        assert points(finished, before[stage]) == points(shown, after[stage])
+        assert inputs(before[stage]) == inputs(after[stage])
+        assert artifacts(finished, before[stage]) == artifacts(shown, after[stage])
+        known = [key for key in before[stage].data.tags if key.endswith("sha256")]
+        assert {key: after[stage].data.tags[key] for key in known} == {k: before[stage].data.tags[k] for k in known}
+
+
+@pytest.mark.slow
+def test_stages_that_dvc_skipped_are_added_once(shown: Checkout) -> None:
+    """Only FCN-8s' rate differs: the experiment itself ran finetune8s, evaluate and report."""
+    assert "experiment lower: lower, train, finetune16s added" in shown.read(".fcn/sync.txt")
+    assert sorted(stages_of(shown, rows(shown)["lower"])) == STAGES
+    before = table(shown)
+    again = shown.run("fcn", "sync")
+    assert "added" not in again
+    assert again.count("nothing to add") == 3  # the experiment, the commit, the workspace
+    assert table(shown) == before
+
+
+@pytest.mark.slow
+def test_a_lost_store_comes_back_with_the_same_table_and_says_which_files_are_gone_too(
+    shown: Checkout, tmp_path: Path
+) -> None:
+    copy = Checkout(tmp_path, shown)  # a copy has no store
+    assert not (copy.folder / "mlflow.db").exists()
+    for lost in (".dvc/cache", "metrics/figures"):
+        shutil.rmtree(copy.folder / lost)
+    assert "not in the cache here: data/weights/fcn32s.safetensors" in copy.run("fcn", "sync")
+    before, after = rows(shown), rows(copy)
+    assert after.keys() == before.keys()
+    for name, row in after.items():
+        assert (row.data.params, row.data.metrics) == (before[name].data.params, before[name].data.metrics)
+        assert sorted(stages_of(copy, row)) == STAGES
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_continued_without_logging_a_step_twice_and_an_abandoned_one_is_closed(ready: Checkout) -> None:
+    program = (
+        "import os, signal, sys\nfrom fcn import params, tracking\n"
+        "first, last, end = map(int, sys.argv[2:])\n"
+        "with tracking.stage(sys.argv[1], params.load(), {'n': 1}) as run:\n"
+        "    run.curve([{'iteration': i, 'loss': i / 10} for i in range(first, last)])\n"
+        "    print('logged', flush=True)\n"
+        "    if end: os.kill(os.getpid(), end)\n"
+        "    sys.stdin.readline()\n"
+    )
+
+    def log(*words: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", program, *words]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=ready.folder, env=ready.environment(), **pipes)  # type: ignore[call-overload,no-any-return]
+
+    for words in (("train", "1", "5", "9"), ("evaluate", "1", "2", "9")):
+        killed = log(*words)
+        killed.communicate()
+        assert killed.returncode == -signal.SIGKILL
+    log("train", "3", "8", "0").communicate("\n")
+    (row,) = rows(ready).values()
+    train, evaluate = (stages_of(ready, row)[stage] for stage in ("train", "evaluate"))
+    expected = [(i, i / 10) for i in range(1, 8)]
+    assert points(ready, train) == {"loss": expected}
+    assert points(ready, row)["train/loss"] == expected
+    assert (train.info.status, evaluate.info.status, row.info.status) == ("FINISHED", "RUNNING", "FINISHED")
+    assert train.data.metrics["system/system_memory_usage_megabytes"] > 0
+
+    alive = log("report", "1", "2", "0")
+    assert alive.stdout is not None
+    assert alive.stdout.readline() == "logged\n"
+    assert "run evaluate is RUNNING, its process is not" in ready.run("fcn", "doctor")
+    ready.set(lr=0.5)
+    printed = ready.run("fcn", "sync", "--commits", "0")
+    assert printed.count("was left RUNNING by a kill, now KILLED") == 1
+    assert "the workspace: its dvc.lock is of other params or code; no row" in printed
+    assert list(rows(ready)) == [row.info.run_name]
+    alive.communicate("\n")
+    assert stages_of(ready, row)["report"].info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_trace_goes_from_file_digest_or_run_up_to_the_backbone(shown: Checkout) -> None:
+    printed = shown.run("fcn", "trace", "data/weights/fcn8s.safetensors")
+    names = [line for line in printed.splitlines() if not line.startswith(" ")]
+    assert names == [f"{name}.safetensors" for name in ("fcn8s", "fcn16s", "fcn32s", "backbone")]
+    digests = re.findall(r"^  sha256 +([0-9a-f]{64})$", printed, re.MULTILINE)
+    words = ["sha256sum", *(f"data/weights/{name}" for name in names)]
+    assert digests == [line.split()[0] for line in shown.run(*words).splitlines()]
+    commit = shown.run("git", "rev-parse", "HEAD").strip()
+    lock = yaml.safe_load(shown.read("dvc.lock"))["stages"]
+    (data,) = (dep["md5"] for dep in lock["train"]["deps"] if dep["path"] == "data/resized/scenes")
+    assert printed.count(f"  git       {commit}") == 4
+    assert printed.count(f"data/resized/scenes, md5 {data} in dvc.lock") == 3
+    assert f"  children  fcn8s.safetensors {digests[0][:12]}" in printed
+    (run,) = (run for run in runs(shown) if run.data.tags.get("model.sha256") == digests[0])
+    assert f"run {run.info.run_id}, finetune8s of scenes-" in printed
+    assert shown.run("fcn", "trace", run.data.tags["mlflow.parentRunId"]) == printed
+    lower = stages_of(shown, rows(shown)["lower"])["finetune8s"].data.tags["model.sha256"]
+    assert lower != digests[0]
+    assert "(experiment lower)" in shown.run("fcn", "trace", lower[:10])
+    assert "error: no model file and no run" in shown.run("fcn", "trace", "0123456789", code=1)
+    (shown.folder / "mlflow.db").rename(shown.folder / "away.db")
+    try:
+        assert "`fcn sync` rebuilds it" in (alone := shown.run("fcn", "trace", digests[0]))
+        assert re.findall(r"sha256 +([0-9a-f]{64})$", alone, re.MULTILINE) == digests
+    finally:
+        (shown.folder / "away.db").rename(shown.folder / "mlflow.db")
+
+
+@pytest.mark.slow
+def test_doctor_finds_a_sound_checkout_sound_and_says_what_is_bad(ready: Checkout) -> None:
+    assert "bad " not in ready.run("fcn", "doctor")
+    (ready.folder / ".dvc/tmp/rwlock").write_text('{"write": {"x": {"pid": 4194305, "cmd": "dvc repro"}}, "read": {}}')
+    ready.set(lr=-1)
+    printed = ready.run("fcn", "doctor", code=1, FCN_MIRROR="nowhere")
+    assert "bad   params.yaml: lr is -1" in printed
+    assert "warn  .dvc/tmp/rwlock names dead processes (4194305)" in printed
+
+
+def test_prune_removes_old_states_and_signs_of_the_dead_but_nothing_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    old = time.time() - 30 * 86400
+    for name in ("old", "used", "new"):
+        state = tmp_path / ".fcn/states" / name / "state.safetensors"
+        state.parent.mkdir(parents=True)
+        state.write_bytes(bytes(2_000_000))
+        for path in (state, state.parent):
+            os.utime(path, (old, old) if name != "new" else None)
+    mine, dead = (tmp_path / ".fcn/states/new" / f"waiting.{pid}" for pid in (os.getpid(), 4194305))
+    mine.touch()
+    dead.touch()
+    holder = f"flock .fcn/locks/used -c 'echo held; {sys.executable} -c \"input()\"'"
+    (tmp_path / ".fcn/locks").mkdir()
+    with subprocess.Popen(["sh", "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        removed = list(leftovers.prune(7.0))
+        process.communicate(b"\n")
+    assert removed == ["removed .fcn/states/new/waiting.4194305", "removed .fcn/states/old, 2 MB"]
+    assert sorted(path.name for path in (tmp_path / ".fcn/states").iterdir()) == ["new", "used"]
+    assert mine.exists()
+
+
+def test_the_key_of_an_experiment_follows_values_code_and_name_but_not_the_way_a_number_is_written() -> None:
+    key = identity.key({"lr": 1e-5, "data": {"pad": 100}}, {"fcn/a.py": "1"}, None)
+    assert key == identity.key({"data": {"pad": 100.0}, "lr": "1e-05"}, {"fcn/a.py": "1"}, None)
+    for values, code, name in (
+        ({"lr": 2e-5, "data": {"pad": 100}}, {"fcn/a.py": "1"}, None),
+        ({"lr": 1e-5, "data": {"pad": "same"}}, {"fcn/a.py": "1"}, None),
+        ({"lr": 1e-5, "data": {"pad": 100}}, {"fcn/a.py": "2"}, None),
+        ({"lr": 1e-5, "data": {"pad": 100}}, {"fcn/a.py": "1"}, "mine"),
+    ):
+        assert key != identity.key(values, code, name)
+    assert not identity.same(True, 1)
+
+
+def test_a_stage_counts_as_current_only_if_all_that_it_read_does(small: Any) -> None:
+    """md5 of 'a', of 'b' and of 'x' as md5sum gives them."""
+    a, b, x = (
+        "0cc175b9c0f1b6a831c399e269772661",
+        "92eb5ffee6ae2fec3ad71c777531578f",
+        "9dd4e461268c8034f5c8564e155c67a6",
+    )
+    graph = {
+        "make": {"cmd": "one", "deps": ["fcn/a.py"], "outs": ["data"]},
+        "use": {"cmd": "two ${lr}", "deps": ["data", "fcn/b.py"], "params": ["lr"]},
+    }
+    lock: dict[str, Any] = {
+        "make": {"cmd": "one", "deps": [{"path": "fcn/a.py", "md5": a}], "outs": [{"path": "data", "md5": "d.dir"}]},
+        "use": {
+            "cmd": "two 0.001",
+            "deps": [{"path": "data", "md5": "d.dir"}, {"path": "fcn/b.py", "md5": b}],
+            "params": {"params.yaml": {"lr": 0.001}},
+            "outs": [{"path": "metrics/x.csv", "md5": x}],
+        },
+    }
+    content = {
+        "fcn/a.py": b"a",
+        "fcn/b.py": b"b",
+        "metrics/x.csv": b"x",
+        "dvc.yaml": json.dumps({"stages": graph}).encode(),
+        "dvc.lock": json.dumps({"stages": lock}).encode(),
+        "params.yaml": yaml.safe_dump(small().model_dump()).encode(),
+    }
+    assert list(State("s", content, 0).stages) == ["make", "use"]
+    assert list(State("s", content | {"fcn/b.py": b"other"}, 0).stages) == ["make"]
+    assert list(State("s", content | {"metrics/x.csv": b"other"}, 0).stages) == ["make"]
+    assert list(State("s", content | {"fcn/a.py": b"other"}, 0).stages) == []
+    changed = yaml.safe_dump(small(lr=0.01).model_dump()).encode()
+    assert list(State("s", content | {"params.yaml": changed}, 0).stages) == ["make"]
+
+
+def test_vitals_are_sampled_beside_the_work_and_taken_once() -> None:
+    vitals = Vitals()
+    vitals.stop()
+    (sample,) = vitals.take()
+    assert 0 <= sample["system/cpu_utilization_percentage"] <= 100
+    assert sample["system/system_memory_usage_megabytes"] > 0
+    assert vitals.take() == []
