@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := .venv/.ready
 
-.PHONY: repro test check parity ui plots screenshots lock readme
+.PHONY: repro test check parity bench ui plots screenshots serve lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check
 	dvc repro
@@ -33,6 +33,10 @@ plots: $(READY) .vega/vega.js  ## DVC's plots as a page that needs no network: d
 
 screenshots: $(READY)  ## docs/mlflow-*.png anew, of this checkout's own experiments
 	python tests/screenshots.py docs
+
+serve: $(READY)  ## register FCN-8s with MLflow and answer requests at http://127.0.0.1:5001; docs/serving.md
+	fcn register
+	fcn serve --port 5001
 
 lock: .venv/bin/uv  ## pin every package again, with hashes and without a host's name
 	uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \

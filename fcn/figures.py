@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def samples(split: Split, path: Path, count: int = 10) -> None:
     chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
     rows = [[split.image(i), colour(split.mask(i), split.labels)] for i in chosen]
     columns = [[row[k] for row in rows[:5]] for k in (0, 1)] + [[row[k] for row in rows[5:]] for k in (0, 1)]
-    _sheet([row for row in columns if row], split.labels, path)
+    sheet([row for row in columns if row], split.labels, path)
 
 
 def predictions(split: Split, folder: Path, nets: Sequence[str], path: Path, count: int = 6) -> None:
@@ -45,33 +46,36 @@ def predictions(split: Split, folder: Path, nets: Sequence[str], path: Path, cou
         found = [np.asarray(Image.open(folder / net / f"{split.name(i)}.png")) for net in nets]
         masks = [split.mask(i), *found]
         rows.append([split.image(i), *(colour(mask, split.labels) for mask in masks)])
-    _sheet(rows, split.labels, path, ["image", "truth", *(NETS.get(net, net) for net in nets)])
+    sheet(rows, split.labels, path, ["image", "truth", *(NETS.get(net, net) for net in nets)])
 
 
-def _sheet(rows: list[list[UInt8]], labels: Labels, path: Path, titles: Sequence[str] = ()) -> None:
-    """Pictures in rows, all of one height, with the classes' colours below."""
+def sheet(rows: list[list[UInt8]], labels: Labels, path: Path, titles: Sequence[str] = ()) -> None:
+    """Pictures in rows, under titles if there are any, with the classes' colours below."""
     font = ImageFont.load_default(14)
-    tiles = [[_tile(picture) for picture in row] for row in rows]
-    width = max(sum(tile.width + GAP for tile in row) for row in tiles) - GAP
+    tiles = [[thumbnail(Image.fromarray(np.ascontiguousarray(picture))) for picture in row] for row in rows]
+    widths = [max(tile.width for tile in column if tile) for column in zip_longest(*tiles)]
+    at = [sum(widths[:j]) + j * GAP for j in range(len(widths))]
+    width = max(at[-1] + widths[-1], 3 * TILE)  # the classes' names need some room too
     top = 24 if titles else 0
     legend = _legend(labels, width, font)
-    sheet = Image.new("RGB", (width, top + len(tiles) * (TILE + GAP) + legend.height), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, row in enumerate(tiles):
-        x = 0
-        for j, tile in enumerate(row):
-            if titles and i == 0:
-                draw.text((x + tile.width // 2, 11), titles[j], "black", font, "mm")
-            sheet.paste(tile, (x, top + i * (TILE + GAP)))
-            x += tile.width + GAP
-    sheet.paste(legend, (0, sheet.height - legend.height))
-    _save(sheet, path)
+    height = top + sum(max(tile.height for tile in row) + GAP for row in tiles)
+    whole = Image.new("RGB", (width, height + legend.height), "white")
+    draw = ImageDraw.Draw(whole)
+    for x, wide, title in zip(at, widths, titles, strict=False):
+        draw.text((x + wide // 2, 11), title, "black", font, "mm")
+    for row in tiles:
+        for x, wide, tile in zip(at, widths, row, strict=False):
+            whole.paste(tile, (x + (wide - tile.width) // 2, top))
+        top += max(tile.height for tile in row) + GAP
+    whole.paste(legend, (0, whole.height - legend.height))
+    save(whole, path)
 
 
-def _tile(picture: UInt8) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    size = (max(1, round(image.width * TILE / image.height)), TILE)
-    return image.resize(size, Image.Resampling.NEAREST if image.height < TILE else Image.Resampling.BOX)
+def thumbnail(image: Image.Image) -> Image.Image:
+    """As high as a row of a contact sheet, or as wide as three rows are high."""
+    scale = min(TILE / image.height, 3 * TILE / image.width)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
 
 
 def _legend(labels: Labels, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
@@ -111,7 +115,7 @@ def class_frequencies(splits: Mapping[str, Split], path: Path) -> None:
     axes.margins(x=0.15)
     axes.set_xlabel("share of pixels")
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
@@ -132,7 +136,7 @@ def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
             tone = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone)
     figure.colorbar(shown, shrink=0.7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def curves(metrics: Path, path: Path) -> None:
@@ -158,7 +162,7 @@ def curves(metrics: Path, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:  # none if no rung was trained
             axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str, path: Path) -> None:
@@ -198,10 +202,11 @@ def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
 
 def save_mask(mask: npt.NDArray[np.integer], labels: Labels, path: Path) -> None:
     """A mask as palette PNG: its pixels are class numbers, its colours the data set's."""
-    _save(labels.picture(mask), path)
+    save(labels.picture(mask), path)
 
 
-def _save(picture: Figure | Image.Image, path: Path) -> None:
+def save(picture: Figure | Image.Image, path: Path) -> None:
+    """Writes a PNG file, whole or not at all."""
     with files.replacing(path) as temporary:
         if isinstance(picture, Figure):
             picture.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

@@ -1,0 +1,57 @@
+"""What a served net answers to a request: for each image its mask and how many pixels each class has.
+
+image    in:  a file in base64, at most BYTES; all of a request at most PIXELS
+mask     out: a palette PNG in base64, a pixel is its class, the colours are the data set's
+classes  out: their names, by number
+shares   out: the fraction of the pixels that each has, in the same order
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fcn import images
+from fcn.errors import UserError
+from fcn.labels import Labels
+from fcn.models import FCN
+from fcn.prediction import predict
+
+BYTES = 32 << 20
+PIXELS = 64_000_000
+
+
+def answers(net: FCN, labels: Labels, texts: Sequence[object]) -> list[dict[str, Any]]:
+    """raises   UserError if an image cannot be read, or all are too many pixels, which their headers tell"""
+    files = [_decoded(text, f"image {i}") for i, text in enumerate(texts)]
+    left = PIXELS
+    for i, file in enumerate(files):
+        left -= images.pixels(io.BytesIO(file), f"image {i}")
+        if left < 0:
+            raise UserError(f"image {i} is too large; a request may hold {PIXELS} pixels")
+    return [_answer(net, labels, file, f"image {i}") for i, file in enumerate(files)]
+
+
+def _decoded(text: object, name: str) -> bytes:
+    if not isinstance(text, str):
+        raise UserError(f"{name} is no text; send the file in base64")
+    if len(text) > (BYTES + 2) // 3 * 4:
+        raise UserError(f"{name} is larger than {BYTES >> 20} MiB")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:  # also text beyond ASCII
+        raise UserError(f"{name} is no base64 text ({error})") from None
+
+
+def _answer(net: FCN, labels: Labels, file: bytes, name: str) -> dict[str, Any]:
+    mask = predict(net, images.open_image(io.BytesIO(file), name, PIXELS)).mask
+    png = io.BytesIO()
+    labels.picture(mask).save(png, "png")
+    counts = np.bincount(mask.ravel(), minlength=len(labels.names))
+    return {
+        "mask": base64.b64encode(png.getvalue()).decode(),
+        "classes": list(labels.names),
+        "shares": (counts / mask.size).tolist(),
+    }

@@ -1,0 +1,21 @@
+"""Put a trained net into MLflow's model registry, as the one that is served."""
+
+import argparse
+from pathlib import Path
+
+EXAMPLE = "fcn register && fcn serve"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=Path("data/weights/fcn8s.safetensors"), help="model file")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from fcn import machine
+
+    machine.prepare()
+    from fcn import serving
+
+    number, new = serving.register(arguments.model)
+    state = "is registered as" if new else "was registered before as"
+    print(f"{arguments.model} {state} version {number} of {serving.NAME}; {serving.MODEL} is what `fcn serve` serves")

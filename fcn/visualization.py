@@ -1,0 +1,36 @@
+"""Validation images drawn by lot, with the truth and what a net predicts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fcn import figures
+from fcn.data import Split, UInt8
+from fcn.models import FCN
+from fcn.prediction import predict
+
+
+def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Iterator[Path]:
+    """Writes image, truth and prediction of `count` images, then one sheet of them all; names each file written.
+
+    count   images; all there are, if there are fewer
+    seed    of the draw: the same number gives the same images
+    """
+    rows: list[list[UInt8]] = []
+    for i in np.random.default_rng(seed).permutation(len(split))[:count]:
+        image, truth = split.image(i), split.mask(i)
+        prediction = predict(net, Image.fromarray(image)).mask
+        yield _saved(Image.fromarray(image), out / f"{split.name(i)}.image.png")
+        for kind, mask in (("truth", truth), ("prediction", prediction)):
+            yield _saved(split.labels.picture(mask), out / f"{split.name(i)}.{kind}.png")
+        rows.append([image, *(figures.colour(mask, split.labels) for mask in (truth, prediction))])
+    sheet = out / "sheet.png"
+    figures.sheet(rows, split.labels, sheet, ["image", "truth", "prediction"])
+    yield sheet
+
+
+def _saved(picture: Image.Image, path: Path) -> Path:
+    figures.save(picture, path)
+    return path

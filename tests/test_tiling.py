@@ -1,0 +1,108 @@
+"""Tiles: they cover an image once, and every pixel's logits are the whole image's."""
+
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fcn import prediction, tiling
+from fcn.errors import UserError
+from fcn.models import BACKBONES, FCN, Backbone
+
+NARROW = Backbone((2, 2, 3, 3, 3), (2, 2, 2, 2, 2), 2)
+
+
+def narrow(monkeypatch: pytest.MonkeyPatch, stride: int, pad: int | Literal["same"], **more: object) -> FCN:
+    """A net of VGG16's geometry with two channels, in fp64, whose every layer has a say."""
+    monkeypatch.setitem(BACKBONES, "narrow", NARROW)
+    torch.manual_seed(1)
+    net = FCN(3, stride, "narrow", pad=pad, **more).double().eval()  # type: ignore[arg-type]
+    for name, parameter in net.named_parameters():
+        if not name.startswith("upscore"):  # nothing dies in a ReLU
+            torch.nn.init.uniform_(parameter, 0.0, 1.0)
+    return net
+
+
+@given(st.integers(1, 5000), st.integers(600, 2000), st.integers(0, 260), st.integers(0, 260))
+@settings(max_examples=300, deadline=None)
+def test_tiles_begin_on_the_grid_and_keep_each_pixel_once_with_its_context(
+    length: int, tile: int, before: int, after: int
+) -> None:
+    parts = list(tiling.spans(length, tile, (before, after)))
+    assert parts[0].first == 0
+    assert parts[-1].last == length
+    assert all(a.last == b.first for a, b in pairwise(parts))
+    for part in parts:
+        assert part.start % 32 == 0
+        assert 0 < part.stop - part.start <= tile
+        assert part.first < part.last
+        assert part.start == 0 or part.start <= part.first - before
+        assert part.stop == length or part.last - 1 + after < part.stop
+
+
+def test_tiles_that_would_keep_nothing_are_refused() -> None:
+    with pytest.raises(UserError, match="tiles of 300 pixels are too small for this net; write 530 or more"):
+        list(tiling.spans(1000, 300, (233, 233)))
+    assert len(list(tiling.spans(300, 300, (233, 233)))) == 1  # one tile is the whole
+
+
+def test_the_context_of_fcn32s_is_that_of_vgg16_by_hand() -> None:
+    """fc6 sees 404 pixels and moves by 32; a pixel has two cells of it, whose windows span 436.
+
+    Cell i is centred on pixel 32 i + 15.5 and upsampled over 32 i - 16 .. 32 i + 47: a pixel is at most 31.5
+    from its farther cell's centre, and that cell's window reaches 201.5 further.
+    """
+    assert tiling.context(FCN(3, 32, "slim", pad="same")) == (233, 233)  # slim has VGG16's geometry
+
+
+@pytest.mark.parametrize("stride", [32, 16, 8])
+@pytest.mark.parametrize("pad", [100, "same"])
+def test_a_pixel_that_is_no_number_reaches_just_the_pixels_whose_window_it_is_in(
+    monkeypatch: pytest.MonkeyPatch, stride: int, pad: int | Literal["same"]
+) -> None:
+    """NaN goes through every layer that sees it; transposed convolutions, unlike products, spread it no further."""
+    net = narrow(monkeypatch, stride, pad, upsampling="learned")
+    windows = {pixel: tiling.window(net, pixel) for pixel in range(640)}
+    for row in (320, 331, 351):
+        image = torch.zeros(1, 3, 640, 1, dtype=torch.float64)
+        image[0, :, row] = torch.nan
+        with torch.no_grad():
+            touched = torch.nonzero(net(image)[0, 0, :, 0].isnan()).flatten().tolist()
+        assert touched == [pixel for pixel, (first, last) in windows.items() if first <= row <= last]
+
+
+@pytest.mark.parametrize(
+    ("stride", "pad", "width", "height"),
+    [(32, "same", 40, 1011), (16, "same", 1011, 40), (8, "same", 700, 720), (32, 100, 1, 1000), (8, 100, 970, 3)],
+)
+def test_logits_in_tiles_are_those_of_the_whole_image(
+    monkeypatch: pytest.MonkeyPatch, stride: int, pad: int | Literal["same"], width: int, height: int
+) -> None:
+    net = narrow(monkeypatch, stride, pad)
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+    with torch.no_grad():
+        whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
+    tiled = torch.full_like(whole, torch.nan)
+    count = 0
+    for rows, columns, logits in prediction.tiles(net, Image.fromarray(pixels), 640):
+        tiled[:, rows.first : rows.last, columns.first : columns.last] = logits
+        count += 1
+    assert count > 1
+    assert torch.allclose(tiled, whole, rtol=1e-12, atol=0)
+
+
+def test_tiles_without_their_context_would_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison above can fail: with a grid less of context it does."""
+    net = narrow(monkeypatch, 32, "same")
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 1100, 3), np.uint8)
+    with torch.no_grad():
+        whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
+    monkeypatch.setattr(prediction, "context", lambda net: (233 - 64, 233 - 64))
+    tiles = prediction.tiles(net, Image.fromarray(pixels), 640)
+    same = [torch.allclose(logits, whole[:, r.first : r.last, c.first : c.last]) for r, c, logits in tiles]
+    assert not all(same)
