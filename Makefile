@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := .venv/.ready
 
-.PHONY: repro test check parity bench ui plots screenshots serve lock readme
+.PHONY: repro test check parity bench torture fulldisk malformed fuzz audit ui plots screenshots serve lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check
 	dvc repro
@@ -24,6 +24,28 @@ parity: $(READY)  ## nets and their training beside torchfcn's, which lives in a
 	test -d .oracle/torchfcn || uv pip install --quiet --no-deps --no-cache --link-mode copy \
 	    --target .oracle torchfcn==1.9.7
 	python -m pytest --confcutdir=tests/parity tests/parity
+
+KILLS ?= 100
+SEED ?= 1
+torture: $(READY)  ## SIGKILL at random moments over every stage, and the same bits in the end
+	python tests/torture.py --kills $(KILLS) --seed $(SEED)
+
+POINTS ?= 1000
+fulldisk: $(READY)  ## every stage of the checkout, with a disk that is full from each of its files on
+	python tests/fulldisk.py --points $(POINTS) --json benchmarks/results/fulldisk.json
+
+FILES ?= 10000
+malformed: $(READY)  ## damaged images, masks, archives, weights, indexes: refused in a line, or read
+	PYTHONPATH=. python -W ignore -m tests.fuzz.malformed --files $(FILES) --seed $(SEED)
+
+SECONDS_EACH ?= 600
+fuzz: $(READY)  ## coverage-guided fuzzing of every reader with atheris, which lives in a folder of its own
+	test -d .fuzz/atheris || uv pip install --quiet --no-deps --no-cache --link-mode copy --target .fuzz atheris==3.0.0
+	PYTHONPATH=. python -m tests.fuzz.run --seconds $(SECONDS_EACH)
+
+audit: $(READY)  ## the lock against the known holes; asks pypi.org
+	uv tool run pip-audit==2.10.0 --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock || \
+	    { echo "not audited or not clean, see above; offline, nothing can be said" >&2; exit 1; }
 
 ui: $(READY)  ## MLflow on http://127.0.0.1:5000, to compare the runs
 	fcn ui

@@ -9,19 +9,22 @@ For each of train and val there are, in one folder,
 and classes.json, the classes' names and colours. Decoded once, memory-mapped afterwards.
 """
 
-import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import Field, TypeAdapter
 
 from fcn.errors import UserError
 from fcn.labels import Labels
 
 Role = Literal["train", "val"]
 UInt8 = npt.NDArray[np.uint8]
+Byte = Annotated[int, Field(ge=0, le=255)]
+LONGEST = 1 << 20  # pixels of a side
+MOST = 1 << 50  # bytes; products of such sides and their sums stay far from 64 bits
 COLUMNS = (
     "id",
     "height",
@@ -43,12 +46,21 @@ class Split:
         path = folder / f"{role}.csv"
         if not path.is_file():
             raise UserError(f"{path} is missing; run `dvc repro resize`")
-        self.index = pd.read_csv(path, dtype={"id": str})
+        try:
+            self.index = pd.read_csv(path, dtype={"id": str})
+        except ValueError as error:
+            raise UserError(f"{path} is no table ({' '.join(str(error).split())}); run `dvc repro resize`") from None
         expected = [*COLUMNS, *self.labels.names, "void"]
         if list(self.index.columns) != expected:
             raise UserError(f"{path} has other columns than {', '.join(expected)}; run `dvc repro resize`")
         numbers = self.index[expected[1:]]
-        if not len(numbers) or not all(t.kind == "i" for t in numbers.dtypes) or (numbers < 0).any(axis=None):
+        sides = [column for column in COLUMNS if column.endswith(("height", "width"))]
+        if (
+            not len(numbers)
+            or not all(t.kind == "i" for t in numbers.dtypes)
+            or not ((numbers >= 0) & (numbers <= MOST)).all(axis=None)
+            or not ((numbers[sides] >= 1) & (numbers[sides] <= LONGEST)).all(axis=None)
+        ):
             raise UserError(f"{path} must hold whole numbers, one row an image; run `dvc repro resize`")
         rows = numbers[list(COLUMNS[1:])].to_numpy(np.int64)
         self._heights, self._widths, self._offsets = rows[:, 0], rows[:, 1], rows[:, 2]
@@ -88,8 +100,13 @@ def read_labels(folder: Path) -> Labels:
     path = folder / "classes.json"
     if not path.is_file():
         raise UserError(f"{path} is missing; run `dvc repro resize`")
-    classes = json.loads(path.read_text(encoding="utf-8"))
-    return Labels(tuple(classes), tuple((r, g, b) for r, g, b in classes.values()))
+    try:
+        classes = TypeAdapter(dict[str, tuple[Byte, Byte, Byte]]).validate_json(path.read_bytes(), strict=True)
+    except ValueError:
+        classes = {}
+    if not classes:
+        raise UserError(f"{path} must hold a colour by class name; run `dvc repro resize`")
+    return Labels(tuple(classes), tuple(classes.values()))
 
 
 def _map(path: Path, ends: npt.NDArray[np.int64]) -> UInt8:

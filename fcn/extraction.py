@@ -5,9 +5,11 @@ nothing that an archive says of itself (sizes, counts) is believed: what is real
 """
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -27,8 +29,10 @@ COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], Any]] = {b"\x1f\x8b": gzip.open,
 BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError),
     *(NotImplementedError, RuntimeError),  # zipfile's words for a method it lacks and for a password
-    *(ValueError, OverflowError),  # numbers, names and dates that tarfile and zipfile cannot make sense of
+    # Both modules' words for numbers, names and dates that cannot be.
+    *(ValueError, IndexError, OverflowError, struct.error),
 )
+DAMAGE = (None, errno.EINVAL)  # bz2's errors have no number; a place before the file's beginning is an invalid one
 Member = tarfile.TarInfo | zipfile.ZipInfo
 
 
@@ -175,7 +179,9 @@ def _said(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except BROKEN as error:
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in DAMAGE:
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is no whole archive ({reason}); delete it and fetch it again") from None
 

@@ -186,7 +186,7 @@ def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str,
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right")
-    _save(figure, path)
+    save(figure, path)
 
 
 def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:

@@ -1,6 +1,7 @@
-"""Files that are whole or absent: written under a temporary name, synced, renamed."""
+"""Files that are whole or absent: written under a temporary name, synced, renamed; by one process at a time."""
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fcn import machine
+from fcn.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -19,16 +23,19 @@ if TYPE_CHECKING:
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path`; what was written there takes its place at the end.
 
-    An exception leaves the old file as it was and nothing else behind.
+    An exception leaves the old file as it was and nothing else behind; what a kill left, the next writer removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not lives(left.suffixes[-2][1:]):
+            left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with naming(path):
             yield temporary
             _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -75,6 +82,60 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text to `path`, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Refuses a second process that would write the same file or folder: one would spoil the other's work.
+
+    DVC alone may have been killed, and its stage live on.
+    """
+    lock = lock_file(out.resolve().as_posix().strip("/").replace("/", "-"))
+    with naming(out), lock.open("a+") as file:
+        if not try_lock(file):
+            raise UserError(f"process {owner(file)} is writing {out}; wait for it, or end it")
+        sign(file)
+        yield
+
+
+def lock_file(name: str) -> Path:
+    """Where the lock of this name is; the main checkout's, for all that run in a copy too."""
+    folder = machine.root() / ".fcn" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def try_lock(file: TextIO) -> bool:
+    """Locks an open file until it is closed, or says that another has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def sign(file: TextIO) -> None:
+    """Leaves the process's number in a lock file, for whoever meets it locked."""
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+def owner(file: TextIO) -> str:
+    """The number of the process that locked a file."""
+    file.seek(0)
+    return file.read().strip()
+
+
+def lives(process: str) -> bool:
+    """Whether there is a process of this number; what is no number belongs to nobody we know, and so lives."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError, OverflowError):
+        return True
+    return True
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Pictures from files: any image as 8-bit RGB, any mask as classes, by rules that docs/data.md lists."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ def opened(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():  # Pillow warns at half of its limit: rasters may be as large as that
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path, formats=FORMATS)
+            # From memory: asked for a part of 4 GB, a file would make room for it before it finds that it has none.
+            return Image.open(BytesIO(path.read_bytes()), formats=FORMATS)
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise UserError(f"{path} has more than {limit} million pixels; cut it into several files") from None

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import psutil
 from safetensors import safe_open
 
-from fcn import files, machine
-from fcn.errors import UserError
+from fcn import files
+from fcn.files import alone as alone
 from fcn.models import FCN
 from fcn.processes import ALONE, Group
 from fcn.training import Optimizer
@@ -91,7 +91,8 @@ class Resume:
 
     def done(self, net: FCN, optimizer: Optimizer) -> None:
         """The rung's files are written. Nothing is left to go on from, but for one who waits for the result."""
-        if any(_lives(int(path.suffix[1:])) for path in self.folder.glob("waiting.*")):
+        waiting = files.lock_file(self.folder.name).parent.glob(f"{self.folder.name}.*")
+        if any(files.lives(path.suffix[1:]) for path in waiting):
             self.save(net, optimizer)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -99,60 +100,16 @@ class Resume:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """One process at a time computes what this fingerprint names; a second waits, and finds it done."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock, waiting = _lock_file(self.folder.name), self.folder / f"waiting.{os.getpid()}"
+        lock = files.lock_file(self.folder.name)
+        waiting = lock.with_name(f"{lock.name}.{os.getpid()}")  # not in the folder, which `done` deletes
         with lock.open("a+") as file:
-            if not _try_lock(file):
-                print(f"process {_owner(file)} computes the very same; waiting for its result", flush=True)
+            if not files.try_lock(file):
+                print(f"process {files.owner(file)} computes the very same; waiting for its result", flush=True)
                 waiting.touch()
                 fcntl.flock(file, fcntl.LOCK_EX)
                 waiting.unlink(missing_ok=True)
-            _sign(file)
+            files.sign(file)
             yield
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Refuses a second trainer of the same file: two would overwrite each other's work."""
-    with _lock_file(out.resolve().as_posix().strip("/").replace("/", "-")).open("a+") as file:
-        if not _try_lock(file):
-            raise UserError(f"process {_owner(file)} is training {out}; wait for it, or end it")
-        _sign(file)
-        yield
-
-
-def _lock_file(name: str) -> Path:
-    folder = machine.root() / ".fcn" / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
-
-
-def _try_lock(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _sign(file: TextIO) -> None:
-    """Leaves the process's number in a lock file, for whoever meets it locked."""
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-
-
-def _owner(file: TextIO) -> str:
-    file.seek(0)
-    return file.read().strip()
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @contextmanager
@@ -172,7 +129,7 @@ def signals() -> Iterator[Callable[[], int]]:
         nonlocal looked
         if dvc and not received and time.monotonic() - looked > 1:
             looked = time.monotonic()
-            if not dvc.is_running():
+            if not _runs(dvc):
                 received.append(signal.SIGTERM)
         return received[0] if received else 0
 
@@ -188,4 +145,18 @@ def _dvc() -> psutil.Process | None:
     """The DVC that runs this stage, if one does: without it nobody would take the result."""
     if "DVC_ROOT" not in os.environ:
         return None
-    return next((p for p in psutil.Process().parents() if "dvc" in " ".join(p.cmdline()[:3])), None)
+    return next((p for p in psutil.Process().parents() if "dvc" in _command(p)), None)
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()[:3])
+    except psutil.Error:  # gone, or another user's
+        return ""
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -62,6 +62,8 @@ class Store:
 
         for noisy in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        # It logs a traceback of whatever it raises too; that is said once, by us, in a line.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.client = MlflowClient(address())
         found = self.client.get_experiment_by_name(EXPERIMENT)
         self.experiment = str(found.experiment_id if found else self._create())

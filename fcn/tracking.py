@@ -72,7 +72,10 @@ class Run:
             action()
         except Exception as error:  # whatever a store, its driver or its network can think of
             self.alive = False
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # the outer ones speak of sessions and statements
+                cause = cause.__cause__
+            reason = (str(cause).splitlines() or [type(cause).__name__])[0]
             print(f"warning: MLflow shows no more of this stage ({store.address()}: {reason})", file=sys.stderr)
 
     def _log_vitals(self) -> None:

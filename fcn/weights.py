@@ -1,12 +1,12 @@
 """Model files, and the way weights go from a coarser net into a finer one."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -32,6 +32,8 @@ class Meta:
     processes      that trained it together
     digests        of its weights after some steps, by the step's number
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # the class describes the file, too
 
     architecture: dict[str, Any]
     preprocessing: Preprocessing
@@ -64,18 +66,16 @@ def load(path: Path) -> tuple[State, Meta]:
         raise UserError(f"{path} is missing; run `dvc repro`")
     try:
         with safe_open(path, "pt") as file:
-            content = json.loads((file.metadata() or {})["fcn"])
+            meta = TypeAdapter(Meta).validate_json((file.metadata() or {})["fcn"], strict=True)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
-        labels = content["labels"] and Labels(
-            tuple(content["labels"]["names"]), tuple((r, g, b) for r, g, b in content["labels"]["palette"])
-        )
-        shape = content["preprocessing"]
-        content["preprocessing"] = Preprocessing(
-            shape["order"], shape["scale"], tuple(shape["mean"]), tuple(shape["std"])
-        )
-        return state, Meta(**content | {"labels": labels})
+    except ValidationError as error:
+        found = error.errors()[0]
+        reason = f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no model file of this project ({error})") from None
+        reason = " ".join(str(error).split())
+    else:
+        return state, meta
+    raise UserError(f"{path} is no model file of this project ({reason})")
 
 
 def build(path: Path) -> tuple[FCN, Meta]:
@@ -83,10 +83,12 @@ def build(path: Path) -> tuple[FCN, Meta]:
     state, meta = load(path)
     if "stride" not in meta.architecture:
         raise UserError(f"{path} holds a backbone, not a net")
-    net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
     try:
+        if state["score_fr.weight"].shape[0] != meta.architecture["num_classes"]:
+            raise ValueError("its scores are of another number of classes")  # said before a net of any size is made
+        net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
         net.load_state_dict(state)
-    except RuntimeError as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from None
     return net.eval(), meta
 

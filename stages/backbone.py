@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn import machine, params
+from fcn import files, machine, params
 from fcn.errors import one_line
 
 
@@ -12,6 +12,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
     out: Path = parser.parse_args().out
     machine.prepare()
+    with files.alone(out):
+        _make(out)
+
+
+def _make(out: Path) -> None:
     import torch
 
     from fcn import imagenet, pipeline, weights

@@ -11,6 +11,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for images, masks and lists")
     out: Path = parser.parse_args().out
+    with files.alone(out):
+        _download(out)
+
+
+def _download(out: Path) -> None:
     experiment = params.load()
     source = sources.get(experiment.data.dataset)
     archives = source.archives(experiment.data)

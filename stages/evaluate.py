@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from fcn import machine, params
+from fcn import files, machine, params
 from fcn.errors import UserError, one_line
 
 
@@ -19,9 +19,14 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
     paths = parser.parse_args()
     machine.prepare()
+    with files.alone(paths.predictions):
+        _evaluate(paths)
+
+
+def _evaluate(paths: argparse.Namespace) -> None:
     from torch import Tensor
 
-    from fcn import evaluation, figures, files, metrics, pipeline, tracking, verdict, weights
+    from fcn import evaluation, figures, metrics, pipeline, tracking, verdict, weights
     from fcn.data import Split
 
     experiment = params.load()

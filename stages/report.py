@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn import params
+from fcn import files, params
 from fcn.errors import one_line
 
 
@@ -15,7 +15,12 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, required=True, help="report.md to write")
     parser.add_argument("--page", type=Path, required=True, help="report.html to write")
     paths = parser.parse_args()
-    from fcn import figures, files, page, pipeline, report, tracking
+    with files.alone(paths.page):
+        _report(paths)
+
+
+def _report(paths: argparse.Namespace) -> None:
+    from fcn import figures, page, pipeline, report, tracking
 
     experiment = params.load()
     entry = pipeline.read("report", experiment)

@@ -15,6 +15,11 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="folder for a contact sheet and a chart")
     paths = parser.parse_args()
     machine.prepare()  # memory that is kept from image to image
+    with files.alone(paths.out):
+        _resize(paths)
+
+
+def _resize(paths: argparse.Namespace) -> None:
     experiment = params.load()
     data = experiment.data
     source = sources.get(data.dataset)

@@ -121,6 +121,13 @@ class Checkout:
         self.run("git", "config", "user.name", "test")
         self.commit()
 
+    @classmethod
+    def opened(cls, folder: Path) -> "Checkout":
+        """One that is there already."""
+        checkout = cls.__new__(cls)
+        checkout.folder = folder
+        return checkout
+
     def commit(self) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", "state")

@@ -3,17 +3,20 @@
 import csv
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import torture
 import yaml
-from conftest import Checkout
+from conftest import ROOT, Checkout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -178,6 +181,24 @@ def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_kil
     assert [run.info.status for run in trained] == ["FINISHED"]  # continued as the same run
 
 
+def test_killed_at_six_random_moments_the_pipeline_gives_the_same_bits(finished: Checkout, tmp_path: Path) -> None:
+    """`make torture`, small: over the first stages, with a seed of its own."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    checkout, stages = Checkout(folder), torture.STAGES[:4]
+    kills = torture.plan(Counter(download=1, resize=2, train=3), random.Random(5))
+    hits = list(torture.disturb(checkout, kills, {"download": 1.0, "resize": 5.0, "train": 6.0}, "train"))
+    assert len(hits) >= 3
+    assert torture.differences(checkout, finished, stages) == []
+
+
+def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_nothing_half_written(ready: Checkout) -> None:
+    """`make fulldisk`, small."""
+    command = (sys.executable, ROOT / "tests" / "fulldisk.py", ready.folder, "--points", "2", "--stages")
+    printed = ready.run(*map(str, command), "resize", "train", "report")
+    assert printed.count("refused in one line") == 3
+
+
 def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(finished: Checkout, tmp_path: Path) -> None:
     """As two queue workers do: other outs, the same command, deps, params and main checkout."""
     copies = []
@@ -221,7 +242,7 @@ def test_a_rung_that_is_surgery_only_has_no_score(ready: Checkout) -> None:
 
 def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> None:
     holder = (
-        "import sys, pathlib; from fcn.resume import alone\n"
+        "import sys, pathlib; from fcn.files import alone\n"
         "with alone(pathlib.Path('data/weights/fcn32s.safetensors')): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -236,7 +257,7 @@ def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> Non
         words = yaml.safe_load(finished.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
         printed = finished.run(*words.split(), code=1)
         process.communicate()
-    assert f"error: process {process.pid} is training data/weights/fcn32s.safetensors" in printed
+    assert f"error: process {process.pid} is writing data/weights/fcn32s.safetensors" in printed
     assert "Traceback" not in printed
 
 

@@ -6,21 +6,15 @@ void pixel runs along every border between two things.
 """
 
 import math
-import os
-import signal
-import threading
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from fcn import machine
+from fcn import workers
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.labelsets import SCENES
@@ -50,7 +44,7 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
             raise UserError(f"params.yaml: scenes has no split {split!r}; there is {' and '.join(counts)}")
         names = [f"{split}_{i:04d}" for i in range(counts[split])]
         seeds = [(data.scenes.seed, list(counts).index(split), i) for i in range(counts[split])]
-        with ProcessPoolExecutor(machine.cores(), get_context("forkserver"), _worker) as pool:
+        with workers.pool() as pool:
             list(pool.map(_write, repeat(out), names, seeds, repeat(width), repeat(height), chunksize=16))
         (out / f"{split}.txt").write_text("".join(f"image/{n}.png mask/{n}.png\n" for n in names))
 
@@ -58,18 +52,6 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
 def samples(raw: Path, split: str) -> list[Sample]:
     """The split's samples, in the order drawn."""
     return list_samples(raw, split)
-
-
-def _worker() -> None:
-    """Leaves Ctrl-C to the process that began this one, and ends if that one is gone, killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess | None) -> None:
-    if parent:
-        parent.join()
-        os._exit(1)
 
 
 def _write(out: Path, name: str, seed: tuple[int, ...], width: int, height: int) -> None:

@@ -1,0 +1,104 @@
+"""Coverage-guided fuzzing with atheris, which `make fuzz` puts into `.fuzz`, a folder of its own.
+
+`make fuzz SECONDS=600`: every target that long, one after the other, from the same valid files as
+`make malformed`. Executions, coverage and findings go to benchmarks/results/fuzz.json; the exit
+status says whether there was a finding. A finding's file is kept in `.fuzz/findings/`.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from .stamp import stamp
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".fuzz"
+FUZZED = ("params", "packed", "metadata", "caffemodel", "mask", "image", "archive")
+MEGABYTES = 3072  # of the whole process, torch included
+SECONDS = 60  # for one file, by the clock: on a busy machine a sound one may have to wait. `make malformed` is stricter
+
+
+def inside(name: str, arguments: list[str]) -> None:
+    """libFuzzer's own process: it never returns."""
+    sys.path.insert(0, str(FOLDER))
+    import atheris
+
+    with atheris.instrument_imports(include=["fcn", "PIL", "yaml"]):
+        from PIL import Image
+
+        Image.init()  # imports the readers of all formats, which it otherwise does when it meets one
+        from . import targets
+    target = targets.TARGETS[name]
+    atheris.Setup([sys.argv[0], *arguments], lambda content: targets.answer(target, content) and None)
+    atheris.Fuzz()
+
+
+def fuzz(name: str, seconds: int) -> dict[str, Any]:
+    """One target in a process of its own, and what libFuzzer says at its end."""
+    from .targets import FINDINGS, MEMORY, TARGETS
+
+    FINDINGS.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=MEMORY) as temporary:
+        corpus = Path(temporary) / "corpus"
+        corpus.mkdir()
+        for i, content in enumerate(TARGETS[name].seeds().values()):
+            (corpus / f"seed{i}").write_bytes(content)
+        done = subprocess.run(
+            [
+                *(sys.executable, "-W", "ignore", "-m", "tests.fuzz.run", "--inside", name, str(corpus)),
+                *(f"-max_total_time={seconds}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}"),
+                *("-max_len=20000", "-print_final_stats=1", f"-artifact_prefix={FINDINGS}/{name}-"),
+            ],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": temporary},  # libFuzzer ends without cleaning up
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    executed = re.findall(r"number_of_executed_units: (\d+)", done.stdout) or re.findall(r"(?m)^#(\d+)", done.stdout)
+    covered = re.findall(r"cov: (\d+)", done.stdout)
+    kept = re.findall(r"Test unit written to (\S+)", done.stdout)
+    if done.returncode:
+        print(done.stdout[-3000:], flush=True)
+    return {
+        "date": datetime.date.today().isoformat(),
+        "seconds": round(time.monotonic() - began),
+        "executions": int(executed[-1]) if executed else 0,
+        "edges": int(covered[-1]) if covered else 0,
+        "ended with": done.returncode,
+        "findings": [Path(path).name for path in kept],
+    }
+
+
+def main() -> None:
+    if "--inside" in sys.argv:
+        at = sys.argv.index("--inside")
+        return inside(sys.argv[at + 1], sys.argv[at + 2 :])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=600, help="for each target")
+    parser.add_argument("--only", choices=FUZZED, nargs="+", default=FUZZED)
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "fuzz.json")
+    arguments = parser.parse_args()
+    known = json.loads(arguments.json.read_text())["targets"] if arguments.json.is_file() else {}
+    result: dict[str, Any] = stamp("torch") | {"targets": known}
+    for name in arguments.only:
+        result["targets"][name] = fuzz(name, arguments.seconds)
+        print(name, json.dumps(result["targets"][name]), flush=True)
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    sys.exit(any(result["targets"][name]["ended with"] for name in arguments.only))
+
+
+if __name__ == "__main__":
+    main()

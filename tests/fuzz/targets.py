@@ -1,0 +1,306 @@
+"""What is under fire: readers of files that others wrote, each with valid files to start from.
+
+A target takes the bytes of one file and lets its reader have it. A `UserError` of one line is an
+answer; so is a result that holds what it promises. Anything else is a finding.
+"""
+
+import atexit
+import io
+import json
+import os
+import shutil
+import struct
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fcn import caffemodel, data, extraction, params, resizing, weights
+from fcn.errors import UserError
+from fcn.labels import SCENES, VOID
+from fcn.layers import CAFFE
+from fcn.models import FCN
+from fcn.sources import Sample
+
+ROOT = Path(__file__).parents[2]
+FINDINGS = ROOT / ".fuzz" / "findings"
+MEMORY = os.environ.get("TMPDIR") or ("/dev/shm" if Path("/dev/shm").is_dir() else None)  # a disk would be the brake
+WIDTH, HEIGHT = 12, 8
+
+
+@cache
+def folder() -> Path:
+    """A folder of this process's own, which goes with it."""
+    place = tempfile.mkdtemp(prefix="fcn-fuzz-", dir=MEMORY)
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return Path(place)
+
+
+@dataclass(frozen=True)
+class Target:
+    """seeds: valid files by name; read: lets the reader have one, and checks what it gives."""
+
+    seeds: Callable[[], dict[str, bytes]]
+    read: Callable[[bytes], object]
+
+
+def answer(target: Target, content: bytes) -> str:
+    """Empty if the file was read, else the line that refused it.
+
+    raises   AssertionError if the refusal has several lines; whatever else the reader raises
+    """
+    try:
+        target.read(content)
+    except UserError as error:
+        line = str(error)
+    else:
+        return ""
+    assert line.strip(), "refused without a word"
+    assert len(line.splitlines()) == 1, f"refused in several lines: {line!r}"
+    return line
+
+
+def _file(name: str, content: bytes) -> Path:
+    path = folder() / name
+    path.write_bytes(content)
+    return path
+
+
+# Params
+
+
+def _params_seeds() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((ROOT / "recipes").glob("*.yaml"))}
+
+
+def _params(content: bytes) -> None:
+    experiment = params.load(_file("params.yaml", content))
+    assert params.check(experiment.model_dump(), "again") == experiment
+
+
+# The packed split: one byte says which of its files is replaced, the others stay valid
+
+
+@cache
+def _split() -> dict[str, bytes]:
+    place = folder() / "split"
+    place.mkdir()
+    samples = [Sample(f"s{i}", *_pictures(f"s{i}", i)) for i in range(3)]
+    with (place / "train.csv").open("w") as index, (place / "train.images").open("wb") as images:
+        index.write(",".join([*data.COLUMNS, *SCENES.names, "void"]) + "\n")
+        for i, sample in enumerate(samples):
+            packed = resizing.resize(sample, SCENES, "native", False)
+            assert not isinstance(packed, str)
+            images.write(packed.image.tobytes())
+            with (place / "train.masks").open("ab") as masks:
+                masks.write(packed.mask.tobytes())
+            counts = np.bincount(packed.mask.ravel(), minlength=256)
+            sizes = [HEIGHT, WIDTH, 3 * i * HEIGHT * WIDTH, HEIGHT, WIDTH, i * HEIGHT * WIDTH, HEIGHT, WIDTH]
+            index.write(",".join(map(str, [sample.name, *sizes, *counts[:8], counts[VOID]])) + "\n")
+    resizing.write_labels(SCENES, place)
+    return {name: (place / name).read_bytes() for name in ("train.csv", "classes.json", "train.images", "train.masks")}
+
+
+def _split_seeds() -> dict[str, bytes]:
+    return {name: bytes([i]) + content for i, (name, content) in enumerate(_split().items())}
+
+
+def _packed(content: bytes) -> None:
+    whole = _split()
+    names = list(whole)
+    replaced = names[content[0] % len(names)] if content else names[0]
+    try:
+        _file(f"split/{replaced}", content[1:])
+        split = data.Split(folder() / "split", "train")
+        for i in range(min(len(split), 50)):
+            height, width = split.size(i)
+            assert split.image(i).shape == (height, width, 3)
+            assert split.mask(i).ndim == 2
+            split.name(i)
+        split.pixels()
+    finally:
+        _file(f"split/{replaced}", whole[replaced])
+
+
+# Model files
+
+
+@cache
+def _model() -> tuple[bytes, bytes]:
+    """Facts and the rest of a small net's file: `weights.save`, taken apart."""
+    torch.manual_seed(0)
+    net = FCN(8, 32, "slim", pad="same")
+    state = {name: tensor for name, tensor in net.state_dict().items() if name.startswith("score")}
+    architecture = {"num_classes": 8, "stride": 32, "backbone": "slim", "pad": "same"}
+    facts = weights.Meta(architecture, CAFFE, SCENES, "ab", None, 3, 2, {"lr": 0.001, "seed": 1})
+    path = folder() / "seed.safetensors"
+    weights.save(path, state, facts)
+    whole = path.read_bytes()
+    header = json.loads(whole[8 : 8 + struct.unpack("<Q", whole[:8])[0]])
+    return header["__metadata__"]["fcn"].encode(), whole
+
+
+def _meta_seeds() -> dict[str, bytes]:
+    facts, _ = _model()
+    bare = {"architecture": {"backbone": "slim"}, "labels": None, "parent": None}
+    return {"net.json": facts, "backbone.json": json.dumps(json.loads(facts) | bare).encode()}
+
+
+def _meta(content: bytes) -> None:
+    """The facts alone, in a file that is otherwise sound, so that what is tried reaches the reader."""
+    text = content.decode("utf-8", "replace")
+    header = json.dumps({"__metadata__": {"fcn": text}}).encode()
+    path = _file("facts.safetensors", struct.pack("<Q", len(header)) + header)
+    weights.load(path)
+    with suppress(UserError):  # it has no layer; but a net of the file's architecture is made before that is seen
+        weights.build(path)
+
+
+def _weights_seeds() -> dict[str, bytes]:
+    return {"net.safetensors": _model()[1]}
+
+
+def _weights(content: bytes) -> None:
+    path = _file("a.safetensors", content)
+    state, meta = weights.load(path)
+    assert isinstance(meta.scored, bool)
+    assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+
+
+def varint(value: int) -> bytes:
+    low = b""
+    while value > 127:
+        low, value = low + bytes([value & 127 | 128]), value >> 7
+    return low + bytes([value])
+
+
+def message(*fields: tuple[int, bytes]) -> bytes:
+    return b"".join(varint(number << 3 | 2) + varint(len(content)) + content for number, content in fields)
+
+
+def _caffe_seeds() -> dict[str, bytes]:
+    def blob(*shape: int) -> bytes:
+        values = np.arange(int(np.prod(shape)), dtype="<f4").tobytes()
+        return message((7, message((1, b"".join(map(varint, shape))))), (5, values))
+
+    def old(*shape: int) -> bytes:
+        sides = b"".join(varint(number << 3) + varint(side) for number, side in zip((1, 2, 3, 4), shape, strict=True))
+        return sides + message((5, np.arange(int(np.prod(shape)), dtype="<f4").tobytes()))
+
+    convolution = message((1, b"conv1_1"), (2, b"Convolution"), (7, blob(2, 3, 3, 3)), (7, blob(2)))
+    deconvolution = message((1, b"upscore2"), (7, blob(2, 1, 4, 4)))
+    dense = message((4, b"fc7"), (6, old(1, 1, 3, 2)), (6, old(1, 1, 1, 3)))
+    return {"new": message((1, b"net"), (100, convolution), (100, deconvolution)), "old": message((2, dense))}
+
+
+def _caffe(content: bytes) -> None:
+    blobs = caffemodel.read(_file("a.caffemodel", content))
+    assert sum(blob.nbytes for layer in blobs.values() for blob in layer) <= max(len(content), 8)
+    caffemodel.state_dict(blobs)
+
+
+# Pictures
+
+
+def _scene(i: int) -> tuple[Image.Image, Image.Image]:
+    rng = np.random.default_rng(i)
+    mask = rng.integers(0, 8, (HEIGHT, WIDTH)).astype(np.uint8)
+    mask[0, 0] = VOID
+    return Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)), SCENES.picture(mask)
+
+
+@cache
+def _pictures(name: str, i: int) -> tuple[Path, Path]:
+    image, mask = folder() / f"{name}.png", folder() / f"{name}_mask.png"
+    for picture, path in zip(_scene(i), (image, mask), strict=True):
+        picture.save(path)
+    return image, mask
+
+
+def _encoded(picture: Image.Image, kind: str) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind)
+    return stream.getvalue()
+
+
+def _image_seeds() -> dict[str, bytes]:
+    return {kind: _encoded(_scene(0)[0], kind) for kind in ("png", "jpeg", "bmp", "gif", "tiff", "webp", "ppm")}
+
+
+def _mask_seeds() -> dict[str, bytes]:
+    grey = Image.fromarray(np.asarray(_scene(0)[1]))
+    seeds = {kind: _encoded(_scene(0)[1], kind) for kind in ("png", "bmp", "tiff")}
+    return seeds | {"grey png": _encoded(grey, "png")}
+
+
+def _resized(sample: Sample) -> None:
+    packed = resizing.resize(sample, SCENES, "6x4", False)
+    if isinstance(packed, str):
+        raise UserError(packed)
+    assert packed.image.shape == (4, 6, 3)
+    assert packed.mask.shape == (4, 6)
+    assert ((packed.mask < 8) | (packed.mask == VOID)).all()
+
+
+def _image(content: bytes) -> None:
+    _resized(Sample("s", _file("image", content), _pictures("whole", 0)[1]))
+
+
+def _mask(content: bytes) -> None:
+    _resized(Sample("s", _pictures("whole", 0)[0], _file("mask", content)))
+
+
+# Archives
+
+
+def _archive_seeds() -> dict[str, bytes]:
+    members = {"set/train.txt": b"a b\n", "set/a.png": _image_seeds()["png"], "../outside": b"evil"}
+    seeds: dict[str, bytes] = {}
+    for mode in ("w", "w:gz", "w:bz2", "w:xz"):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode=mode) as archive:  # type: ignore[call-overload]
+            for name, content in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        seeds[f"tar {mode}"] = stream.getvalue()
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", method) as zipped:
+            for name, content in members.items():
+                zipped.writestr(name, content)
+        seeds[f"zip {method}"] = stream.getvalue()
+    return seeds
+
+
+def _archive(content: bytes) -> None:
+    out = folder() / "in" / "out"
+    places = {"set/train.txt": out / "train.txt", "set/a.png": out / "a.png"}
+    try:
+        with extraction.opened(_file("archive", content)) as contents:
+            extraction.write(contents, places)
+    finally:
+        written = {p for p in (folder() / "in").rglob("*") if not p.is_dir()}
+        for path in written:
+            path.unlink()
+        assert written <= set(places.values()), f"written outside: {sorted(written - set(places.values()))}"
+
+
+TARGETS = {
+    "params": Target(_params_seeds, _params),
+    "packed": Target(_split_seeds, _packed),
+    "metadata": Target(_meta_seeds, _meta),
+    "weights": Target(_weights_seeds, _weights),
+    "caffemodel": Target(_caffe_seeds, _caffe),
+    "image": Target(_image_seeds, _image),
+    "mask": Target(_mask_seeds, _mask),
+    "archive": Target(_archive_seeds, _archive),
+}

@@ -1,0 +1,85 @@
+"""The tables of docs/reliability.md, from benchmarks/results/: `python tests/tables.py` writes them there."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torture
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs" / "reliability.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def rows(*lines: list[object]) -> str:
+    """A Markdown table; numbers to the right."""
+    heads, *rest = ([str(cell) for cell in line] for line in lines)
+    rule = ["---:" if re.fullmatch(r"[\d.,]*", cell) else "---" for cell in rest[0]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rest))
+
+
+def where(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    return f"{result['date']}, {machine['cores']} cores ({machine['cpu']}), Python {machine['python']}"
+
+
+def kills(result: dict[str, Any]) -> str:
+    wrong = "; ".join(result["differences"]) or "none"
+    return (
+        f"{torture.table(result)}\n\n{result['kills']} kills in {result['rounds']} rounds, seed {result['seed']}, "
+        f"{result['minutes']:.0f} minutes. Differences from the undisturbed run: {wrong}. {where(result)}."
+    )
+
+
+def disk(result: dict[str, Any]) -> str:
+    kinds = ("refused in one line", "finished, MLflow or a resume state without room")
+    lines = [
+        [stage, found["tried"], *(found.get(kind, 0) for kind in kinds)] for stage, found in result["stages"].items()
+    ]
+    wrong = "; ".join(result["wrong"]) or "none"
+    return f"{rows(['stage', 'tries', *kinds], *lines)}\n\nFound wrong: {wrong}. {where(result)}."
+
+
+def damaged(result: dict[str, Any]) -> str:
+    lines = [
+        [name, found["refused"], found["read"], found.get("finding", 0), f"{found['slowest s']:.2f}"]
+        for name, found in result["targets"].items()
+    ]
+    heads: list[object] = ["file", "refused in one line", "read", "findings", "slowest, s of computing"]
+    return (
+        f"{rows(heads, *lines)}\n\n{result['files']:,} files, seed {result['seed']}, "
+        f"at most {result['peak MB']} MB in all. {where(result)}."
+    )
+
+
+def fuzzed(result: dict[str, Any]) -> str:
+    lines = [
+        [name, found["date"], found["seconds"], f"{found['executions']:,}", found["edges"], len(found["findings"])]
+        for name, found in result["targets"].items()
+    ]
+    heads: list[object] = ["reader", "date", "seconds", "executions", "edges covered", "findings"]
+    return f"{rows(heads, *lines)}\n\n{where(result)}."
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "torture": kills,
+    "fulldisk": disk,
+    "malformed": damaged,
+    "fuzz": fuzzed,
+}
+
+
+def filled(text: str) -> str:
+    """The document with its tables, between `<!-- NAME -->` and `<!-- end -->`, as the results have them."""
+
+    def table(match: re.Match[str]) -> str:
+        result = json.loads((RESULTS / f"{match[1]}.json").read_text())
+        return f"<!-- {match[1]} -->\n{TABLES[match[1]](result)}\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    DOCS.write_text(filled(DOCS.read_text()))
