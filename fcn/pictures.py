@@ -12,7 +12,7 @@ from fcn.errors import UserError
 from fcn.labels import Coded, Labels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "PPM", "WEBP")  # others of Pillow's start programs, or nobody uses
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "PPM", "WEBP")  # others of Pillow's start programs, or nobody uses
 BROKEN = Exception  # a picture has many ways to be broken, and Pillow's readers no one word for them
 UInt8 = npt.NDArray[np.uint8]
 

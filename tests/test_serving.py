@@ -239,3 +239,13 @@ def test_code_that_changed_since_is_registered_anew(served: Checkout) -> None:
     finally:
         path.write_text(original)
     assert (ROOT / "fcn" / "titles.py").read_text() == original
+
+
+@pytest.mark.slow
+def test_a_store_out_of_reach_is_one_line(served: Checkout) -> None:
+    for words in (["register"], ["serve", "--port", "0"]):
+        command = [sys.executable, "-m", "fcn", *words]
+        printed = served.run(*command, code=1, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+        (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+        assert line.startswith("error: MLflow's store http://127.0.0.1:9 does not serve")
+        assert "Traceback" not in printed

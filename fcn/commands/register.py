@@ -14,8 +14,8 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn import machine
 
     machine.prepare()
-    from fcn import serving
+    from fcn import registry
 
-    number, new = serving.register(arguments.model)
+    number, new = registry.register(arguments.model)
     state = "is registered as" if new else "was registered before as"
-    print(f"{arguments.model} {state} version {number} of {serving.NAME}; {serving.MODEL} is what `fcn serve` serves")
+    print(f"{arguments.model} {state} version {number} of {registry.NAME}; {registry.MODEL} is what `fcn serve` serves")
