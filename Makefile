@@ -25,6 +25,12 @@ parity: $(READY)  ## nets and their training beside torchfcn's, which lives in a
 	    --target .oracle torchfcn==1.9.7
 	python -m pytest --confcutdir=tests/parity tests/parity
 
+bench: $(READY)  ## FCN-8s' steps and predictions beside torchfcn's, and the input path; quiet machines tell more
+	test -d .oracle/torchfcn || uv pip install --quiet --no-deps --no-cache --link-mode copy \
+	    --target .oracle torchfcn==1.9.7
+	python -m benchmarks.step
+	python -m benchmarks.resize
+
 KILLS ?= 100
 SEED ?= 1
 torture: $(READY)  ## SIGKILL at random moments over every stage, and the same bits in the end

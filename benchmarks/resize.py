@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from fcn import download, extraction, machine, resizing
-from fcn.labels import CAMVID, SCENES
+from fcn.labelsets import CAMVID, SCENES
 from fcn.sources import Sample, camvid, scenes
 
 SIZE = (500, 375)

@@ -17,7 +17,7 @@ from PIL import Image
 from fcn import extraction, resizing, weights
 from fcn.data import Split
 from fcn.errors import UserError
-from fcn.labels import SCENES
+from fcn.labelsets import SCENES
 from fcn.layers import CAFFE
 from fcn.sources import Sample
 

@@ -12,7 +12,7 @@ from PIL import Image
 from fcn import __main__, evaluation, gallery, prediction, weights
 from fcn.data import Split
 from fcn.errors import UserError
-from fcn.labels import SCENES
+from fcn.labelsets import SCENES
 from fcn.layers import TORCHVISION
 from fcn.models import FCN
 

@@ -21,7 +21,8 @@ from PIL import Image
 from fcn import metrics, params, resizing
 from fcn.data import Split
 from fcn.errors import UserError
-from fcn.labels import SCENES, VOID
+from fcn.labels import VOID
+from fcn.labelsets import SCENES
 from fcn.params import Params
 from fcn.sampling import Sampler
 from fcn.sources import Sample

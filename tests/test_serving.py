@@ -23,7 +23,7 @@ from test_predict import META, noise
 
 from fcn import answers, door, prediction, weights
 from fcn.errors import UserError
-from fcn.labels import SCENES
+from fcn.labelsets import SCENES
 from fcn.models import FCN
 
 

@@ -25,7 +25,8 @@ from PIL import Image
 
 from fcn import caffemodel, data, extraction, params, resizing, weights
 from fcn.errors import UserError
-from fcn.labels import SCENES, VOID
+from fcn.labels import VOID
+from fcn.labelsets import SCENES
 from fcn.layers import CAFFE
 from fcn.models import FCN
 from fcn.sources import Sample
