@@ -1,7 +1,7 @@
 """SIFT Flow's semantic classes: photographs out of doors, 256×256, in 33 classes.
 
 Splits: trainval (2486) and test (200), the reference's, without the two images that nobody labelled. No mask of
-test has cow, desert or moon: the paper's mean IU leaves them out, ours only while nothing is taken for one of them.
+test has cow, desert or moon: the paper's mean IU leaves them out, and so does ours.
 """
 
 from collections.abc import Mapping
