@@ -72,7 +72,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             archive = source.LISTS[split]
             (folder / archive.name).write_text(content)
             monkeypatch.setitem(source.LISTS, split, dataclasses.replace(archive, sha256=None))
-    monkeypatch.setattr(nyud, "LABELED", dataclasses.replace(nyud.LABELED, sha256=None))
+    monkeypatch.setattr(nyud, "LABELED", dataclasses.replace(nyud.LABELED, sha256=None, size=None))
     return folder
 
 
