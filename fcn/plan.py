@@ -80,7 +80,7 @@ def forward_flops(params: Params, stride: int, height: int, width: int) -> int:
     model = params.model
     with torch.device("meta"):
         net = FCN(
-            len(sources.get(params.data.dataset).LABELS.names),
+            len(sources.labels(params.data.dataset, params.data).names),
             stride,
             model.backbone,
             pad=model.pad,

@@ -19,16 +19,28 @@ from fcn.errors import UserError
 # Who opens files for writing by itself, and why that is safe. Everything else goes through fcn/files.py.
 WRITERS = {
     "fcn/files.py": "the one way to write a file",
-    "fcn/download.py": "continues a .part, verifies it, renames it",
+    "fcn/transfer.py": "continues a .part, which download.py verifies and renames",
+    "fcn/verification.py": "unpacks it into another name first",
     "fcn/extraction.py": "fills a folder that is an out, deleted if the stage fails, and by DVC if it was killed",
     "fcn/resizing.py": "the same",
-    "fcn/sources/camvid.py": "the same",
-    "fcn/sources/scenes.py": "the same",
-    "fcn/sources/voc.py": "the same",
+    **{
+        f"fcn/sources/{name}.py": "the same"
+        for name in ("_ade20k", "camvid", "context59", "folder", "nyud", "scenes", "siftflow", "voc")
+    },
+    "fcn/adoption.py": "copies a user's folder, under another name first",
+    "fcn/visualization.py": "the person's own folder",
+    "fcn/gallery.py": "the same",
+    "fcn/answers.py": "into memory",
+    "fcn/labels.py": "into memory",
+    "fcn/page.py": "into memory",
+    "fcn/debug.py": "draws into files.replacing's temporary name",
+    "fcn/plots.py": "the same",
+    "fcn/registry.py": "hands a model to MLflow",
+    "fcn/store.py": "the lock of MLflow's store",
+    "fcn/sync.py": "a temporary folder",
     "fcn/figures.py": "draws into files.replacing's temporary name",
     "fcn/recipe.py": "copies into files.replacing's temporary name",
     "fcn/resume.py": "marks and locks, which hold no result",
-    "fcn/tracking.py": "the lock of MLflow's store",
 }
 WRITING = {"write_text", "write_bytes", "to_csv", "savefig", "save_file", "save", "tofile", "copyfile", "copy2", "move"}
 OWN = {"files", "weights", "resume", "self"}  # fcn.files.write_text, fcn.weights.save, Resume.save: ours, all of them

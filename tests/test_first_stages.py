@@ -48,7 +48,8 @@ def stage(folder: Path, *command: str, before: str = "", most: int | None = None
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    found = [p for p in sorted(folder.rglob("*")) if p.is_file() and "locks" not in p.parts]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
 
 
 @pytest.fixture(scope="module")

@@ -66,10 +66,9 @@ def test_the_scores_are_those_of_a_loop_over_pixels_and_classes(case: tuple[list
     for c in range(count):
         right = sum(t == p == c for t, p in seen)
         of_truth, either = sum(t == c for t, _ in seen), sum(c in (t, p) for t, p in seen)
-        if either:
+        if of_truth:
             ious.append(Fraction(right, either))
             weighted += of_truth * ious[-1]
-        if of_truth:
             accuracies.append(Fraction(right, of_truth))
     expected = {
         "pixel_accuracy": Fraction(sum(t == p for t, p in seen), len(seen)),

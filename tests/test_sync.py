@@ -214,17 +214,17 @@ def test_prune_removes_old_states_and_signs_of_the_dead_but_nothing_in_use(
         state.write_bytes(bytes(2_000_000))
         for path in (state, state.parent):
             os.utime(path, (old, old) if name != "new" else None)
-    mine, dead = (tmp_path / ".fcn/states/new" / f"waiting.{pid}" for pid in (os.getpid(), 4194305))
-    mine.touch()
-    dead.touch()
+    mine, dead = (tmp_path / ".fcn/locks" / f"{'0' * 64}.{pid}" for pid in (os.getpid(), 4194305))
     holder = f"flock .fcn/locks/used -c 'echo held; {sys.executable} -c \"input()\"'"
     (tmp_path / ".fcn/locks").mkdir()
+    mine.touch()
+    dead.touch()
     with subprocess.Popen(["sh", "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         removed = list(leftovers.prune(7.0))
         process.communicate(b"\n")
-    assert removed == ["removed .fcn/states/new/waiting.4194305", "removed .fcn/states/old, 2 MB"]
+    assert removed == [f"removed .fcn/locks/{'0' * 12}….4194305", "removed .fcn/states/old, 2 MB"]
     assert sorted(path.name for path in (tmp_path / ".fcn/states").iterdir()) == ["new", "used"]
     assert mine.exists()
 
