@@ -245,6 +245,7 @@ def check(content: dict[str, Any], where: str) -> Params:
 
 def _finding(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
     key = ".".join(map(str, path))
+    key = key if key.isprintable() else repr(key)
     if error["type"] == "missing":
         return f"{key} is missing; `git diff` or `fcn recipe` shows how it should look"
     if error["type"] == "extra_forbidden":

@@ -57,6 +57,13 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant() -> None:
         params.check(content, "params.yaml")
 
 
+def test_an_unknown_key_that_cannot_be_printed_is_still_refused_in_one_line() -> None:
+    content = changed(TEXT, {}) | {"a\r\nb": 4}
+    with pytest.raises(UserError) as caught:
+        params.check(content, "params.yaml")
+    assert str(caught.value) == r"params.yaml: 'a\r\nb' is unknown; remove it"
+
+
 def test_a_missing_key_is_named_with_its_section() -> None:
     content = changed(TEXT, {})
     del content["finetune"]["fcn8s"]["save"]
