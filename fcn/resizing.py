@@ -195,7 +195,8 @@ def shrink(pixels: UInt8, width: int, height: int) -> UInt8:
     """
     import torch
 
-    planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # channels last, as torch knows them: twice as fast
+    own = pixels if pixels.flags.writeable else pixels.copy()  # torch wants to be able to write
+    planes = torch.from_numpy(own)[None].permute(0, 3, 1, 2)  # channels last, as torch knows them: twice as fast
     resized = torch.nn.functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1)[0].numpy())
 

@@ -19,6 +19,7 @@ from fcn.errors import UserError
 # Who opens files for writing by itself, and why that is safe. Everything else goes through fcn/files.py.
 WRITERS = {
     "fcn/files.py": "the one way to write a file",
+    "fcn/download.py": "a lock beside the archive",
     "fcn/transfer.py": "continues a .part, which download.py verifies and renames",
     "fcn/verification.py": "unpacks it into another name first",
     "fcn/extraction.py": "fills a folder that is an out, deleted if the stage fails, and by DVC if it was killed",

@@ -330,7 +330,7 @@ def test_a_damaged_labeled_file_is_refused_in_one_line(mirror: Path, small: Smal
     with h5py.File(path) as file:
         start = file["images"].id.get_chunk_info(0).byte_offset
     content[start : start + 50] = bytes(50)
-    path.write_bytes({"cut": content[: len(content) // 2], "spoilt": content}.get(damage, b"<html>"))
+    path.write_bytes({"cut": content[: len(content) // 2], "spoilt": content}.get(damage, b"no such thing"))
     with pytest.raises(
         UserError, match=r"nyu_depth_v2_labeled\.mat is not the MATLAB file that it should be"
     ) as caught:
