@@ -55,7 +55,12 @@ def fuzz(name: str, seconds: int) -> dict[str, Any]:
         done = subprocess.run(
             [
                 *(sys.executable, "-W", "ignore", "-m", "tests.fuzz.run", "--inside", name, str(corpus)),
-                *(f"-max_total_time={seconds}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}"),
+                *(
+                    f"-max_total_time={seconds}",
+                    f"-timeout={SECONDS}",
+                    f"-report_slow_units={SECONDS}",
+                    f"-rss_limit_mb={MEGABYTES}",
+                ),
                 *("-max_len=20000", "-print_final_stats=1", f"-artifact_prefix={FINDINGS}/{name}-"),
             ],
             cwd=ROOT,
