@@ -33,9 +33,9 @@ BEFORE_THE_RENAME = "import pathlib; pathlib.Path.replace = lambda *a: os.kill(o
 def stage(folder: Path, *command: str, before: str = "", most: int | None = None) -> tuple[int, list[str]]:
     """Runs a stage in `folder`; its exit status and what it said besides bars."""
     # Whoever runs the tests in the background has SIGINT ignored, which is inherited.
-    listening = "signal.signal(signal.SIGINT, signal.default_int_handler)"
     program = (
-        f"import os, runpy, signal, sys; {listening}\n{before}runpy.run_module({command[0]!r}, run_name='__main__')"
+        "import os, runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"{before}runpy.run_module({command[0]!r}, run_name='__main__')"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "FCN_MIRROR"))}
     done = subprocess.run(
