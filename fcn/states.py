@@ -15,7 +15,7 @@ import yaml
 from fcn import identity, params, pipeline
 from fcn.errors import UserError
 
-KEPT = (*identity.CODE, identity.GRAPH, "dvc.lock", "params.yaml", "metrics")
+KEPT = (*identity.CODE, identity.GRAPH, "dvc.lock", "params.yaml", "metrics", "data/own")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a lock file is long, and there are many
 REF = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # queue, stash and the like look otherwise
 
@@ -84,8 +84,11 @@ class State:
         )
 
     def _md5(self, path: str) -> str | None:
-        content = self.content.get(path)
-        return None if content is None else hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if path in self.content:
+            return hashlib.md5(self.content[path], usedforsecurity=False).hexdigest()
+        if f"{path}.dvc" in self.content:  # a folder of one's own, which DVC keeps
+            return str(yaml.safe_load(self.content[f"{path}.dvc"])["outs"][0]["md5"])
+        return None
 
     def outs(self, stage: str) -> list[dict[str, Any]]:
         """What dvc.lock says of a stage's outs: `path` and `md5` each."""
@@ -109,7 +112,9 @@ def workspace() -> State | None:
     """The files as they lie here, if anything has run."""
     if not Path("dvc.lock").is_file():
         return None
-    paths = [path for kept in KEPT for path in (Path(kept), *Path(kept).rglob("*")) if path.is_file()]
+    own = Path("data/own")  # pictures beside what git knows of them
+    folders = [path for kept in KEPT if Path(kept) != own for path in (Path(kept), *Path(kept).rglob("*"))]
+    paths = [path for path in (*folders, own / "none", *own.glob("*.dvc")) if path.is_file()]
     content = {path.as_posix(): path.read_bytes() for path in paths if path.suffix != ".pyc"}
     head = (_git("rev-parse", "HEAD") or b"").decode().strip() or None
     return State("the workspace", content, int(Path("dvc.lock").stat().st_mtime * 1000), head)
