@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcn.errors import UserError
 from fcn.labels import Coded, Labels
@@ -32,6 +32,8 @@ def opened(path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise UserError(f"{path} has more than {limit} million pixels; cut it into several files") from None
+    except UnidentifiedImageError:  # whose own words speak of where in memory the file is
+        raise UserError(f"{path} is no whole picture (it is none of {', '.join(FORMATS)})") from None
     except BROKEN as error:
         raise UserError(f"{path} is no whole picture ({error})") from None
 

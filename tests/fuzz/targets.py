@@ -233,7 +233,7 @@ def _encoded(picture: Image.Image, kind: str) -> bytes:
 
 
 def _image_seeds() -> dict[str, bytes]:
-    return {kind: _encoded(_scene(0)[0], kind) for kind in ("png", "jpeg", "bmp", "gif", "tiff", "webp", "ppm")}
+    return {kind: _encoded(_scene(0)[0], kind) for kind in ("png", "jpeg", "bmp", "tiff", "webp", "ppm")}
 
 
 def _mask_seeds() -> dict[str, bytes]:
