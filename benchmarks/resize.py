@@ -3,7 +3,7 @@
     python -m benchmarks.resize            # 8 000 photographs of 500×375 to 256×256, some minutes
 
 With FCN_MIRROR they are CamVid's, else drawn scenes with noise; 250 different ones, in turn. A round measures the
-limit (one core that only decodes a JPEG and its PNG mask) and the whole of `resizing.pack` in a process of its own;
+limit (one core that only decodes a JPEG and its PNG mask) and the whole of `packing.pack` in a process of its own;
 the best round counts, since other programs may have the cores. Writes benchmarks/results/resize.json.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fcn import download, extraction, machine, resizing
+from fcn import download, extraction, machine, packing
 from fcn.labelsets import CAMVID, SCENES
 from fcn.sources import Sample, camvid, scenes
 
@@ -85,7 +85,7 @@ def pack(folder: Path, count: int) -> None:
     labels = CAMVID if (folder / "camvid").exists() else SCENES
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        resizing.pack(samples(folder, count), labels, TARGET, False, "train", Path(out))
+        packing.pack(samples(folder, count), labels, TARGET, False, "train", Path(out))
         print(time.perf_counter() - start, _memory())
 
 

@@ -1,27 +1,19 @@
-"""From a data set's own files to the packed split: checked, decoded and resized once."""
+"""One sample of a data set: checked, decoded and resized."""
 
-import csv
 import hashlib
-import json
 import zlib
-from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fcn import machine, pictures
-from fcn.data import COLUMNS, Role, UInt8
+from fcn import pictures
+from fcn.data import Role, UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.sources import Sample
 from fcn.tiles import Tiling, windows
-
-SHOWN = 20  # findings listed at once
-AHEAD = 2  # images under way for each core
 
 
 @dataclass(frozen=True)
@@ -38,82 +30,6 @@ class Packed:
     mask: UInt8
     original: tuple[int, int]
     content: str
-
-
-def pack(
-    samples: list[Sample],
-    labels: Labels,
-    size: int | str,
-    native_masks: bool,
-    role: Role,
-    out: Path,
-    tiling: Tiling | None = None,
-) -> dict[str, str]:
-    """Writes one split into the folder `out`.
-
-    size          native, the shorter side in pixels, or WIDTHxHEIGHT
-    native_masks  keep masks in their own size, to score against
-    tiling        how larger images are cut first; in val the overlaps are void in all tiles but one
-    returns       name of each image by its fingerprint
-    raises        UserError naming every file that is missing, broken, too large, of another size than
-                  its partner, listed twice, or holds a code that is no class
-    """
-    if reserved := {*COLUMNS, "void"} & set(labels.names):
-        raise UserError(f"a class is called {reserved.pop()!r}, which is a column of the index; rename it")
-    names = Counter(sample.name for sample in samples)  # predictions are kept under them
-    findings = [f"{name} stands {count} times in the list of {role}" for name, count in names.items() if count > 1]
-    contents: dict[str, str] = {}
-    offset = mask_offset = 0
-    with (
-        open(out / f"{role}.images", "wb") as images,
-        open(out / f"{role}.masks", "wb") as masks,
-        open(out / f"{role}.csv", "w", newline="") as index,
-    ):
-        writer = csv.writer(index, lineterminator="\n")
-        writer.writerow([*COLUMNS, *labels.names, "void"])
-        whole = _resized(samples, labels, size, native_masks)
-        for packed in cut(samples, labels, size, native_masks, role, tiling) if tiling else whole:
-            if isinstance(packed, str):
-                findings.append(packed)
-                continue
-            images.write(np.ascontiguousarray(packed.image).data)
-            masks.write(np.ascontiguousarray(packed.mask).data)
-            counts = Image.fromarray(packed.mask).histogram()
-            pixels = [*counts[: len(labels.names)], counts[255]]
-            sizes = [*packed.image.shape[:2], offset, *packed.mask.shape, mask_offset, *packed.original]
-            writer.writerow([packed.name, *sizes, *pixels])
-            contents[packed.content] = packed.name
-            offset += packed.image.size
-            mask_offset += packed.mask.size
-    if findings:
-        more = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
-        raise UserError("\n       ".join(findings[:SHOWN] + more))
-    return contents
-
-
-def write_labels(labels: Labels, out: Path) -> None:
-    """classes.json: colour by class name, in the order of the class numbers."""
-    classes = dict(zip(labels.names, labels.palette, strict=True))
-    (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n")
-
-
-def _resized(samples: list[Sample], labels: Labels, size: int | str, native_masks: bool) -> Iterator[Packed | str]:
-    """Over all cores, in order, few at a time, so that memory stays flat.
-
-    In threads: decoding, resizing and digests leave Python's lock to others, and a process of its own
-    would have to import torch and to send all pixels back.
-    """
-    ahead: deque[Future[Packed | str]] = deque()
-    with ThreadPoolExecutor(machine.cores()) as pool:
-        try:
-            for sample in samples:
-                ahead.append(pool.submit(resize, sample, labels, size, native_masks))
-                if len(ahead) > AHEAD * machine.cores():
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -> Packed | str:
@@ -210,14 +126,3 @@ def target_size(size: tuple[int, int], wanted: int | str) -> tuple[int, int]:
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     width, height = map(int, wanted.split("x"))
     return width, height
-
-
-def refuse_shared(train: dict[str, str], val: dict[str, str], advice: str = "") -> None:
-    """raises UserError if an image, by its content, is in both splits: its score would mean nothing."""
-    shared = sorted(f"{train[c]} (train) is {val[c]} (val)" for c in train.keys() & val.keys())
-    if shared:
-        more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
-        raise UserError(
-            f"{len(shared)} images are in both splits, which would be scored on what was learned by heart: "
-            f"{', '.join(shared[:SHOWN])}{more}; {advice or 'change data.splits in params.yaml, or the lists'}"
-        )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn import figures, files, machine, params, resizing, sources, tiles
+from fcn import figures, files, machine, packing, params, sources, tiles
 from fcn.data import Role, Split
 from fcn.errors import UserError, one_line
 
@@ -34,13 +34,13 @@ def _resize(paths: argparse.Namespace) -> None:
             try:
                 samples = source.samples(paths.raw, split)
                 masks = native and role == "val"
-                contents[role] = resizing.pack(samples, labels, size, masks, role, folder, tiling)
+                contents[role] = packing.pack(samples, labels, size, masks, role, folder, tiling)
             except UserError as error:
                 findings.append(str(error))  # who has to mend files wants to know of both splits at once
         if findings:
             raise UserError("\n       ".join(findings))
-        resizing.refuse_shared(contents["train"], contents["val"], getattr(source, "SHARED", ""))
-        resizing.write_labels(labels, folder)
+        packing.refuse_shared(contents["train"], contents["val"], getattr(source, "SHARED", ""))
+        packing.write_labels(labels, folder)
     packed: dict[str, Split] = {role: Split(paths.out, role) for role, _, _ in roles}
     figures.class_frequencies(packed, paths.figures / "classes.png")
     figures.samples(packed["train"], paths.figures / "samples.png")

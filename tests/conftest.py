@@ -19,7 +19,7 @@ os.environ["FCN_DEVICE"] = "cpu"  # bits are compared; a GPU has its own
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from fcn import evaluation, params, resizing, training  # noqa: E402
+from fcn import evaluation, packing, params, training  # noqa: E402
 from fcn.data import Split  # noqa: E402
 from fcn.models import FCN  # noqa: E402
 from fcn.params import Params  # noqa: E402
@@ -73,8 +73,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw.mkdir()
     scenes.build(experiment.data, {}, raw)
     for role in ("train", "val"):
-        resizing.pack(scenes.samples(raw, role), scenes.LABELS, "native", False, role, out)  # type: ignore[arg-type]
-    resizing.write_labels(scenes.LABELS, out)
+        packing.pack(scenes.samples(raw, role), scenes.LABELS, "native", False, role, out)  # type: ignore[arg-type]
+    packing.write_labels(scenes.LABELS, out)
     return out
 
 

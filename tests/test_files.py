@@ -23,7 +23,7 @@ WRITERS = {
     "fcn/transfer.py": "continues a .part, which download.py verifies and renames",
     "fcn/verification.py": "unpacks it into another name first",
     "fcn/extraction.py": "fills a folder that is an out, deleted if the stage fails, and by DVC if it was killed",
-    "fcn/resizing.py": "the same",
+    "fcn/packing.py": "the same",
     **{
         f"fcn/sources/{name}.py": "the same"
         for name in ("_ade20k", "camvid", "context59", "folder", "nyud", "scenes", "siftflow", "voc")

@@ -15,10 +15,10 @@ from PIL import Image
 DOWNLOAD = ("stages.download", "--out", "data/raw/scenes")
 RESIZE = ("stages.resize", "--raw", "data/raw/scenes", "--out", "data/resized/scenes", "--figures", "metrics/figures")
 # What a driver puts before the stage: a signal to the stage itself at a certain moment.
-AT_AN_IMAGE = (
-    "import fcn.resizing as r; first = r.resize\n"
+AT_AN_IMAGE = (  # where a worker is
+    "import fcn.packing as r; first = r.resize\n"
     "def resize(sample, *rest):\n"
-    "    if sample.name == 'train_0003': os.kill(os.getpid(), signal.{})\n"
+    "    if sample.name == 'train_0003': os.kill(os.getppid(), signal.{})\n"
     "    return first(sample, *rest)\n"
     "r.resize = resize\n"
 )
@@ -93,6 +93,14 @@ def test_ctrl_c_says_nothing_and_leaves_the_old_folder_whole(
 ) -> None:
     whole = content(ready)
     assert stage(ready, *command, before=before.format("SIGINT")) == (130, [])
+    assert content(ready) == whole
+
+
+def test_a_worker_killed_for_its_memory_is_one_line_and_leaves_the_old_folder_whole(ready: Path) -> None:
+    whole = content(ready)
+    status, said = stage(ready, *RESIZE, before=AT_AN_IMAGE.replace("getppid", "getpid").format("SIGKILL"))
+    assert (status, len(said)) == (1, 1)
+    assert said[0].startswith("error: a worker was killed, as a rule because memory ran out")
     assert content(ready) == whole
 
 

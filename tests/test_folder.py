@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, changed
 from PIL import Image
 
-from fcn import adoption, declared, inspection, pairing, params, resizing, sources
+from fcn import adoption, declared, inspection, packing, pairing, params, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.sources import folder as source
@@ -217,7 +217,7 @@ def test_a_label_map_is_chosen_by_name() -> None:
 
 def test_a_class_called_like_a_column_of_the_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a class is called 'void', which is a column of the index"):
-        resizing.pack([], declared.coded(["sky", "void"], "none"), "native", False, "train", tmp_path)
+        packing.pack([], declared.coded(["sky", "void"], "none"), "native", False, "train", tmp_path)
 
 
 # What inspect says

@@ -21,7 +21,7 @@ import scipy.io
 from conftest import MIRROR, learn_and_score
 from PIL import Image
 
-from fcn import download, matlab, resizing
+from fcn import download, matlab, packing, resizing
 from fcn.errors import UserError
 from fcn.labels import VOID, from_one, look_up
 from fcn.labelsets import NYUD, NYUD_LABELS, SIFTFLOW
@@ -93,10 +93,10 @@ def learn(source: ModuleType, experiment: Params, splits: dict[str, list[Sample]
     """From raw samples to scores, as the stages would."""
     out.mkdir()
     data = experiment.data
-    learned = resizing.pack(splits[data.splits.train], source.LABELS, "32x32", False, "train", out)
-    scored = resizing.pack(splits[data.splits.val], source.LABELS, "32x32", False, "val", out)
-    resizing.refuse_shared(learned, scored)
-    resizing.write_labels(source.LABELS, out)
+    learned = packing.pack(splits[data.splits.train], source.LABELS, "32x32", False, "train", out)
+    scored = packing.pack(splits[data.splits.val], source.LABELS, "32x32", False, "val", out)
+    packing.refuse_shared(learned, scored)
+    packing.write_labels(source.LABELS, out)
     loss, counts = learn_and_score(out, experiment)
     assert loss > 0
     assert counts.sum() > 0

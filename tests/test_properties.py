@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from fcn import metrics, params, resizing
+from fcn import metrics, packing, params, resizing
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID
@@ -109,8 +109,8 @@ def test_what_is_packed_at_native_size_comes_out_as_it_went_in(
     tmp_path_factory: pytest.TempPathFactory, scenes: list[Any]
 ) -> None:
     folder = tmp_path_factory.mktemp("packed")
-    resizing.pack(written(scenes, folder), SCENES, "native", False, "train", folder)
-    resizing.write_labels(SCENES, folder)
+    packing.pack(written(scenes, folder), SCENES, "native", False, "train", folder)
+    packing.write_labels(SCENES, folder)
     split = Split(folder, "train")
     assert len(split) == len(scenes)
     assert split.labels == SCENES

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from fcn import resizing
+from fcn import packing, resizing
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID, Labels
@@ -41,8 +41,8 @@ def sample(tmp_path: Path) -> Callable[..., Sample]:
 
 def pack(samples: list[Sample], out: Path, size: int | str = "native", native: bool = False) -> Split:
     out.mkdir(exist_ok=True)
-    resizing.pack(samples, LABELS, size, native, "train", out)
-    resizing.write_labels(LABELS, out)
+    packing.pack(samples, LABELS, size, native, "train", out)
+    packing.write_labels(LABELS, out)
     return Split(out, "train")
 
 
@@ -119,17 +119,17 @@ def test_many_findings_are_listed_at_once(sample: Callable[..., Sample], tmp_pat
     for lonely in samples:
         lonely.mask.unlink()
     lines = refusal(samples, tmp_path / "out").splitlines()
-    assert len(lines) == resizing.SHOWN + 1
+    assert len(lines) == packing.SHOWN + 1
     assert lines[-1].strip() == "and 5 more"
 
 
 def test_an_image_in_both_splits_is_refused_whatever_its_name(sample: Callable[..., Sample], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    train = resizing.pack([sample("a"), sample("b", shade=7)], LABELS, "native", False, "train", out)
-    val = resizing.pack([sample("c", shade=7)], LABELS, "native", False, "val", out)
+    train = packing.pack([sample("a"), sample("b", shade=7)], LABELS, "native", False, "train", out)
+    val = packing.pack([sample("c", shade=7)], LABELS, "native", False, "val", out)
     with pytest.raises(UserError, match=r"1 images are in both splits, .*: b \(train\) is c \(val\)"):
-        resizing.refuse_shared(train, val)
+        packing.refuse_shared(train, val)
 
 
 def test_pictures_that_differ_in_one_pixel_or_in_their_shape_have_other_fingerprints() -> None:

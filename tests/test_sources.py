@@ -15,7 +15,7 @@ import scipy.io
 from conftest import MIRROR
 from PIL import Image
 
-from fcn import download, resizing, sources
+from fcn import download, packing, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.params import Params
@@ -266,10 +266,10 @@ def test_an_image_that_sbd_trains_on_and_vocs_val_scores_is_caught(small: Small,
     splits = voc_splits(small(**{"data.splits.train": "sbd_train", "data.splits.val": "val"}), tmp_path / "raw")
     out = tmp_path / "out"
     out.mkdir()
-    learned = resizing.pack(splits["sbd_train"], voc.LABELS, "native", False, "train", out)
-    scored = resizing.pack(splits["val"], voc.LABELS, "native", False, "val", out)
+    learned = packing.pack(splits["sbd_train"], voc.LABELS, "native", False, "train", out)
+    scored = packing.pack(splits["val"], voc.LABELS, "native", False, "val", out)
     with pytest.raises(UserError, match=r"2007_000042 \(train\) is 2007_000042 \(val\); .*: seg11valid"):
-        resizing.refuse_shared(learned, scored, voc.SHARED)
+        packing.refuse_shared(learned, scored, voc.SHARED)
 
 
 def test_voc_has_its_own_colours() -> None:

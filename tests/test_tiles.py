@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fcn import resizing, tiles
+from fcn import packing, tiles
 from fcn.data import Role, Split
 from fcn.errors import UserError
 from fcn.labels import VOID, Labels
@@ -71,8 +71,8 @@ def packed(tmp_path: Path, role: Role, size: str = "native", native: bool = Fals
     Image.fromarray(image).save(tmp_path / "r.png")
     Image.fromarray(mask).save(tmp_path / "m.png")
     sample = Sample("r", tmp_path / "r.png", tmp_path / "m.png")
-    resizing.pack([sample], LABELS, size, native, role, tmp_path, Tiling(4, 4, 1))
-    resizing.write_labels(LABELS, tmp_path)
+    packing.pack([sample], LABELS, size, native, role, tmp_path, Tiling(4, 4, 1))
+    packing.write_labels(LABELS, tmp_path)
     return Split(tmp_path, role)
 
 
@@ -111,7 +111,7 @@ def test_equal_tiles_of_different_rasters_are_no_leak_but_equal_rasters_are(tmp_
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     Image.fromarray(np.zeros((6, 10), np.uint8)).save(tmp_path / "m.png")
     a, b = (Sample(name, tmp_path / f"{name}.png", tmp_path / "m.png") for name in "ab")
-    train = resizing.pack([a], LABELS, "native", False, "train", tmp_path, Tiling(4, 4, 1))
-    resizing.refuse_shared(train, resizing.pack([b], LABELS, "native", False, "val", tmp_path, Tiling(4, 4, 1)))
+    train = packing.pack([a], LABELS, "native", False, "train", tmp_path, Tiling(4, 4, 1))
+    packing.refuse_shared(train, packing.pack([b], LABELS, "native", False, "val", tmp_path, Tiling(4, 4, 1)))
     with pytest.raises(UserError, match=r"1 images are in both splits, .*: a_y.* is a_y"):
-        resizing.refuse_shared(train, resizing.pack([a], LABELS, "native", False, "val", tmp_path, Tiling(4, 4, 1)))
+        packing.refuse_shared(train, packing.pack([a], LABELS, "native", False, "val", tmp_path, Tiling(4, 4, 1)))

@@ -18,7 +18,7 @@ from conftest import MIRROR, learn_and_score
 from PIL import Image
 from test_sources import archive_of
 
-from fcn import download, plan, resizing, sources
+from fcn import download, packing, plan, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.labelsets import ADE20K, ADE20K151, CONTEXT59, CONTEXT59_CODES
@@ -51,9 +51,9 @@ def built(source: Any, experiment: Params, raw: Path) -> dict[str, list[Sample]]
 def pack(source: Any, splits: dict[str, list[Sample]], out: Path) -> Path:
     out.mkdir()
     train, val = splits.values()
-    learned = resizing.pack(train, source.LABELS, "native", False, "train", out)
-    resizing.refuse_shared(learned, resizing.pack(val, source.LABELS, "native", True, "val", out))
-    resizing.write_labels(source.LABELS, out)
+    learned = packing.pack(train, source.LABELS, "native", False, "train", out)
+    packing.refuse_shared(learned, packing.pack(val, source.LABELS, "native", True, "val", out))
+    packing.write_labels(source.LABELS, out)
     return out
 
 
@@ -142,7 +142,7 @@ def test_a_code_beyond_150_is_named_with_its_place(
     splits = built(source, small(**ADE), tmp_path / "raw")
     (tmp_path / "packed").mkdir()
     with pytest.raises(UserError, match=f"ADE_val_00000001.png has class 151 at row 0, column 32; only {first}..150 "):
-        resizing.pack(splits["validation"], source.LABELS, "native", False, "val", tmp_path / "packed")
+        packing.pack(splits["validation"], source.LABELS, "native", False, "val", tmp_path / "packed")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fcn import caffemodel, data, extraction, params, resizing, weights
+from fcn import caffemodel, data, extraction, packing, params, resizing, weights
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.labelsets import SCENES
@@ -106,7 +106,7 @@ def _split() -> dict[str, bytes]:
             counts = np.bincount(packed.mask.ravel(), minlength=256)
             sizes = [HEIGHT, WIDTH, 3 * i * HEIGHT * WIDTH, HEIGHT, WIDTH, i * HEIGHT * WIDTH, HEIGHT, WIDTH]
             index.write(",".join(map(str, [sample.name, *sizes, *counts[:8], counts[VOID]])) + "\n")
-    resizing.write_labels(SCENES, place)
+    packing.write_labels(SCENES, place)
     return {name: (place / name).read_bytes() for name in ("train.csv", "classes.json", "train.images", "train.masks")}
 
 

@@ -1,0 +1,162 @@
+"""Many samples into one packed split: two files of pixels and an index."""
+
+import csv
+import json
+import math
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from fcn import machine, workers
+from fcn.data import COLUMNS, Role
+from fcn.errors import UserError
+from fcn.labels import VOID, Labels
+from fcn.resizing import Packed, cut, resize
+from fcn.sources import Sample
+from fcn.tiles import Tiling
+
+SHOWN = 20  # findings listed at once
+PART = 16  # samples that a worker gets at once
+AHEAD = 2  # parts under way for each core
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index says of a packed sample: shapes, and how many pixels each code 0..255 has in the mask."""
+
+    name: str
+    image: tuple[int, ...]
+    mask: tuple[int, ...]
+    original: tuple[int, int]
+    content: str
+    pixels: tuple[int, ...]
+
+
+def pack(
+    samples: list[Sample],
+    labels: Labels,
+    size: int | str,
+    native_masks: bool,
+    role: Role,
+    out: Path,
+    tiling: Tiling | None = None,
+) -> dict[str, str]:
+    """Writes one split into the folder `out`.
+
+    size          native, the shorter side in pixels, or WIDTHxHEIGHT
+    native_masks  keep masks in their own size, to score against
+    tiling        how larger images are cut first; in val the overlaps are void in all tiles but one
+    returns       name of each image by its fingerprint
+    raises        UserError naming every file that is missing, broken, too large, of another size than
+                  its partner, listed twice, or holds a code that is no class
+    """
+    if reserved := {*COLUMNS, "void"} & set(labels.names):
+        raise UserError(f"a class is called {reserved.pop()!r}, which is a column of the index; rename it")
+    names = Counter(sample.name for sample in samples)  # predictions are kept under them
+    findings = [f"{name} stands {count} times in the list of {role}" for name, count in names.items() if count > 1]
+    contents: dict[str, str] = {}
+    offset = mask_offset = 0
+    with (
+        open(out / f"{role}.images", "wb") as images,
+        open(out / f"{role}.masks", "wb") as masks,
+        open(out / f"{role}.csv", "w", newline="") as index,
+    ):
+        writer = csv.writer(index, lineterminator="\n")
+        writer.writerow([*COLUMNS, *labels.names, "void"])
+        if tiling:
+            packed = cut(samples, labels, size, native_masks, role, tiling)
+            entries: Iterable[Entry | str] = (_written(sample, images, masks) for sample in packed)
+        else:
+            entries = _in_parts(samples, labels, size, native_masks, out, images, masks)
+        for entry in entries:
+            if isinstance(entry, str):
+                findings.append(entry)
+                continue
+            pixels = [*entry.pixels[: len(labels.names)], entry.pixels[VOID]]
+            sizes = [*entry.image[:2], offset, *entry.mask, mask_offset, *entry.original]
+            writer.writerow([entry.name, *sizes, *pixels])
+            contents[entry.content] = entry.name
+            offset += math.prod(entry.image)
+            mask_offset += math.prod(entry.mask)
+    if findings:
+        more = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
+        raise UserError("\n       ".join(findings[:SHOWN] + more))
+    return contents
+
+
+def write_labels(labels: Labels, out: Path) -> None:
+    """classes.json: colour by class name, in the order of the class numbers."""
+    classes = dict(zip(labels.names, labels.palette, strict=True))
+    (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n")
+
+
+def _in_parts(
+    samples: list[Sample],
+    labels: Labels,
+    size: int | str,
+    native_masks: bool,
+    out: Path,
+    images: BinaryIO,
+    masks: BinaryIO,
+) -> Iterator[Entry | str]:
+    """Over all cores, in order, a few parts at a time, so that memory stays flat.
+
+    In processes: threads spend a quarter of their time in waiting for Python's lock. Pixels come back in files,
+    which costs half of what a pipe does.
+    """
+    import torch  # noqa: F401  once, before the workers are forked
+
+    ahead: deque[tuple[Path, Future[list[Entry | str]]]] = deque()
+
+    def first() -> list[Entry | str]:
+        part, entries = ahead.popleft()
+        done = entries.result()
+        for whole, kind in (images, ".images"), (masks, ".masks"):
+            with part.with_suffix(kind).open("rb") as file:
+                shutil.copyfileobj(file, whole, 1 << 20)
+            part.with_suffix(kind).unlink()
+        return done
+
+    with workers.pool() as pool:
+        for i in range(0, len(samples), PART):
+            part = out / f"part{i}"
+            ahead.append((part, pool.submit(_part, samples[i : i + PART], labels, size, native_masks, part)))
+            if len(ahead) > AHEAD * machine.cores():
+                yield from first()
+        while ahead:
+            yield from first()
+
+
+def _part(samples: list[Sample], labels: Labels, size: int | str, native_mask: bool, part: Path) -> list[Entry | str]:
+    import torch
+
+    torch.set_num_threads(1)  # the other cores have workers of their own
+    with part.with_suffix(".images").open("wb") as images, part.with_suffix(".masks").open("wb") as masks:
+        return [_written(resize(sample, labels, size, native_mask), images, masks) for sample in samples]
+
+
+def _written(packed: Packed | str, images: BinaryIO, masks: BinaryIO) -> Entry | str:
+    if isinstance(packed, str):
+        return packed
+    images.write(np.ascontiguousarray(packed.image).data)
+    masks.write(np.ascontiguousarray(packed.mask).data)
+    pixels = tuple(Image.fromarray(packed.mask).histogram())
+    return Entry(packed.name, packed.image.shape, packed.mask.shape, packed.original, packed.content, pixels)
+
+
+def refuse_shared(train: dict[str, str], val: dict[str, str], advice: str = "") -> None:
+    """raises UserError if an image, by its content, is in both splits: its score would mean nothing."""
+    shared = sorted(f"{train[c]} (train) is {val[c]} (val)" for c in train.keys() & val.keys())
+    if shared:
+        more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
+        raise UserError(
+            f"{len(shared)} images are in both splits, which would be scored on what was learned by heart: "
+            f"{', '.join(shared[:SHOWN])}{more}; {advice or 'change data.splits in params.yaml, or the lists'}"
+        )
