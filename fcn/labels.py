@@ -35,11 +35,9 @@ class Labels:
         raw      (H, W) uint8, the data set's own codes
         raises   UserError naming the first pixel whose code is neither a class nor void
         """
-        end = self.first + len(self.names)
-        codes = range(self.first, end)
-        table = bytes(k - self.first if k in codes else VOID if k in self.void else UNKNOWN for k in range(256))
-        mask = raw.tobytes().translate(table)
+        mask = raw.tobytes().translate(_classes(self.first, len(self.names), self.void))
         if UNKNOWN in mask:
+            end = self.first + len(self.names)
             code = min(raw[np.frombuffer(mask, np.uint8).reshape(raw.shape) == UNKNOWN])
             y, x = np.argwhere(raw == code)[0]
             voids = " and ".join(map(str, self.void))
@@ -112,6 +110,13 @@ def packed(colours: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint32]:
     """(…, 3) red, green and blue as (…) numbers 0xRRGGBB."""
     parts = colours.astype(np.uint32)
     return parts @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+
+
+@lru_cache
+def _classes(first: int, count: int, void: tuple[int, ...]) -> bytes:
+    """The class or VOID of each raw code 0..255, UNKNOWN where it is neither."""
+    codes = range(first, first + count)
+    return bytes(code - first if code in codes else VOID if code in void else UNKNOWN for code in range(256))
 
 
 @lru_cache(maxsize=2)
