@@ -94,7 +94,8 @@ def histogram(mask: UInt8) -> list[int]:
     """How many pixels each code 0..255 has. Masks are flat: counting runs is three times as fast as counting pixels."""
     codes = mask.reshape(-1)
     last = np.append(np.flatnonzero(codes[1:] != codes[:-1]), codes.size - 1)  # of each run
-    return np.bincount(codes[last], np.diff(last, prepend=-1), 256).astype(int).tolist()
+    counts: list[int] = np.bincount(codes[last], np.diff(last, prepend=-1), 256).astype(int).tolist()
+    return counts
 
 
 def write_labels(labels: Labels, out: Path) -> None:
