@@ -1,24 +1,32 @@
-"""torchfcn's FCN-8s with its own loss and parameter groups, as a peer to be measured against; not crippled."""
+"""torchfcn's FCN-8s with its own loss and parameter groups, as a peer to be measured against; not crippled.
 
+In a process of its own, as its users run it: with the C library's way of keeping memory and OpenMP's own of
+waiting, which are a part of what fcn does for speed.
+"""
+
+import sys
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fcn import machine
+from benchmarks import sides
 from fcn.labels import VOID
 from fcn.sampling import Drawn
 from tests.parity import oracle
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # machine.device would make torch deterministic
 
 
 def peer_step(classes: int, image: Drawn) -> Callable[[], object]:
     """One step of its heavy recipe, images and labels already where they are needed."""
     models, trainer = oracle.load()
-    net = models.FCN8s(classes).to(machine.device()).train()
+    net = models.FCN8s(classes).to(DEVICE).train()
     optimizer = torch.optim.SGD(oracle.groups(net, 1e-14), momentum=0.99)
-    x = oracle.bgr(image.image, torch.float32).to(machine.device())
-    mask = torch.from_numpy(np.where(image.mask == VOID, -1, image.mask.astype(np.int64)))[None].to(machine.device())
+    x = oracle.bgr(image.image, torch.float32).to(DEVICE)
+    mask = torch.from_numpy(np.where(image.mask == VOID, -1, image.mask.astype(np.int64)))[None].to(DEVICE)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -33,11 +41,19 @@ def peer_step(classes: int, image: Drawn) -> Callable[[], object]:
 def peer_predict(classes: int, image: Drawn) -> Callable[[], object]:
     """Its scores' best class at every pixel."""
     models, _ = oracle.load()
-    net = models.FCN8s(classes).to(machine.device()).eval()
-    x = oracle.bgr(image.image, torch.float32).to(machine.device())
+    net = models.FCN8s(classes).to(DEVICE).eval()
+    x = oracle.bgr(image.image, torch.float32).to(DEVICE)
 
     @torch.no_grad()
     def predict() -> Tensor:
         return net(x).max(1)[1].cpu()  # type: ignore[no-any-return]
 
     return predict
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", DeprecationWarning)  # distutils
+    warnings.simplefilter("ignore", UserWarning)  # a loss read with its gradient
+    what, case = sys.argv[1:]
+    drawn, classes = sides.image(case)
+    sides.serve((peer_step if what == "train" else peer_predict)(classes, drawn))

@@ -9,19 +9,18 @@ the best round counts, since other programs may have the cores. Writes benchmark
 
 import argparse
 import json
-import platform
-import re
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.record import facts, record
+from benchmarks.sides import peak_gigabytes
 from fcn import download, extraction, machine, packing
 from fcn.labelsets import CAMVID, SCENES
 from fcn.sources import Sample, camvid, scenes
@@ -74,10 +73,10 @@ def limit(folder: Path) -> float:
 
 
 def packed(folder: Path, count: int) -> tuple[float, int]:
-    """Images a second of the whole stage's work, and the process's largest memory in MiB, from a fresh process."""
+    """Images a second of the whole stage's work from a fresh process, and the most MiB of it and of all its workers."""
     command = [sys.executable, "-m", "benchmarks.resize", "--pack", str(folder), "--count", str(count)]
-    seconds, kibibytes = map(float, subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split())
-    return count / seconds, int(kibibytes) >> 10
+    seconds, gigabytes = map(float, subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split())
+    return count / seconds, round(gigabytes * 1e9 / 2**20)
 
 
 def pack(folder: Path, count: int) -> None:
@@ -86,21 +85,9 @@ def pack(folder: Path, count: int) -> None:
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         packing.pack(samples(folder, count), labels, TARGET, False, "train", Path(out))
-        print(time.perf_counter() - start, _memory())
-
-
-def _memory() -> int:
-    """KiB that this process had at most. getrusage would count the one that it was begun from."""
-    found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1])
-
-
-def cpu() -> str:
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    return next(
-        (line.partition(": ")[2] for line in info.splitlines() if line.startswith("model name")), platform.machine()
-    )
+        seconds = time.perf_counter() - start
+    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9  # of the largest
+    print(seconds, peak_gigabytes() + machine.cores() * worker)
 
 
 def main() -> None:
@@ -127,20 +114,14 @@ def main() -> None:
                 f"{speed:.0f} images/s; one core decodes {alone:.0f}/s; {speed / (cores * alone):.0%} of {cores} cores'"
             )
     speed, alone = max(rounds)
-    RESULTS.parent.mkdir(exist_ok=True)
-    result = {
+    result = facts() | {
         "what": f"{given.count} of {what}, {SIZE[0]}x{SIZE[1]} JPEG and PNG mask, to {TARGET}",
         "images_per_second": round(speed),
         "decoded_per_second_by_one_core": round(alone),
         "share_of_the_limit": round(speed / (cores * alone), 3),
         "memory_mib": memory,
-        "machine": cpu(),
-        "cores": cores,
-        "versions": {name: version(name) for name in ("pillow", "torch", "numpy")}
-        | {"python": platform.python_version()},
-        "date": date.today().isoformat(),
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    record(RESULTS, result)
     print(json.dumps(result, indent=1))
 
 

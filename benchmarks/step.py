@@ -5,7 +5,8 @@
 Prints a table and writes benchmarks/results/step-DEVICE.json. Times are medians; a ratio is the peer's time by
 ours in the same round, its median. GFLOP/s count the multiplications and additions of the canvas that is
 computed; the limit is the best that one of the net's own 3×3 layers reaches, forward, in the same precision.
-Memory is the peak of a process that does nothing else.
+Memory is the peak of a process that only trains. Each side has a process of its own, and the peer's is as its
+users have it: with the C library's own way of keeping memory.
 """
 
 from fcn import machine
@@ -15,11 +16,8 @@ machine.prepare()
 import argparse  # noqa: E402
 import json  # noqa: E402
 import statistics  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
 import time  # noqa: E402
-import warnings  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from contextlib import ExitStack  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -27,51 +25,13 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from benchmarks.peer import peer_predict, peer_step  # noqa: E402
+from benchmarks import sides  # noqa: E402
+from benchmarks.ours import Work, our_net, our_predict, our_step  # noqa: E402
 from benchmarks.record import facts, record  # noqa: E402
-from fcn import params  # noqa: E402
 from fcn.models import FCN  # noqa: E402
-from fcn.sampling import Drawn  # noqa: E402
-from fcn.training import Optimizer, backward, train_mode  # noqa: E402
-from tests.parity.oracle import drawn, rgb  # noqa: E402
 
 CASES = ("224x224x21", "375x500x21", "224x224x151", "375x500x151")
 SIDES = ("fp32", "bf16")
-Work = Callable[[], object]
-
-
-def heavy(precision: str) -> params.Params:
-    """The paper's heavy recipe."""
-    recipe = Path("recipes/voc-heavy.yaml")
-    content = params.parse(recipe.read_text(), str(recipe)) | {"precision": precision}
-    return params.check(content, str(recipe))
-
-
-def our_net(classes: int, precision: str) -> tuple[FCN, Optimizer]:
-    torch.manual_seed(0)
-    net = FCN(classes, 8).to(machine.device()).to(memory_format=torch.channels_last)
-    return net, Optimizer(net, heavy(precision))
-
-
-def our_step(net: FCN, optimizer: Optimizer, image: Drawn) -> Work:
-    train_mode(net)
-
-    def step() -> None:
-        loss = backward(net, optimizer, [image], "sum", 1, None)
-        optimizer.step(1e-14)
-        float(loss)
-
-    return step
-
-
-def our_predict(net: FCN, image: Drawn) -> Work:
-    pixels = rgb(image.image).to(machine.device())
-
-    @torch.no_grad()
-    def predict() -> None:
-        net.eval()(pixels).max(1)[1].cpu()
-
-    return predict
 
 
 def alternating(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
@@ -117,58 +77,39 @@ def limit(net: FCN, height: int, width: int) -> float:
 
 def measure(case: str, rounds: int) -> dict[str, Any]:
     height, width, classes = map(int, case.split("x"))
-    image = drawn(height, width, classes, 0.05, seed=0)
     row: dict[str, Any] = {}
     for what in ("train", "predict"):
-        works: dict[str, Work] = {"torchfcn": (peer_step if what == "train" else peer_predict)(classes, image)}
-        nets = {side: our_net(classes, side) for side in SIDES}
-        for side, (net, optimizer) in nets.items():
-            works[side] = our_step(net, optimizer, image) if what == "train" else our_predict(net, image)
-        times = alternating(works, rounds)
+        with ExitStack() as stack:
+            works: dict[str, Work] = {"torchfcn": stack.enter_context(sides.process("peer", what, case))}
+            works |= {side: stack.enter_context(sides.process("ours", side, what, case)) for side in SIDES}
+            times = alternating(works, rounds)
+            if what == "train":
+                row["memory"] = {side: work() for side, work in works.items()}
         found: dict[str, Any] = {"torchfcn": {"seconds": statistics.median(times["torchfcn"])}}
-        for side, (net, _) in nets.items():
-            seconds, work = statistics.median(times[side]), flops(works[side])
-            top = limit(net, height, width)
+        for side in SIDES:
+            image, _ = sides.image(case)
+            net, optimizer = our_net(classes, side)
+            seconds = statistics.median(times[side])
+            work = flops(our_step(net, optimizer, image) if what == "train" else our_predict(net, image))
             found[side] = {
                 "seconds": seconds,
                 "ratio": statistics.median(a / b for a, b in zip(times["torchfcn"], times[side], strict=True)),
                 "gflop": work / 1e9,
                 "gflops": work / seconds / 1e9,
-                "share_of_limit": work / seconds / top,
+                "share_of_limit": work / seconds / limit(net, height, width),
             }
         row[what] = found
     return row
-
-
-def peak_memory(side: str, case: str) -> float:
-    """Gigabytes that a process needs for training steps."""
-    words = [sys.executable, "-m", "benchmarks.step", "--memory", side, case]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[-1])
-
-
-def only_steps(side: str, case: str) -> None:
-    """Three training steps and nothing else; prints the process's peak."""
-    import resource
-
-    height, width, classes = map(int, case.split("x"))
-    image = drawn(height, width, classes, 0.05, seed=0)
-    work = peer_step(classes, image) if side == "torchfcn" else our_step(*our_net(classes, side), image)
-    for _ in range(3):
-        work()
-    if machine.device().type == "cuda":
-        print(torch.cuda.max_memory_allocated() / 1e9)
-    else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 
 def table(results: dict[str, Any], before: dict[str, Any]) -> str:
     """Results beside those that are committed."""
     lines = [f"{'case':12} {'':8} {'side':9} {'seconds':>8} {'ratio':>6} {'GFLOP/s':>8} {'of limit':>8}  was"]
     for case, row in results["cases"].items():
-        for what, sides in row.items():
+        for what, found in row.items():
             if what == "memory":
                 continue
-            for side, cell in sides.items():
+            for side, cell in found.items():
                 line = f"{case:12} {what:8} {side:9} {cell['seconds']:8.3f}"
                 if side != "torchfcn":
                     old = before.get("cases", {}).get(case, {}).get(what, {}).get(side, {}).get("ratio")
@@ -184,19 +125,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="HEIGHTxWIDTHxCLASSES")
-    parser.add_argument("--memory", nargs=2, metavar=("SIDE", "CASE"), help="only what one side needs in one case")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore", DeprecationWarning)  # distutils, in the peer
-    if arguments.memory:
-        only_steps(*arguments.memory)
-        return
     path = Path("benchmarks/results") / f"step-{machine.device().type}.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
     results = facts() | {"rounds": arguments.rounds, "peer": "torchfcn 1.9.7, fp32", "cases": {}}
     for case in arguments.cases:
         results["cases"][case] = measure(case, arguments.rounds)
-        if case == "375x500x21":
-            results["cases"][case]["memory"] = {side: peak_memory(side, case) for side in ("torchfcn", *SIDES)}
     print(table(results, before))
     record(path, results)
 

@@ -104,11 +104,12 @@ class LearnedUpsampling(nn.ConvTranspose2d):
         return full[:, :, crop : crop + size[0], crop : crop + size[1]]
 
 
-class WideConvolution(nn.Conv2d):
-    """A convolution whose kernel is about as large as the map (fc6), as one matrix product.
+class DenseConvolution(nn.Conv2d):
+    """fc6 or fc7: a convolution with few places and many weights, as one matrix product.
 
-    Faster than torch's own on a CPU, and right: oneDNN's bf16 gradient of a 7×7 kernel's weights, padded
-    by 3, over a map of up to 2 rows or columns reads memory that nobody wrote (torch 2.14.1).
+    Faster than torch's own on a CPU, which rearranges all weights at every call (fc7 in bf16: 7 times); and right:
+    oneDNN's bf16 gradient of a 7×7 kernel's weights, padded by 3, over a map of up to 2 rows or columns
+    reads memory that nobody wrote (torch 2.14.1).
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fcn.canvas import BORDER, Canvas, compact
-from fcn.layers import CAFFE, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing, WideConvolution
+from fcn.layers import CAFFE, DenseConvolution, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class FCN(nn.Module):
             for i in range(1, count + 1):
                 self._add("conv", f"{block}_{i}", nn.Conv2d(inputs, channels, 3, padding=pad))
                 inputs, pad = channels, 1
-        self._add("fc", "6", WideConvolution(inputs, backbone.fc, 7, padding=fc_pad))
-        self._add("fc", "7", nn.Conv2d(backbone.fc, backbone.fc, 1))
+        self._add("fc", "6", DenseConvolution(inputs, backbone.fc, 7, padding=fc_pad))
+        self._add("fc", "7", DenseConvolution(backbone.fc, backbone.fc, 1))
         return backbone.channels
 
     def _add(self, kind: str, name: str, convolution: nn.Conv2d) -> None:

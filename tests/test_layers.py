@@ -7,10 +7,10 @@ from torch import nn
 from fcn.layers import (
     CAFFE,
     TORCHVISION,
+    DenseConvolution,
     Dropout,
     FixedUpsampling,
     LearnedUpsampling,
-    WideConvolution,
     bilinear_kernel,
     bilinear_row,
 )
@@ -83,13 +83,14 @@ def test_dropout_is_element_wise_and_off_in_evaluation() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (2, 2), (4, 4), (9, 12)])
+@pytest.mark.parametrize(("kernel", "border"), [(7, 3), (1, 0)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.bfloat16, 0.02)])
-def test_a_wide_convolution_and_its_gradients_are_those_of_a_convolution(
-    size: tuple[int, int], dtype: torch.dtype, tolerance: float
+def test_a_dense_convolution_and_its_gradients_are_those_of_a_convolution(
+    size: tuple[int, int], kernel: int, border: int, dtype: torch.dtype, tolerance: float
 ) -> None:
     torch.manual_seed(0)
-    layer = WideConvolution(64, 32, 7, padding=3).to(dtype).to(memory_format=torch.channels_last)
-    oracle = nn.Conv2d(64, 32, 7, padding=3).double()
+    layer = DenseConvolution(64, 32, kernel, padding=border).to(dtype).to(memory_format=torch.channels_last)
+    oracle = nn.Conv2d(64, 32, kernel, padding=border).double()
     oracle.load_state_dict(layer.state_dict())
     x = torch.randn(2, 64, *size).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
     y = x.detach().double().requires_grad_()
