@@ -67,14 +67,15 @@ class Optimizer:
     batch norm's scales and shifts are not decayed.
 
     masters   the weights in full precision by name: the net's own, or what its bf16 weights are rounded from
-    learned   what is updated, by name: masters, those of bf16 weights in blocks
+    learned   what is updated, by name: masters as they lie in memory, those of bf16 weights in blocks
     """
 
     def __init__(self, net: FCN, params: Params) -> None:
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        exact = {name: p.detach().clone() for name, p in trained.items()} if params.precision == "bf16" else {}
+        # What they hold now: rounding a module gives its parameters new memory.
+        exact = {name: p.detach() for name, p in trained.items()}
         # What is frozen has no master, and must not be saved as bf16 rounds it.
-        self.frozen = {name: p.detach().clone() for name, p in net.named_parameters() if not p.requires_grad}
+        self.frozen = {name: p.detach() for name, p in net.named_parameters() if not p.requires_grad}
         if params.precision == "bf16":
             for module in net.modules():
                 if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -83,7 +84,9 @@ class Optimizer:
         self.exact = {name: p for name, p in trained.items() if name not in self.rounded}
         self.masters: State = {name: exact[name] if name in self.rounded else p for name, p in trained.items()}
         self.blocks = {name: _blocks(self.masters[name]) for name in self.rounded}
-        self.learned: State = self.exact | {
+        # In a row: torch's fused update of a weight whose channels come last copies its gradient first, at four
+        # dimensions, and mistakes it where the two lie differently (torch 2.14.1).
+        self.learned: State = {name: _row(p) for name, p in self.exact.items()} | {
             f"{name}[{i}]": block for name, blocks in self.blocks.items() for i, block in enumerate(blocks)
         }
         groups = [
@@ -94,6 +97,9 @@ class Optimizer:
         self.optimizer: torch.optim.Optimizer
         if params.optimizer == "sgd":
             self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=params.momentum, fused=True)
+            if params.momentum:  # now: amid the first gradients it would tear the memory that they use again
+                for tensor in self.learned.values():
+                    self.optimizer.state[tensor]["momentum_buffer"] = torch.zeros_like(tensor)
         else:
             self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(params.momentum, 0.999), fused=True)
 
@@ -116,18 +122,19 @@ class Optimizer:
         """One update at rate `lr`; uses up the gradients."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
+        for name, parameter in self.exact.items():
+            if parameter.grad is not None:
+                self.learned[name].grad = _row(_alike(parameter.grad, parameter))
         self.optimizer.step()  # blocks have no gradient yet, and are left out
-        for parameter in self.exact.values():
-            parameter.grad = None
+        for name in self.exact:
+            self.learned[name].grad = None
         for name, parameter in self.rounded.items():
             if parameter.grad is not None:
-                self._step_in_blocks(parameter, parameter.grad, self.blocks[name])
+                self._step_in_blocks(parameter, _alike(parameter.grad, parameter), self.blocks[name])
         self.zero_grad()
 
     def _step_in_blocks(self, parameter: Tensor, gradient: Tensor, blocks: Sequence[Tensor]) -> None:
         """Casts, updates and rounds a block while it is in the cache: four times as fast as one after the other."""
-        if gradient.stride() != parameter.stride():
-            gradient = torch.empty_like(parameter).copy_(gradient)
         for block, grad, rounded in zip(blocks, _blocks(gradient), _blocks(parameter), strict=True):
             block.grad = grad.float()
             self.optimizer.step()
@@ -162,10 +169,20 @@ class Optimizer:
             self.optimizer.state[learned][kind] = torch.empty_like(learned).copy_(moved) if same else moved
 
 
-def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The values as they lie in memory, cut into blocks that a cache can hold; a GPU wants few and large ones."""
+def _row(tensor: Tensor) -> Tensor:
+    """(numel,), the values as they lie in memory."""
     values = tensor.detach()
-    return torch.split(values.as_strided((values.numel(),), (1,)), 1 << (28 if tensor.is_cuda else 22))
+    return values.as_strided((values.numel(),), (1,))
+
+
+def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The row cut into blocks that a cache can hold; a GPU wants few and large ones."""
+    return torch.split(_row(tensor), 1 << (28 if tensor.is_cuda else 22))
+
+
+def _alike(gradient: Tensor, weight: Tensor) -> Tensor:
+    """A gradient that lies in memory as its weight does."""
+    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
 
 
 def freeze(net: FCN) -> None:

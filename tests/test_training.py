@@ -44,6 +44,26 @@ def test_the_loss_is_minus_the_logarithm_of_the_true_classes_summed() -> None:
     assert float(training.loss_sum(logits, mask, torch.tensor([3.0, 5.0]))) == pytest.approx(weighted)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_gradient_moves_its_own_weight_however_the_two_lie_in_memory(
+    small: Small, optimizer: str, precision: str
+) -> None:
+    moved = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        model = net(dtype=torch.float32).to(memory_format=torch.channels_last)
+        experiment = small(optimizer=optimizer, momentum=0.9, weight_decay=0.1, precision=precision)
+        trained = training.Optimizer(model, experiment)
+        torch.manual_seed(1)
+        for _ in range(2):
+            for parameter in model.parameters():
+                gradient = torch.randn(parameter.shape).to(parameter.dtype)
+                parameter.grad = gradient.contiguous(memory_format=layout) if gradient.dim() == 4 else gradient
+            trained.step(0.1)
+        moved.append(trained.state(model))
+    assert all(torch.equal(moved[0][name], moved[1][name]) for name in moved[0])
+
+
 @pytest.mark.parametrize("weight", [None, torch.linspace(0.5, 2, 8, dtype=torch.float64)])
 def test_a_mean_over_the_batch_does_not_depend_on_its_passes(small: Small, weight: Tensor | None) -> None:
     images = drawn([(17, 23)] * 4, [0.1, 0.6, 1.0, 0.3])

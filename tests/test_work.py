@@ -1,0 +1,65 @@
+"""What a step costs, by counting and not by the clock: arithmetic, kernels, memory."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from torch.utils.flop_counter import FlopCounterMode
+
+from fcn.models import FCN
+
+
+def step_gflop(height: int, width: int, classes: int = 21, backbone: str = "vgg16", pad: Any = 100) -> float:
+    """Multiplications and additions of FCN-8s' training step on one image, counted without doing them."""
+    with torch.device("meta"):
+        net = FCN(classes, 8, backbone, pad=pad).train()
+        image = torch.zeros(1, 3, height, width)
+    with FlopCounterMode(display=False) as counter:
+        net(image).sum().backward()
+    return counter.get_total_flops() / 1e9
+
+
+# Batch norm needs the whole border; its own work is not counted.
+@pytest.mark.parametrize(
+    ("height", "width", "whole", "compact", "none"), [(224, 224, 376, 281, 127), (375, 500, 878, 727, 485)]
+)
+def test_a_step_does_not_compute_the_border_twice(height: int, width: int, whole: int, compact: int, none: int) -> None:
+    assert step_gflop(height, width, backbone="vgg16_bn") == pytest.approx(whole, rel=0.01)
+    assert step_gflop(height, width) <= compact
+    assert step_gflop(height, width, pad="same") == pytest.approx(none, rel=0.01)
+
+
+def test_classes_cost_their_score_layers_and_no_kernel_from_each_to_each() -> None:
+    # A dense 16×16 kernel of the last upsampling alone, at 224² with 151 classes: 2 · 16² · 151² · 40² a pass.
+    dense = 3 * 2 * 16**2 * 151**2 * 40**2 / 1e9
+    more = step_gflop(224, 224, 151) - step_gflop(224, 224, 21)
+    assert 0 < more < dense / 10
+    assert not [name for name in FCN(151, 8, "slim").state_dict() if name.startswith("upscore")]
+
+
+MEMORY = """
+import re, sys
+from benchmarks import sides
+from benchmarks.ours import work
+before = sides.peak_gigabytes()
+step = work(sys.argv[1], "train", "375x500x21")
+for _ in range(3): step()
+print(sides.peak_gigabytes() - before)
+"""
+
+
+# Bytes of a weight: fp32 and its gradient and momentum; or bf16 and its gradient, an fp32 master and momentum.
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "weight"), [("fp32", 4 + 4 + 4), ("bf16", 2 + 2 + 4 + 4)])
+def test_a_step_needs_memory_for_weights_and_maps_and_little_more(precision: str, weight: int) -> None:
+    weights = 134.5e6 * weight
+    # What the trunk keeps for the backward pass: each convolution's map and each pooling's, and the choices of the
+    # poolings in 8 bytes. Maps of 391×516 (64 channels) in block 1, and so on with the compact border.
+    maps = [(391 * 516, 64, 2), (207 * 270, 128, 2), (120 * 151, 256, 3), (72 * 88, 512, 3), (36 * 44, 512, 3)]
+    size = 4 if precision == "fp32" else 2
+    kept = sum(pixels * channels * (count * size + (2 * size + 8) / 4) for pixels, channels, count in maps)
+    done = subprocess.run([sys.executable, "-c", MEMORY, precision], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    assert float(done.stdout) * 1e9 < 1.35 * (weights + kept)
