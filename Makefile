@@ -70,8 +70,9 @@ lock: .venv/bin/uv  ## pin every package again, with hashes and without a host's
 	uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \
 	    --python-version 3.11 --extra dev -o requirements.lock pyproject.toml
 
-readme: $(READY)  ## README's tables from recipes/*.results.json
+readme: $(READY)  ## the tables of README and docs, from what was recorded
 	fcn readme
+	python tests/tables.py
 
 # Vega, Vega-Lite 5 (which DVC writes) and Vega-Embed as one script: a wheel carries them for use without a network.
 .vega/vega.js: $(READY)

@@ -1,4 +1,4 @@
-"""The tables of docs/reliability.md, from benchmarks/results/: `python tests/tables.py` writes them there."""
+"""The tables of docs/reliability.md and docs/speed.md, from benchmarks/results/: `make readme` writes them."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any
 import torture
 
 ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs" / "reliability.md"
+DOCS = [ROOT / "docs" / f"{name}.md" for name in ("reliability", "speed")]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -63,11 +63,46 @@ def fuzzed(result: dict[str, Any]) -> str:
     return f"{rows(heads, *lines)}\n\n{where(result)}."
 
 
+def steps(result: dict[str, Any]) -> str:
+    lines: list[list[object]] = []
+    for case, row in result["cases"].items():
+        height, width, classes = case.split("x")
+        for what, title in (("train", "step"), ("predict", "prediction")):
+            found, peer = row[what], f"{row[what]['torchfcn']['seconds']:.2f}"
+            for side in ("fp32", "bf16"):
+                cell = found[side]
+                lines.append(
+                    [
+                        *(f"{height}×{width}, {classes} classes", title, side, peer, f"{cell['seconds']:.2f}"),
+                        *(f"{cell['ratio']:.1f}", f"{cell['gflops']:.0f}", f"{100 * cell['share_of_limit']:.0f}"),
+                    ]
+                )
+    heads: list[object] = ["", "", "precision", "torchfcn, s", "ours, s", "ratio", "GFLOP/s", "% of limit"]
+    memory = [
+        [case, *(f"{row['memory'][side]:.2f}" for side in ("torchfcn", "fp32", "bf16"))]
+        for case, row in result["cases"].items()
+    ]
+    more = rows(["GB at most, training", "torchfcn", "fp32", "bf16"], *memory)
+    how = f"{result['rounds']} rounds; {where(result)}, torch {result['versions']['torch']}."
+    return f"{rows(heads, *lines)}\n\n{more}\n\n{how}"
+
+
+def input_path(result: dict[str, Any]) -> str:
+    few, many = result["memory_mib"].items()
+    return (
+        f"{result['what']}: {result['images_per_second']} images/s; one core decodes, and does nothing else, "
+        f"{result['decoded_per_second_by_one_core']} a second. Memory of all processes: "
+        f"{few[1]} MiB for {few[0]} images, {many[1]} MiB for {many[0]}. {where(result)}."
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "torture": kills,
     "fulldisk": disk,
     "malformed": damaged,
     "fuzz": fuzzed,
+    "step-cpu": steps,
+    "resize": input_path,
 }
 
 
@@ -78,8 +113,9 @@ def filled(text: str) -> str:
         result = json.loads((RESULTS / f"{match[1]}.json").read_text())
         return f"<!-- {match[1]} -->\n{TABLES[match[1]](result)}\n<!-- end -->"
 
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    return re.sub(r"<!-- ([\w-]+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":
-    DOCS.write_text(filled(DOCS.read_text()))
+    for page in DOCS:
+        page.write_text(filled(page.read_text()))
