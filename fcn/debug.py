@@ -1,20 +1,25 @@
 """`debug: true`: what flows through a net while it is trained, layer by layer.
 
 Into MLflow, and into one picture: the new score layers move first, then VGG's late layers, its early
-ones least; a layer that stands still, or moves alone, shows.
+ones least; a layer that stands still, or moves alone, shows. A new score layer is zero and lets no
+gradient through in its first step; what then moves below it is moved by weight decay.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from fcn import files
 from fcn.models import FCN
 from fcn.training import Optimizer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = 20  # points over a rung
 Row = dict[str, float]
@@ -97,21 +102,42 @@ class Watch:
 
 
 def picture(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Gradient flow: how much of itself each layer changed at each step that was looked at."""
+    """Gradient flow: at each step that was looked at, what gradient reached each layer, and how much it changed.
+
+    The layers nearest to the loss are on top, batch norms below all others.
+    """
     from matplotlib.figure import Figure
 
-    layers = [key.rpartition(".")[0] for key in rows[-1] if key.endswith(".update_ratio")]
+    layers = [key.rpartition(".")[0] for key in reversed(rows[-1]) if key.endswith(".update_ratio")]
+    layers.sort(key=lambda layer: layer.startswith("bn"))
+    gradients = np.array([[row.get(f"{layer}.gradient_norm", 0.0) for row in rows] for layer in layers])
     ratios = np.array([[row.get(f"{layer}.update_ratio", 0.0) for row in rows] for layer in layers])
-    with np.errstate(divide="ignore"):
-        values = np.log10(ratios)
-    figure = Figure((2 + 0.35 * len(rows), 1.2 + 0.24 * len(layers)), layout="constrained")
-    axes = figure.subplots()
-    axes.set_facecolor("#dddddd")  # stood still
-    image = axes.imshow(np.where(np.isfinite(values), values, np.nan), aspect="auto", cmap="viridis")
-    axes.set_yticks(range(len(layers)), layers, fontsize=8)
-    axes.set_xticks(range(len(rows)), [f"{row['iteration']:.0f}" for row in rows], fontsize=8, rotation=90)
-    axes.set_xlabel("step")
-    axes.set_title(f"{title}: how much of itself a layer changes in a step")
-    figure.colorbar(image, label="log10 of update / weight")
+    norms = np.array([[row.get(f"{layer}.weight_norm", 0.0) for row in rows] for layer in layers])
+    ratios[(norms == 0) & (gradients > 0)] = np.inf  # whatever it is, it is infinitely more than nothing
+    figure = Figure((4 + 0.46 * len(rows), 1.4 + 0.2 * len(layers)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, values, name in (
+        (left, gradients, "log10 of the gradient's norm"),
+        (right, ratios, "log10 of the step's change / the weights' norm"),
+    ):
+        _map(axes, values, name)
+        axes.set_xticks(range(len(rows)), [f"{row['iteration']:.0f}" for row in rows], fontsize=7, rotation=90)
+        axes.axhline(sum(not layer.startswith("bn") for layer in layers) - 0.5, color="white", linewidth=3)
+    left.set_yticks(range(len(layers)), layers, fontsize=8)
+    figure.suptitle(f"{title}: what reaches each layer, and how much of itself it changes", fontsize=11)
+    figure.supxlabel("step; grey: nothing, red: a layer that starts at zero", fontsize=9)
     with files.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
+
+
+def _map(axes: "Axes", values: npt.NDArray[np.float64], name: str) -> None:
+    from matplotlib import colormaps
+
+    colours = colormaps["viridis"].with_extremes(under="#bbbbbb", over="#d62728")
+    with np.errstate(divide="ignore"):
+        logs = np.log10(values)
+    known = logs[np.isfinite(logs)]
+    least, most = (known.min(), known.max()) if len(known) else (-1, 0)
+    within = np.clip(logs, least - 1, most + 1)  # what is infinite has no colour otherwise
+    shown = axes.imshow(within, cmap=colours, vmin=least, vmax=most, aspect="auto", interpolation="nearest")
+    axes.figure.colorbar(shown, ax=axes, location="top", shrink=0.8, aspect=40).set_label(name, fontsize=9)

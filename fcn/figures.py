@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TILE = 160  # pixels, the height of a picture in a contact sheet
 GAP = 6
+LINE = 20  # pixels, the height of a line of text
+Colour = tuple[int, int, int]  # red, green, blue, 0..255
 COLOURS = {"fcn32s": "#c44e52", "fcn16s": "#dd8452", "fcn8s": "#4c72b0"}
 
 
@@ -49,24 +51,43 @@ def predictions(split: Split, folder: Path, nets: Sequence[str], path: Path, cou
     sheet(rows, split.labels, path, ["image", "truth", *(NETS.get(net, net) for net in nets)])
 
 
-def sheet(rows: list[list[UInt8]], labels: Labels, path: Path, titles: Sequence[str] = ()) -> None:
-    """Pictures in rows, under titles if there are any, with the classes' colours below."""
+def sheet(
+    rows: list[list[UInt8]],
+    labels: Labels,
+    path: Path,
+    titles: Sequence[str] = (),
+    notes: Sequence[Sequence[str]] = (),
+    marks: Mapping[str, Colour] | None = None,
+) -> None:
+    """Pictures in rows, under titles if there are any, with the classes' colours below.
+
+    notes   lines of text that stand before each row
+    marks   colours that are no class's, by what they mean
+    """
     font = ImageFont.load_default(14)
     tiles = [[thumbnail(Image.fromarray(np.ascontiguousarray(picture))) for picture in row] for row in rows]
     widths = [max(tile.width for tile in column if tile) for column in zip_longest(*tiles)]
-    at = [sum(widths[:j]) + j * GAP for j in range(len(widths))]
+    left = max((int(font.getlength(line)) + 2 * GAP for lines in notes for line in lines), default=0)
+    at = [left + sum(widths[:j]) + j * GAP for j in range(len(widths))]
     width = max(at[-1] + widths[-1], 3 * TILE)  # the classes' names need some room too
     top = 24 if titles else 0
-    legend = _legend(labels, width, font)
-    height = top + sum(max(tile.height for tile in row) + GAP for row in tiles)
+    classes = zip(labels.names, labels.palette, strict=True)
+    legend = _legend([*(marks or {}).items(), *classes, ("void", (255, 255, 255))], width, font)
+    notes = notes or [()] * len(rows)
+    tall = [
+        max(*(tile.height for tile in row), LINE * len(lines)) + GAP for row, lines in zip(tiles, notes, strict=True)
+    ]
+    height = top + sum(tall)
     whole = Image.new("RGB", (width, height + legend.height), "white")
     draw = ImageDraw.Draw(whole)
     for x, wide, title in zip(at, widths, titles, strict=False):
         draw.text((x + wide // 2, 11), title, "black", font, "mm")
-    for row in tiles:
+    for row, lines, high in zip(tiles, notes, tall, strict=True):
+        for k, line in enumerate(lines):
+            draw.text((2, top + LINE * k), line, "black", font)
         for x, wide, tile in zip(at, widths, row, strict=False):
             whole.paste(tile, (x + (wide - tile.width) // 2, top))
-        top += max(tile.height for tile in row) + GAP
+        top += high
     whole.paste(legend, (0, whole.height - legend.height))
     save(whole, path)
 
@@ -78,10 +99,11 @@ def thumbnail(image: Image.Image) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
 
 
-def _legend(labels: Labels, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> Image.Image:
-    """Class names beside their colours, in as many lines as they need."""
+def _legend(
+    entries: Sequence[tuple[str, Colour]], width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont
+) -> Image.Image:
+    """Names beside their colours, in as many lines as they need."""
     places, x, y = [], 0, 4
-    entries = [*zip(labels.names, labels.palette, strict=True), ("void", (255, 255, 255))]
     for name, fill in entries:
         wide = 22 + int(font.getlength(name)) + 14
         if x and x + wide > width:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from fcn.captions import captions
 from fcn.report import Content, cells, comparison, left_out, percent, share_of, sources
 from fcn.titles import NETS, SCORES
 
-PHOTOGRAPHS = ("predictions", "samples")  # pictures that lossy compression suits
+PHOTOGRAPHS = ("predictions", "best", "worst", "strides", "samples")  # pictures that lossy compression suits
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881 }
@@ -34,7 +35,7 @@ figure { margin: 1.5rem 0 } figcaption { color: light-dark(#555, #aaa) }
 dt { font-weight: 600 } dd { margin: 0 0 .5rem; overflow-wrap: anywhere }
 @media (max-width: 30rem) {
   th, td { padding: .2rem .2rem; font-size: .8rem } td { white-space: normal }
-  .curves { overflow-x: auto } .curves img { max-width: none; width: 40rem }
+  .curves { overflow-x: auto } .curves img, .wide img { max-width: none; width: 40rem }
 }
 """
 
@@ -58,7 +59,7 @@ def page(content: Content, figures: Path) -> str:
     figures   folder of the pictures; those that are missing are left out
     """
     title = html.escape(content.title)
-    curves, *others = (_picture(figures / f"{name}.png", text) for name, text in _alts(content).items())
+    curves, *others = (_picture(figures / f"{name}.png", text) for name, text in captions(content).items())
     facts = "".join(f"<dt>{html.escape(name)}<dd>{html.escape(fact)}" for name, fact in content.facts.items())
     warnings = "".join(
         f'<p class="warning" role="alert"><strong>Warning:</strong> {html.escape(text)}</p>'
@@ -115,32 +116,6 @@ def _data(values: Iterable[str]) -> list[str]:
     return [f"<td>{value}" for value in values]
 
 
-def _alts(content: Content) -> dict[str, str]:
-    """What each picture shows, with the numbers that one would look for in it."""
-    last = {NETS[net]: rows["mean_iu"].iloc[-1] for net, rows in content.curves.items()}
-    ends = ", ".join(f"{net} ends at {percent(value)}" for net, value in last.items()) or "no net was trained"
-    columns = ", ".join(NETS.values())
-    alts = {"curves": f"Training loss and mean IU on val by step, one net after the other: {ends}."}
-    alts["predictions"] = (
-        f"Validation images in rows: the image, its true mask, and what each net makes of it ({columns})."
-    )
-    for net, name in reversed(NETS.items()):
-        text = f"Confusion matrix of {name}: which share of each class's pixels was taken for which"
-        iu = content.classes[net].dropna().to_dict() if net in content.classes else {}
-        if iu:
-            best, worst = max(iu, key=iu.__getitem__), min(iu, key=iu.__getitem__)
-            text += f". The highest IU has {best}, {percent(iu[best])}, the lowest {worst}, {percent(iu[worst])}"
-        alts[f"confusion_{net}"] = text + "."
-    alts["samples"] = "Training images, each above its mask in the colours of the classes."
-    shares = dict(zip(content.labels.names, content.shares, strict=True))
-    common, rare = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
-    alts["classes"] = (
-        "Share of the pixels that each class has, in train and in val, on a logarithmic axis: in val from "
-        f"{common} ({share_of(shares[common])}) down to {rare} ({share_of(shares[rare])})."
-    )
-    return alts
-
-
 def _picture(path: Path, text: str) -> str:
     """The picture inside the page, made lighter; its text stands below it for everyone."""
     if not path.is_file():
@@ -150,7 +125,8 @@ def _picture(path: Path, text: str) -> str:
         width, height = image.size
         light = io.BytesIO()
         photograph = path.stem in PHOTOGRAPHS
-        image.convert("RGB").save(light, "WebP", lossless=not photograph, quality=85 if photograph else 100, method=6)
+        image.convert("RGB").save(light, "WebP", lossless=not photograph, quality=70 if photograph else 100, method=6)
     source = f"data:image/webp;base64,{base64.b64encode(light.getvalue()).decode()}"
     image_tag = f'<img alt="{text}" width="{width}" height="{height}" src="{source}">'
-    return f"<figure>{image_tag}<figcaption>{text}</figcaption></figure>"
+    wide = f'<div class="wide" tabindex="0">{image_tag}</div>' if photograph else image_tag
+    return f"<figure>{wide}<figcaption>{text}</figcaption></figure>"

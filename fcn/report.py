@@ -23,6 +23,8 @@ class Content:
     missing    classes that are in no mask
     warnings   nets that learned nothing, and why
     curves     validation rows by net: iteration and scores; none for a net that was not trained
+    images     mean IU by image and net, and the share of pixels on which the nets differ
+    borders    pixels, and how many each net has wrong, by distance from a border between classes
     """
 
     title: str
@@ -35,6 +37,8 @@ class Content:
     missing: list[str]
     warnings: list[str]
     curves: dict[str, pd.DataFrame]
+    images: pd.DataFrame
+    borders: pd.DataFrame
 
 
 def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
@@ -62,6 +66,8 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
         verdict.missing(names, truth),
         warnings,
         {net: rows for net, rows in curves.items() if len(rows)},
+        pd.read_csv(metrics / "images.csv", dtype={"image": str}, keep_default_na=False, na_values=[""]),
+        pd.read_csv(metrics / "borders.csv"),
     )
 
 

@@ -16,6 +16,8 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, required=True, help="folder for predicted masks")
     parser.add_argument("--scores", type=Path, required=True, help="JSON file of the four scores by net")
     parser.add_argument("--classes", type=Path, required=True, help="CSV file of IU and pixels by class and net")
+    parser.add_argument("--images", type=Path, required=True, help="CSV file of mean IU by image and net")
+    parser.add_argument("--borders", type=Path, required=True, help="CSV file of wrong pixels about borders by net")
     parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
     paths = parser.parse_args()
     machine.prepare()
@@ -26,7 +28,7 @@ def main() -> None:
 def _evaluate(paths: argparse.Namespace) -> None:
     from torch import Tensor
 
-    from fcn import evaluation, figures, metrics, pipeline, tracking, verdict, weights
+    from fcn import evaluation, exhibits, figures, metrics, pipeline, review, tracking, verdict, weights
     from fcn.data import Split
 
     experiment = params.load()
@@ -52,7 +54,7 @@ def _evaluate(paths: argparse.Namespace) -> None:
             counts = evaluation.count(net.to(machine.device()), split, keep)
             pictures.append(paths.figures / f"confusion_{path.stem}.png")
             figures.confusion(counts, split.labels, pictures[-1])
-            truth, found = counts.sum(1).tolist(), counts.sum(0).tolist()
+            truth, answers = counts.sum(1).tolist(), counts.sum(0).tolist()
             pixels["pixels"] = truth
             if not meta.scored:
                 print(f"{path.stem}: neither trained nor published, no score")
@@ -60,19 +62,23 @@ def _evaluate(paths: argparse.Namespace) -> None:
             table[path.stem] = metrics.scores(counts).asdict()
             iu[path.stem] = metrics.class_iu(counts).tolist()
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
-            pixels[f"{path.stem}_pixels"] = found
+            pixels[f"{path.stem}_pixels"] = answers
             hits = table[path.stem]["pixel_accuracy"]
-            if warning := verdict.nothing_learned(split.labels.names, truth, found, hits):
+            if warning := verdict.nothing_learned(split.labels.names, truth, answers, hits):
                 print(f"WARNING: {path.stem} {warning}", flush=True)
         files.write_text(paths.scores, json.dumps(table, indent=1) + "\n")
         files.write_text(paths.classes, figures.class_table(split.labels, iu | pixels))
         pictures.append(paths.figures / "predictions.png")
         figures.predictions(split, paths.predictions, [p.stem for p in paths.models], pictures[-1])
+        found = review.review(split, paths.predictions, list(table))
+        for path, rows in zip((paths.images, paths.borders), found.tables(split), strict=True):
+            files.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
+        pictures += exhibits.draw(split, paths.predictions, found, iu, paths.figures)
         run.scores({f"{net}.{name}": value for net, row in table.items() for name, value in row.items()})
         for picture in pictures:
             run.artifact(picture, "figures")
-        run.artifact(paths.scores)
-        run.artifact(paths.classes)
+        for path in (paths.scores, paths.classes, paths.images, paths.borders):
+            run.artifact(path)
 
 
 if __name__ == "__main__":

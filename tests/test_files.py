@@ -34,6 +34,7 @@ WRITERS = {
     "fcn/answers.py": "into memory",
     "fcn/labels.py": "into memory",
     "fcn/page.py": "into memory",
+    "stages/evaluate.py": "into memory",
     "fcn/debug.py": "draws into files.replacing's temporary name",
     "fcn/plots.py": "the same",
     "fcn/registry.py": "hands a model to MLflow",
@@ -44,7 +45,7 @@ WRITERS = {
     "fcn/resume.py": "marks and locks, which hold no result",
 }
 WRITING = {"write_text", "write_bytes", "to_csv", "savefig", "save_file", "save", "tofile", "copyfile", "copy2", "move"}
-OWN = {"files", "weights", "resume", "self"}  # fcn.files.write_text, fcn.weights.save, Resume.save: ours, all of them
+OWN = {"files", "weights", "resume", "figures", "self"}  # fcn.files.write_text, fcn.weights.save and the like: ours
 
 
 def writes(call: ast.Call) -> bool:

@@ -7,13 +7,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, changed
 from PIL import Image
 from torch import Tensor
 
-from fcn import figures, metrics, page, paper, params, report, weights
+from fcn import captions, figures, metrics, page, paper, params, report, weights
 from fcn.labels import Labels
 from fcn.labelsets import VOC
 from fcn.layers import CAFFE
@@ -44,6 +45,10 @@ def written(
     columns["pixels"] = next(iter(counts.values())).sum(1).tolist()
     columns |= {f"{net}_pixels": matrix.sum(0).tolist() for net, matrix in counts.items() if net in scores}
     (folder / "classes.csv").write_text(figures.class_table(labels, columns))
+    images = {"image": ["first", "second"], **{net: [0.25, 0.75] for net in scores}, "differ": [0.1, 0.3]}
+    pd.DataFrame(images).to_csv(folder / "images.csv", index=False)
+    near = {"distance": ["1", "2", "farther"], "pixels": [4, 4, 392], **{net: [3, 1, 56] for net in scores}}
+    pd.DataFrame(near).to_csv(folder / "borders.csv", index=False)
     for net, stride in zip(NETS, (32, 16, 8), strict=True):
         (folder / net).mkdir()
         (folder / net / "train.csv").write_text("iteration,lr,loss\n")
@@ -158,18 +163,40 @@ class Page(HTMLParser):
 def test_the_page_needs_no_other_file_and_its_pictures_have_texts(published: Written) -> None:
     folder = published.folder / "figures"
     folder.mkdir()
-    for name in ("predictions", "curves", "samples", "classes", *(f"confusion_{net}" for net in NETS)):
+    reviewed = ("iu", "best", "worst", "strides", "borders")
+    for name in ("predictions", "curves", "samples", "classes", *reviewed, *(f"confusion_{net}" for net in NETS)):
         Image.new("RGB", (20, 10), "red").save(folder / f"{name}.png")
     text = page.page(published.content(), folder)
     found = Page(text)
-    assert len(found.alts) == 7
+    assert len(found.alts) == 12
     assert all(link.startswith("data:image/webp;base64,") for link in found.links)
     assert "http" not in text
     assert all(len(alt) > 40 for alt in found.alts)
-    assert len(set(found.alts)) == 7
+    assert len(set(found.alts)) == 12
     alt = next(alt for alt in found.alts if "matrix of FCN-8s" in alt)
     assert alt.endswith("The highest IU has tvmonitor, 35.5, the lowest background, 4.8.")
     assert text == page.page(published.content(), folder)
+
+
+def test_texts_name_the_best_and_worst_image_and_the_errors_near_and_far(published: Written) -> None:
+    found = captions.captions(published.content())
+    assert "from second, 75.0: image" in found["best"]
+    assert "from first, 25.0: image" in found["worst"]
+    assert "differ most, from second, 30.0 % of its pixels" in found["strides"]
+    # Of 400 pixels 4 are within 1, three of them wrong; of all, 60.
+    assert found["borders"].endswith(
+        "In per cent, within 1: FCN-32s 75.0, FCN-8s 75.0; anywhere: FCN-32s 15.0, FCN-8s 15.0."
+    )
+    content = published.content()
+    content.images["differ"] = 0.0
+    assert captions.captions(content)["strides"].startswith("The nets agree on every pixel of val")
+    assert "FCN-16s" not in "".join(found[name] for name in ("iu", "best", "worst", "strides", "borders"))
+
+
+def test_without_scores_no_text_speaks_of_them(tmp_path: Path) -> None:
+    counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
+    content = written(tmp_path, "scenes", TWO, counts, {}).content()
+    assert not {"iu", "best", "worst", "strides", "borders"} & set(captions.captions(content))
 
 
 def test_a_class_may_be_called_anything(tmp_path: Path) -> None:

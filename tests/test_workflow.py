@@ -51,11 +51,12 @@ def test_one_command_gives_scores_curves_pictures_and_report(finished: Checkout)
         assert len(list((finished.folder / "data/predictions" / net).glob("*.png"))) == 4
     pictures = {p.name for p in (finished.folder / "metrics/figures").glob("*.png")}
     confusion = {f"confusion_{net}.png" for net in NETS}
-    assert pictures == confusion | {"classes.png", "samples.png", "predictions.png", "curves.png"}
+    reviewed = {"iu.png", "best.png", "worst.png", "strides.png", "borders.png"}
+    assert pictures == confusion | reviewed | {"classes.png", "samples.png", "predictions.png", "curves.png"}
     report = finished.read("metrics/report.md")
     assert f"| FCN-8s | {100 * scores['fcn8s']['pixel_accuracy']:.1f} |" in report
     page = finished.read("metrics/report.html")
-    assert page.count("<img alt=") == 7
+    assert page.count("<img alt=") == 12
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -108,7 +109,7 @@ def test_the_digest_of_a_model_file_leads_to_its_run_and_to_its_parent(finished:
     history = client(finished).get_metric_history(by_stage["train"].info.run_id, "val.mean_iu")
     assert [point.step for point in history] == [2, 4]
     artifacts = {a.path for a in client(finished).list_artifacts(by_stage["evaluate"].info.run_id, "figures")}
-    assert "figures/predictions.png" in artifacts
+    assert {"figures/predictions.png", "figures/best.png", "figures/strides.png"} <= artifacts
 
 
 def test_queued_experiments_land_in_the_main_store_side_by_side(finished: Checkout) -> None:
