@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from fcn import files, machine
-from fcn.recipe import machine_facts
 
 
 def facts() -> dict[str, Any]:
@@ -17,7 +16,7 @@ def facts() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if machine.device().type == "cuda" else None
     return {
         "date": datetime.date.today().isoformat(),
-        "machine": machine_facts() | ({"gpu": gpu} if gpu else {}),
+        "machine": machine.facts() | ({"gpu": gpu} if gpu else {}),
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("torch", "torchvision")},
     }

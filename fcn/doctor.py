@@ -14,10 +14,9 @@ from typing import Literal
 
 import psutil
 
-from fcn import cache, files, leftovers, machine, params, store
+from fcn import cache, files, leftovers, machine, params, recorded, store
 from fcn.errors import UserError
 
-PACKAGES = ("torch", "torchvision", "dvc", "mlflow")  # those whose version can change bits, or how files are kept
 TIGHT, FULL = 10e9, 1e9  # bytes free below which it is worth a warning, and below which nothing will work
 
 
@@ -48,7 +47,7 @@ def _environment() -> Iterator[Finding]:
     yield Finding(level, f"Python {platform.python_version()}")
     lock = Path("requirements.lock")
     pins = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", lock.read_text(), re.MULTILINE)) if lock.is_file() else {}
-    for name in PACKAGES:
+    for name in machine.PACKAGES:
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -120,6 +119,8 @@ def _dvc() -> Iterator[Finding]:
         return
     busy = files.is_held(folder / "tmp" / "lock")
     yield Finding("ok", "DVC is at work in this checkout" if busy else "DVC is idle in this checkout")
+    if not busy and recorded.LOCK.is_file() and recorded.stages(recorded.LOCK.read_bytes()) is None:
+        yield Finding("bad", "dvc.lock is cut off, as by a kill; `fcn check` puts the last whole one back")
     path = folder / "tmp" / "rwlock"
     if not path.is_file():
         return
@@ -152,14 +153,15 @@ def _mlflow() -> Iterator[Finding]:
 
 
 def _leftovers() -> Iterator[Finding]:
-    for sign in leftovers.dead_signs():
-        yield Finding("warn", f"{leftovers.short(sign)} is of a dead process; `fcn doctor --prune` removes it")
+    needless = recorded.needless()
     for state in leftovers.states():
         used = files.is_held(leftovers.lock_of(state))
         age, megabytes = leftovers.age(state), leftovers.size(state) / 1e6
         text = f"{leftovers.short(state)}: {megabytes:.0f} MB to go on from, {age:.1f} days old"
         if used:
             yield Finding("ok", f"{text}, in use")
+        elif state in needless:
+            yield Finding("ok", f"{text}; its rung is done, and the next stage or `fcn doctor --prune` removes it")
         elif age > leftovers.OLD:
             yield Finding("warn", f"{text}; `fcn doctor --prune` removes it")
         else:

@@ -1,4 +1,4 @@
-"""What a kill leaves behind: runs that seem to run, states to go on from, signs of waiting."""
+"""What a kill leaves behind: runs that seem to run, states to go on from."""
 
 import re
 import shutil
@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from fcn import files, machine, tracking
+from fcn import files, machine, recorded, tracking
 from fcn.store import Store
 
 OLD = 7.0  # days after which nobody is expected to go on with a state
@@ -39,12 +37,10 @@ def _is_mine(runs: Store, row: Any) -> bool:
 
 
 def prune(days: float) -> Iterator[str]:
-    """Removes states that nobody went on with for so many days, and signs of waiting left by dead processes."""
-    for sign in dead_signs():
-        sign.unlink(missing_ok=True)
-        yield f"removed {short(sign)}"
+    """Removes states that nobody went on with for so many days, and those that nobody needs to go on from."""
+    needless = recorded.needless()
     for state in states():
-        lock = files.hold(lock_of(state)) if age(state) > days else None
+        lock = files.hold(lock_of(state)) if state in needless or age(state) > days else None
         if lock is None:
             continue
         with lock:  # held: a rung that begins now waits until the state is gone
@@ -54,14 +50,7 @@ def prune(days: float) -> Iterator[str]:
 
 
 def states() -> list[Path]:
-    folder = machine.root() / ".fcn" / "states"
-    return sorted(path for path in folder.glob("*") if path.is_dir())
-
-
-def dead_signs() -> list[Path]:
-    # What `Resume.turn` leaves while it waits.
-    signs = sorted((machine.root() / ".fcn" / "locks").glob("?" * 64 + ".*"))
-    return [sign for sign in signs if sign.suffix[1:].isdigit() and not psutil.pid_exists(int(sign.suffix[1:]))]
+    return sorted(path for path in recorded.states().glob("*") if path.is_dir())
 
 
 def lock_of(state: Path) -> Path:

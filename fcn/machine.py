@@ -5,7 +5,10 @@ Import this module, call `prepare`, and only then import torch: OpenMP reads its
 
 import ctypes
 import os
+import platform
+import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,8 @@ from fcn.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+PACKAGES = ("torch", "torchvision", "dvc", "mlflow")  # those whose version can change bits, or how files are kept
 
 # glibc's malloc.h. Large buffers that go back to the kernel at every step cost more in page
 # faults than the arithmetic done on them: keep them.
@@ -66,3 +71,21 @@ def device() -> "torch.device":
             f"FCN_DEVICE is {name!r}, which this machine cannot use ({str(error).splitlines()[0]})"
         ) from None
     return torch.device(name)
+
+
+def facts() -> dict[str, str | int]:
+    """Processor, device and Python: what speed and last digits depend on."""
+    found = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    model = re.search(r"model name\s*: (.+)", found)
+    return {
+        "cpu": model[1] if model else platform.processor(),
+        "cores": cores(),
+        "device": device().type,
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The installed version of each package that matters."""
+    return {package: version(package) for package in PACKAGES}

@@ -2,13 +2,11 @@
 
 import datetime
 import json
-import platform
 import re
 import shutil
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +62,8 @@ def record(name: str, variants: list[str]) -> Path:
         "recipe": name,
         "date": datetime.date.today().isoformat(),
         "minutes": round(minutes, 1),
-        "machine": machine_facts(),
-        "versions": {package: version(package) for package in ("torch", "torchvision", "dvc", "mlflow")},
+        "machine": machine.facts(),
+        "versions": machine.versions(),
         "seed": params.seed,
         "scores": json.loads(Path("metrics/scores.json").read_text()),
         "weights": {f"fcn{s}s": files.sha256(Path(f"data/weights/fcn{s}s.safetensors")) for s in STRIDES},
@@ -95,18 +93,6 @@ def _dvc(*words: str) -> None:
 
 def _git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
-
-
-def machine_facts() -> dict[str, str | int]:
-    facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    model = re.search(r"model name\s*: (.+)", facts)
-    return {
-        "cpu": model[1] if model else platform.processor(),
-        "cores": machine.cores(),
-        "device": machine.device().type,
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
 
 
 def readme(path: Path = Path("README.md")) -> None:

@@ -3,11 +3,10 @@
 import fcntl
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -16,7 +15,7 @@ from typing import Any
 import psutil
 from safetensors import safe_open
 
-from fcn import files
+from fcn import files, recorded
 from fcn.files import alone as alone
 from fcn.models import FCN
 from fcn.processes import ALONE, Group
@@ -89,25 +88,24 @@ class Resume:
                 parts[part][name] = file.get_tensor(key)
             return json.loads(file.metadata()["resume"]), parts
 
-    def done(self, net: FCN, optimizer: Optimizer) -> None:
-        """The rung's files are written. Nothing is left to go on from, but for one who waits for the result."""
-        waiting = files.lock_file(self.folder.name).parent.glob(f"{self.folder.name}.*")
-        if any(files.lives(path.suffix[1:]) for path in waiting):
-            self.save(net, optimizer)
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def done(self, out: Path) -> None:
+        """The rung's files are written. Its last state stays until dvc.lock names `out`: DVC may be killed before."""
+        if self.path.exists():
+            with suppress(OSError):  # a full disk: the state then stays until it is old
+                files.write_text(self.folder / recorded.MADE, files.md5(out))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the rung's files were written once, and DVC was perhaps killed before it knew."""
+        return (self.folder / recorded.MADE).exists()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """One process at a time computes what this fingerprint names; a second waits, and finds it done."""
-        lock = files.lock_file(self.folder.name)
-        waiting = lock.with_name(f"{lock.name}.{os.getpid()}")  # not in the folder, which `done` deletes
-        with lock.open("a+") as file:
+        with files.lock_file(self.folder.name).open("a+") as file:
             if not files.try_lock(file):
                 print(f"process {files.owner(file)} computes the very same; waiting for its result", flush=True)
-                waiting.touch()
                 fcntl.flock(file, fcntl.LOCK_EX)
-                waiting.unlink(missing_ok=True)
             files.sign(file)
             yield
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from fcn import debug, evaluation, failure, files, machine, pipeline, processes, tracking, weights
+from fcn import debug, evaluation, failure, files, machine, pipeline, processes, recorded, tracking, weights
 from fcn.data import Split
 from fcn.metrics import scores
 from fcn.params import Params, Rung
@@ -45,7 +45,7 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
     with processes.group() as group, ExitStack() as leading:
         if group.leads:
             leading.enter_context(alone(out))
-            run = leading.enter_context(tracking.stage(stage, params, entry.params))
+            recorded.begin()
         fingerprint = entry.fingerprint(
             torch=torch.__version__,
             device=machine.device().type,
@@ -53,9 +53,11 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
             processes=group.size,
         )
         group.agree(fingerprint)
+        resume = Resume(recorded.states() / fingerprint)
+        if group.leads:
+            run = leading.enter_context(tracking.stage(stage, params, entry.params, done=resume.is_done))
         train = Split(data, "train")
         begun = start(train, stride, params, parent, group)
-        resume = Resume(machine.root() / ".fcn" / "states" / fingerprint)
         if group.leads:
             print(summary(stride, params, train, begun.table), flush=True)
             _introduce(run, stage, data, begun, fingerprint)
@@ -79,7 +81,7 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
             files.write_text(curves / "train.csv", _csv(resume.train, ["iteration", "lr", "loss"]))
             files.write_text(curves / "val.csv", _csv(resume.val, ["iteration", *SCORES]))
             run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
-            resume.done(begun.net, work.optimizer)
+            resume.done(out)
 
 
 def _introduce(run: tracking.Run, stage: str, data: Path, begun: Start, fingerprint: str) -> None:
@@ -180,7 +182,7 @@ def _train(work: Work, val: Split, resume: Resume, run: tracking.Run) -> None:
                 continue
             if not failure.finite(work.optimizer.masters):
                 work.fail("a weight is no number", step, resume)
-            if group.leads and not last:
+            if group.leads:
                 _save_if_there_is_room(resume, work, bar)
             if end:
                 raise SystemExit(128 + end)

@@ -12,11 +12,10 @@ from typing import Any
 
 import yaml
 
-from fcn import identity, params, pipeline
+from fcn import identity, params, pipeline, recorded
 from fcn.errors import UserError
 
 KEPT = (*identity.CODE, identity.GRAPH, "dvc.lock", "params.yaml", "metrics", "data/own")
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a lock file is long, and there are many
 REF = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # queue, stash and the like look otherwise
 
 
@@ -57,7 +56,7 @@ class State:
     @cached_property
     def lock(self) -> dict[str, Any]:
         """What dvc.lock says of each stage."""
-        content = yaml.load(self.content["dvc.lock"], Loader=LOADER)
+        content = yaml.load(self.content["dvc.lock"], Loader=recorded.LOADER)
         return dict((content or {}).get("stages", {}))
 
     @cached_property
@@ -109,9 +108,14 @@ class State:
 
 
 def workspace() -> State | None:
-    """The files as they lie here, if anything has run."""
-    if not Path("dvc.lock").is_file():
+    """The files as they lie here, if anything has run.
+
+    raises   UserError if dvc.lock is cut off
+    """
+    if not recorded.LOCK.is_file():
         return None
+    if recorded.stages(recorded.LOCK.read_bytes()) is None:
+        raise UserError("dvc.lock is cut off, as by a kill; `fcn check` says what to do")
     own = Path("data/own")  # pictures beside what git knows of them
     folders = [path for kept in KEPT if Path(kept) != own for path in (Path(kept), *Path(kept).rglob("*"))]
     paths = [path for path in (*folders, own / "none", *own.glob("*.dvc")) if path.is_file()]

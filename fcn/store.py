@@ -42,6 +42,16 @@ def exists() -> bool:
     return local == address() or Path(local).is_file()
 
 
+def opened() -> "tuple[Store | None, str]":
+    """The store if it can be read, else why not."""
+    if not exists():
+        return None, f"no store at {address()}; `fcn sync` rebuilds it"
+    try:
+        return Store(), ""
+    except Exception as error:  # whatever a store, its driver or its network can think of
+        return None, f"{address()} cannot be read ({(str(error).splitlines() or ['?'])[0]})"
+
+
 @contextmanager
 def locked() -> Iterator[None]:
     """One process of this checkout at a time: a new database, or a row, is made once."""

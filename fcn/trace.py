@@ -39,23 +39,13 @@ def trace(what: str, newest: int) -> Iterator[str]:
     newest   how many commits with results to look at
     raises   UserError if nothing answers to it, or more than one
     """
-    runs, complaint = _open()
+    runs, complaint = store.opened()
     models = _models(newest)
     digest = _digest(what, models, runs)
     while digest:
         model = models.get(digest)
         yield from _describe(digest, model, models, runs, complaint)
         digest = (model.facts.get("parent") if model else _parent(digest, runs)) or ""
-
-
-def _open() -> tuple[Store | None, str]:
-    """The store if it can be read, else why not."""
-    if not store.exists():
-        return None, f"no store at {store.address()}; `fcn sync` rebuilds it"
-    try:
-        return Store(), ""
-    except Exception as error:  # whatever a store, its driver or its network can think of
-        return None, f"{store.address()} cannot be read ({(str(error).splitlines() or ['?'])[0]})"
 
 
 def _models(newest: int) -> dict[str, Model]:

@@ -85,12 +85,12 @@ class Run:
         self.sampled += len(rows)
         self.store.points(self.child, rows)
 
-    def open(self, params: Params, declared: Mapping[str, object]) -> None:
+    def open(self, params: Params, declared: Mapping[str, object], done: bool) -> None:
         """Finds or makes the experiment's row and this stage's child, one process at a time."""
         with store.locked():
             self.store = Store()
             self.parent = row(self.store, params.model_dump(), identity.code(), identity.name(), origin())
-            self.child = self._continued() or self._created(declared)
+            self.child = self._continued(done) or self._created(declared)
             if self.held is None:
                 self.held = files.hold(lock_file(self.child))
         for run in (self.child, self.parent):
@@ -98,17 +98,18 @@ class Run:
         self.sampled = 1 + self.store.last(self.child).get("system/cpu_utilization_percentage", -1)
         self.vitals = Vitals()
 
-    def _continued(self) -> str:
-        """The child that a kill left behind in this checkout."""
+    def _continued(self, done: bool) -> str:
+        """The child that a kill left behind in this checkout, before its end or, if the stage was done, after it."""
+        left = ("RUNNING", "KILLED", "FINISHED") if done else ("RUNNING", "KILLED")
         condition = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.stage = '{self.stage}' "
         for run in self.store.find(f"{condition} and tags.`fcn.place` = '{place()}'"):
-            if run.info.status in ("RUNNING", "KILLED") and (held := files.hold(lock_file(run.info.run_id))):
+            if run.info.status in left and (held := files.hold(lock_file(run.info.run_id))):
                 self.held = held
                 return str(run.info.run_id)
         return ""
 
     def _created(self, declared: Mapping[str, object]) -> str:
-        tags = {"fcn.place": place(), **origin()}
+        tags = {"fcn.place": place(), **origin(), **_environment()}
         return child(self.store, self.parent, self.stage, declared, tags)
 
     def close(self, status: str) -> None:
@@ -125,13 +126,13 @@ class Run:
 
 
 @contextmanager
-def stage(name: str, params: Params, declared: Mapping[str, object]) -> Iterator[Run]:
+def stage(name: str, params: Params, declared: Mapping[str, object], done: bool = False) -> Iterator[Run]:
     """The run of a stage for as long as it lasts: FINISHED, FAILED after an error, KILLED after a signal.
 
-    A child that a kill left RUNNING is continued.
+    A child that a kill left RUNNING is continued; if the stage was `done` when DVC was killed, the FINISHED one.
     """
     run = Run(name)
-    run._attempt(lambda: run.open(params, declared))
+    run._attempt(lambda: run.open(params, declared, done))
     status = "FAILED"
     try:
         yield run
@@ -206,6 +207,13 @@ def origin() -> dict[str, str]:
     """The commit that the code comes from; never the remote's address, which may carry a token."""
     answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {"mlflow.source.git.commit": answer.stdout.strip()} if answer.returncode == 0 else {}
+
+
+def _environment() -> dict[str, str]:
+    """Host, processor and versions as tags, for `fcn report --with-env`."""
+    facts = {"host": platform.node()} | machine.facts()
+    versions = {f"version.{package}": version for package, version in machine.versions().items()}
+    return {f"fcn.{key}": str(value) for key, value in (facts | versions).items()}
 
 
 def _digest(folder: Path, role: str) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn import files, machine, params
+from fcn import files, machine, params, recorded
 from fcn.errors import one_line
 
 
@@ -13,6 +13,7 @@ def main() -> None:
     out: Path = parser.parse_args().out
     machine.prepare()
     with files.alone(out):
+        recorded.begin()
         _make(out)
 
 

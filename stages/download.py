@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn import files, params, sources
+from fcn import files, params, recorded, sources
 from fcn.errors import one_line
 
 
@@ -12,6 +12,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for images, masks and lists")
     out: Path = parser.parse_args().out
     with files.alone(out):
+        recorded.begin()
         _download(out)
 
 

@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from fcn import files, machine, params
+from fcn import files, machine, params, recorded
 from fcn.errors import UserError, one_line
 
 
@@ -22,6 +22,7 @@ def main() -> None:
     paths = parser.parse_args()
     machine.prepare()
     with files.alone(paths.predictions):
+        recorded.begin()
         _evaluate(paths)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn import files, params
+from fcn import files, params, recorded
 from fcn.errors import one_line
 
 
@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, required=True, help="report.html to write")
     paths = parser.parse_args()
     with files.alone(paths.page):
+        recorded.begin()
         _report(paths)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn import figures, files, machine, packing, params, sources, tiles
+from fcn import figures, files, machine, packing, params, recorded, sources, tiles
 from fcn.data import Role, Split
 from fcn.errors import UserError, one_line
 
@@ -16,6 +16,7 @@ def main() -> None:
     paths = parser.parse_args()
     machine.prepare()  # memory that is kept from image to image
     with files.alone(paths.out):
+        recorded.begin()
         _resize(paths)
 
 

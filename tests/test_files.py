@@ -41,8 +41,9 @@ WRITERS = {
     "fcn/store.py": "the lock of MLflow's store",
     "fcn/sync.py": "a temporary folder",
     "fcn/figures.py": "draws into files.replacing's temporary name",
+    "fcn/recorded.py": "writes into files.replacing's temporary name",
     "fcn/recipe.py": "copies into files.replacing's temporary name",
-    "fcn/resume.py": "marks and locks, which hold no result",
+    "fcn/resume.py": "a lock, which holds no result",
 }
 WRITING = {"write_text", "write_bytes", "to_csv", "savefig", "save_file", "save", "tofile", "copyfile", "copy2", "move"}
 OWN = {"files", "weights", "resume", "figures", "self"}  # fcn.files.write_text, fcn.weights.save and the like: ours

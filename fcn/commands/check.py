@@ -1,4 +1,4 @@
-"""Say whether params.yaml is a valid experiment; `make repro` asks this first."""
+"""Say whether params.yaml is a valid experiment; put back a dvc.lock that was cut off. `make repro` begins with it."""
 
 import argparse
 
@@ -10,8 +10,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from fcn import params, sources
+    from fcn import params, recorded, sources
 
+    if said := recorded.mend():
+        print(said)
     experiment = params.load()
     sources.check(experiment.data.dataset, experiment.data)
     print("\n".join(["params.yaml is a valid experiment", *experiment.warnings()]))

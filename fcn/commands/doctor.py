@@ -7,7 +7,7 @@ EXAMPLE = "fcn doctor --prune"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--prune", action="store_true", help="remove old resume states and what dead processes left, none in use"
+        "--prune", action="store_true", help="remove resume states that are old or that nobody needs, none in use"
     )
     parser.add_argument(
         "--days", type=float, default=7.0, help="with --prune: how long a state was left alone (default 7)"
