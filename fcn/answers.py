@@ -7,13 +7,13 @@ shares   out: the fraction of the pixels that each has, in the same order
 """
 
 import base64
-import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fcn import images
+from fcn import pictures
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.models import FCN
@@ -28,7 +28,7 @@ def answers(net: FCN, labels: Labels, texts: Sequence[object]) -> list[dict[str,
     files = [_decoded(text, f"image {i}") for i, text in enumerate(texts)]
     left = PIXELS
     for i, file in enumerate(files):
-        left -= images.pixels(io.BytesIO(file), f"image {i}")
+        left -= math.prod(pictures.opened(file, f"image {i}", PIXELS).size)
         if left < 0:
             raise UserError(f"image {i} is too large; a request may hold {PIXELS} pixels")
     return [_answer(net, labels, file, f"image {i}") for i, file in enumerate(files)]
@@ -46,12 +46,11 @@ def _decoded(text: object, name: str) -> bytes:
 
 
 def _answer(net: FCN, labels: Labels, file: bytes, name: str) -> dict[str, Any]:
-    mask = predict(net, images.open_image(io.BytesIO(file), name, PIXELS)).mask
-    png = io.BytesIO()
-    labels.picture(mask).save(png, "png")
+    image = pictures.rgb(pictures.load(file, True, name, PIXELS), name)
+    mask = predict(net, image).mask
     counts = np.bincount(mask.ravel(), minlength=len(labels.names))
     return {
-        "mask": base64.b64encode(png.getvalue()).decode(),
+        "mask": base64.b64encode(labels.png(mask)).decode(),
         "classes": list(labels.names),
         "shares": (counts / mask.size).tolist(),
     }

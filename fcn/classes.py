@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fcn.declared import coded
 from fcn.errors import UserError
-from fcn.labels import Coded
+from fcn.labels import Labels
 
 MOST = 64  # colours without a table that are taken for classes; more come from soft edges or a lossy format
 VOC_BORDER = 0xE0E0C0  # 224,224,192: void in VOC's colours
@@ -34,7 +34,7 @@ class Guess:
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def labels(self) -> Coded | None:
+    def labels(self) -> Labels | None:
         """The classes as they will be read; None, and one more error, if they can't be."""
         try:
             return coded(self.classes, " ".join(self.void) or "none")
@@ -45,7 +45,7 @@ class Guess:
 
 def guess(folder: Path, names: Sequence[str], codes: Mapping[int, Code], colours: bool) -> Guess:
     """The classes of masks that hold `codes`, of a folder that may have a table of them."""
-    spell = Coded((), (), colours=colours).spell
+    spell = Labels((), (), colours=colours).spell
     spelt = {spell(code): seen for code, seen in sorted(codes.items())}
     border = spell(VOC_BORDER)
     voids = [code for code in ((border,) if colours else ("255", "65535")) if code in spelt]

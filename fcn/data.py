@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field, TypeAdapter
 
-from fcn.errors import UserError
+from fcn.errors import UserError, in_one_line
 from fcn.labels import Labels
 
 Role = Literal["train", "val"]
@@ -49,7 +49,7 @@ class Split:
         try:
             self.index = pd.read_csv(path, dtype={"id": str})
         except ValueError as error:
-            raise UserError(f"{path} is no table ({' '.join(str(error).split())}); run `dvc repro resize`") from None
+            raise UserError(f"{path} is no table ({in_one_line(error)}); run `dvc repro resize`") from None
         expected = [*COLUMNS, *self.labels.names, "void"]
         if list(self.index.columns) != expected:
             raise UserError(f"{path} has other columns than {', '.join(expected)}; run `dvc repro resize`")

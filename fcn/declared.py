@@ -3,28 +3,23 @@
 from collections.abc import Sequence
 
 from fcn.errors import UserError
-from fcn.labels import UNKNOWN, Coded
+from fcn.labels import UNKNOWN, Labels
 from fcn.labelsets import MAPS, voc_colour
 from fcn.params import Folder
 
 WHERE = "params.yaml: data.folder.classes"
 
 
-def labels(own: Folder) -> Coded:
+def labels(own: Folder) -> Labels:
     """The classes of a label map, or of a list of names with codes or colours."""
     if isinstance(own.classes, list):
         return coded(own.classes, str(own.void))
     if own.classes not in MAPS:
         raise UserError(f"{WHERE} is {own.classes!r}; there is {', '.join(MAPS)}; or list the classes")
-    chosen = MAPS[own.classes]
-    if isinstance(chosen, Coded):
-        return chosen
-    return Coded(
-        chosen.names, chosen.palette, chosen.void, codes=tuple((chosen.first + i,) for i in range(len(chosen.names)))
-    )
+    return MAPS[own.classes]
 
 
-def coded(classes: Sequence[str | dict[str, int | str]], void: str) -> Coded:
+def coded(classes: Sequence[str | dict[str, int | str]], void: str) -> Labels:
     """The classes of a list such as [sky, {road: 7}] or [{sky: "0,0,255"}, {road: "90,90,90 91,91,91"}].
 
     A name alone has its place in the list, from 0, as its code; a class may have several codes, parted by blanks.
@@ -47,7 +42,7 @@ def coded(classes: Sequence[str | dict[str, int | str]], void: str) -> Coded:
         raise UserError(f"{WHERE} and void: {twice} stands twice")
     codes = [tuple(map(_code, some)) for some in texts]
     palette = [_rgb(some[0]) if colours else voc_colour(i) for i, some in enumerate(codes)]
-    return Coded(tuple(names), tuple(palette), tuple(map(_code, unscored)), codes=tuple(codes), colours=colours)
+    return Labels(tuple(names), tuple(palette), tuple(map(_code, unscored)), codes=tuple(codes), colours=colours)
 
 
 def _code(text: str) -> int:

@@ -15,7 +15,7 @@ from typing import Literal
 import psutil
 
 from fcn import cache, files, leftovers, machine, params, recorded, store
-from fcn.errors import UserError
+from fcn.errors import UserError, first_line
 
 TIGHT, FULL = 10e9, 1e9  # bytes free below which it is worth a warning, and below which nothing will work
 
@@ -33,13 +33,11 @@ class Finding:
 
 def findings() -> Iterator[Finding]:
     """Everything worth knowing, the environment first."""
-    yield from _environment()
-    yield from _disks()
-    yield from _machine()
-    yield from _params()
-    yield from _dvc()
-    yield from _mlflow()
-    yield from _leftovers()
+    for look in (_environment, _disks, _machine, _params, _dvc, _mlflow, _leftovers):
+        try:
+            yield from look()
+        except UserError as error:
+            yield Finding("bad", str(error))
 
 
 def _environment() -> Iterator[Finding]:
@@ -74,11 +72,7 @@ def _disks() -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     import torch
 
-    try:
-        device = machine.device()
-    except UserError as error:
-        yield Finding("bad", str(error))
-        return
+    device = machine.device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, no GPU is used"
     yield Finding("ok", f"computes on {name}")
     threads, cores = torch.get_num_threads(), machine.cores()
@@ -87,27 +81,19 @@ def _machine() -> Iterator[Finding]:
 
 
 def _params() -> Iterator[Finding]:
-    try:
-        experiment = params.load()
-    except UserError as error:
-        yield Finding("bad", str(error))
-        return
+    experiment = params.load()
     yield Finding("ok", f"params.yaml is a valid experiment on {experiment.data.dataset}")
     mirror = os.environ.get("FCN_MIRROR")
     if not mirror:
         yield Finding("ok", "FCN_MIRROR is not set: archives come from their makers' addresses")
     elif not (machine.root() / mirror).is_dir():
         yield Finding("bad", f"FCN_MIRROR is {mirror!r}, where there is no folder")
+        return
     else:
         yield Finding("ok", f"FCN_MIRROR is {mirror!r}")
     from fcn import download, plan
 
-    try:
-        archives = plan.archives(experiment)
-    except UserError as error:
-        yield Finding("bad", str(error))
-        return
-    for archive in archives:
+    for archive in plan.archives(experiment):
         place = download.find(archive)
         yield Finding("ok" if place else "warn", f"{archive.name} {'is here' if place else 'is still to be fetched'}")
 
@@ -145,7 +131,7 @@ def _mlflow() -> Iterator[Finding]:
         rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags]
         left = leftovers.left_running(runs)
     except Exception as error:  # whatever a store, its driver or its network can think of
-        yield Finding("bad", f"{store.address()} cannot be read ({(str(error).splitlines() or ['?'])[0]})")
+        yield Finding("bad", f"{store.address()} cannot be read ({first_line(error)})")
         return
     yield Finding("ok", f"MLflow shows {len(rows)} experiments ({store.address()})")
     for run in left:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fcn import machine, transfer, verification
+from fcn import files, machine, transfer, verification
 from fcn.errors import UserError
 from fcn.sources import Archive
 from fcn.transfer import TransferError
@@ -69,9 +69,7 @@ def find(archive: Archive) -> Path | None:
 def _alone(path: Path) -> Iterator[None]:
     """Waits until no other process fetches the same file."""
     with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not files.try_lock(lock):
             print(f"{path.stem}: another process is fetching it; waiting", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

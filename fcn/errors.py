@@ -1,9 +1,14 @@
 """A user's mistake, or a full disk, ends in one clear line; our own mistakes end in a traceback."""
 
 import errno
+import json
+import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -16,17 +21,35 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        _end(f"error: {error}")
     except OSError as error:
         if error.errno is None:  # a library's own error in disguise, not the machine's
             raise
         advice = "; free some room and run the same command again" if is_full(error) else ""
         name = f": {error.filename}" if error.filename else ""
-        sys.exit(f"error: {error.strerror}{name}{advice}")
+        _end(f"error: {error.strerror}{name}{advice}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end(line: str) -> NoReturn:
+    """Ends this process with a line; one of a group leaves it to the process that began them, to say it once."""
+    if place := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        Path(place).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
+        sys.exit(1)
+    sys.exit(line)
 
 
 def is_full(error: OSError) -> bool:
     """Whether the disk, the quota or the limit on a file's size is used up."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error of others says, or its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of others says, which may go on for pages, or its kind if it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from fcn.errors import UserError
+from fcn.errors import UserError, first_line
 
 MOST = 64 << 20  # bytes of one file; the largest image of the data sets we read has 20 MB
 MOST_ENTRIES = 200_000  # the largest of these archives has some 60 000
@@ -182,7 +182,7 @@ def _said(path: Path) -> Iterator[None]:
     except (*BROKEN, OSError) as error:
         if isinstance(error, OSError) and error.errno not in DAMAGE:
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{path} is no whole archive ({reason}); delete it and fetch it again") from None
 
 

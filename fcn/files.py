@@ -198,12 +198,10 @@ def hold(path: Path) -> TextIO | None:
     """Locks a lock file until it is closed, by hand or by the process's end; None if somebody else holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    if try_lock(file):
+        return file
+    file.close()
+    return None
 
 
 def is_held(path: Path) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fcn import figures, images
+from fcn import figures, pictures, places
 from fcn.data import UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
@@ -19,6 +19,7 @@ from fcn.models import FCN
 from fcn.prediction import overlay, predict
 
 SHEET = 40  # images that a contact sheet shows at most
+LARGEST = 1 << 30  # pixels, of one image at a time; Pillow holds four bytes for each
 BAR = "{desc}  {percentage:3.0f}% |{bar}| {n:.4g}/{total_fmt} images{postfix}, {remaining} left"
 
 
@@ -43,13 +44,13 @@ class Outputs:
         return self.folder / "sheet.png"
 
 
-def run(net: FCN, labels: Labels, places: list[str], outputs: Outputs, tile: int) -> tuple[int, int]:
-    """Predicts every image that `places` name, and says on stderr which could not be.
+def run(net: FCN, labels: Labels, named: list[str], outputs: Outputs, tile: int) -> tuple[int, int]:
+    """Predicts every image that is named, and says on stderr which could not be.
 
     returns  how many were done, how many were not
     raises   UserError if nothing is found, or a result would overwrite an image
     """
-    found, findings = images.find(places, outputs.folder)
+    found, findings = places.find(named, outputs.folder)
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)
     targets = name(found, outputs)
@@ -75,7 +76,7 @@ def _one(
     net: FCN, labels: Labels, file: Path, outputs: Mapping[str, Path], tile: int, progress: Callable[[float], object]
 ) -> list[UInt8]:
     """Predicts one image, writes what is asked for, and gives its row of the contact sheet."""
-    image = images.open_image(file)
+    image = pictures.rgb(pictures.load(file, True, largest=LARGEST), str(file))
     result = predict(net, image, tile=tile, confidence="confidence" in outputs, progress=progress)
     figures.save_mask(result.mask, labels, outputs["mask"])
     if result.confidence is not None:

@@ -43,8 +43,7 @@ def look(folder: Path, pair: Pair) -> Seen:
             turned = ", turned as its EXIF orientation says" if image.turned else ""
             raise UserError(f"{pair.mask} is {sizes[0]}, its image {pair.image} is {sizes[1]}{turned}")
         picture = pictures.load(folder / pair.mask, False)
-        if pictures.lossy(picture, folder / pair.mask):
-            raise UserError(f"{pair.mask} is a {picture.format} whose compression invents codes; export masks as PNG")
+        pictures.refuse_lossy(picture, folder / pair.mask)
         colours = picture.mode in ("RGB", "RGBA")
         return Seen(image, mask, _histogram(picture, folder / pair.mask, colours), colours)
     except UserError as error:
@@ -55,7 +54,7 @@ def _head(path: Path) -> Head:
     with pictures.opened(path) as picture:
         try:
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        except pictures.BROKEN as error:
+        except Exception as error:
             raise UserError(f"{path} has EXIF data that cannot be read ({error})") from None
         width, height = picture.size
         upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)

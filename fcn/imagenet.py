@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fcn import download, published
-from fcn.errors import UserError
+from fcn.errors import UserError, first_line
 from fcn.layers import CAFFE, TORCHVISION, Preprocessing
 from fcn.models import BACKBONES
 from fcn.sources import Archive
@@ -28,15 +28,26 @@ CAFFE_VGG16 = Archive(
 def backbone(name: str, origin: str) -> tuple[State, Preprocessing]:
     """The weights of a backbone; fc6 and fc7 as convolutions, fc8 dropped.
 
-    origin   torchvision, or caffe (the reference's own, VGG16 only)
     raises   UserError if nobody published these, or they cannot be fetched
     """
+    where = archive(name, origin)
+    if origin == "caffe":
+        return published.state_dict(VGG16, where), CAFFE
+    path = download.fetch(where)
+    with path.open("rb") as file:
+        return from_torchvision(name, unpickle(file, path)), TORCHVISION
+
+
+def archive(name: str, origin: str) -> Archive:
+    """Where the weights of a backbone are published.
+
+    origin   torchvision, or caffe (the reference's own, VGG16 only)
+    raises   UserError if nobody published these
+    """
     if origin == "torchvision" and name in NAMES:
-        path = download.fetch(torchvision_archive(name))
-        with path.open("rb") as file:
-            return from_torchvision(name, unpickle(file, path)), TORCHVISION
+        return torchvision_archive(name)
     if origin == "caffe" and name == "vgg16":
-        return published.state_dict(VGG16, CAFFE_VGG16), CAFFE
+        return CAFFE_VGG16
     known = ", ".join(f"torchvision for {n}" for n in NAMES)
     raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; there is {known}, caffe for vgg16")
 
@@ -52,7 +63,7 @@ def unpickle(file: BinaryIO, path: Path) -> State:
     except OSError:
         raise
     except Exception as error:  # a pickle has many ways to be broken, and its reader no one word for them
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"{path} holds more, or less, than tensors ({reason})") from None
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise UserError(f"{path} holds something else than tensors by name")

@@ -13,6 +13,7 @@ from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.layers import CAFFE
 from fcn.models import FCN
+from fcn.sources import Archive
 from fcn.weights import Meta, State
 
 LARGEST = 1 << 30  # bytes; the largest published file has 0.6 GB
@@ -42,11 +43,16 @@ def convert(
     """
     state, name = _read(path, name, digests)
     backbone = name == imagenet.VGG16
-    out = out or published.imported(imagenet.CAFFE_VGG16 if backbone else published.archive(name))
+    out = out or published.imported(archive(name))
     state, facts = _backbone(state) if backbone else _net(state, name)
     origin: dict[str, Any] = {"parent": files.sha256(path), "published": name, "iterations": 0, "params": {}}
     weights.save(out, state, Meta(**facts, **origin, threads=torch.get_num_threads()))
     return out, name
+
+
+def archive(name: str) -> Archive:
+    """Where the net or backbone of this name is published."""
+    return imagenet.CAFFE_VGG16 if name == imagenet.VGG16 else published.archive(name)
 
 
 def _read(path: Path, name: str | None, digests: Mapping[str, str]) -> tuple[State, str]:

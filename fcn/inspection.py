@@ -1,7 +1,7 @@
 """What a folder of pictures and masks holds, and what is wrong with it, before anything is made of it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -12,13 +12,11 @@ from fcn import classes, layout, machine, pairing
 from fcn.classes import Code
 from fcn.errors import UserError
 from fcn.heads import Head, Seen, look, rule
-from fcn.labels import Coded
+from fcn.labels import Labels
 from fcn.pairing import Matches
 from fcn.params import Folder
 
 FEW = 64  # pairs for which starting processes takes longer than looking
-SHOWN = 8  # findings of a kind, in print
-ROWS = 20  # codes, in print
 SPLITS = (("train", "val"), ("train", "valid"), ("training", "validation"), ("train", "test"))
 
 
@@ -39,7 +37,7 @@ class Inspection:
     seen: list[Seen]
     own: Folder
     codes: dict[int, Code]
-    labels: Coded | None = None
+    labels: Labels | None = None
     parts: dict[str, int] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -131,42 +129,3 @@ def _splits(found: Inspection) -> None:
         else:
             found.own, found.parts = own, dict(zip(splits, map(len, chosen), strict=True))
             return
-
-
-def report(found: Inspection) -> Iterator[str]:
-    """The findings for a person, a screen at most."""
-    pairs = found.matches.pairs
-    yield f"{found.folder}: {len(pairs)} images with masks"
-    for title, pattern, heads in (
-        ("images", found.own.images, found.heads()),
-        ("masks", found.own.masks, [seen.mask for seen in found.seen if seen.mask]),
-    ):
-        kinds = _counts([f"{head.kind} {head.mode}" for head in heads])
-        shapes = _counts([f"{head.size[0]}x{head.size[1]}" for head in heads])
-        yield f"  {title:7} {pattern:20} {kinds}; {shapes}"
-    how = "lists or subfolders" if found.own.fraction == "none" else f"drawn, {found.own.fraction} for val"
-    yield f"  splits  {how}: " + ", ".join(f"{split} {count}" for split, count in found.parts.items())
-    yield from _histogram(found)
-    for kind, texts in (("error", found.errors), ("note", found.notes)):
-        yield from (f"{kind}: {text}" for text in texts[:SHOWN])
-        if len(texts) > SHOWN:
-            yield f"{kind}: and {len(texts) - SHOWN} more"
-
-
-def _counts(values: list[str]) -> str:
-    counts = sorted(((values.count(v), v) for v in set(values)), reverse=True)
-    more = [f"{len(counts) - 3} more"] if len(counts) > 3 else []
-    return ", ".join([f"{v} ({n})" for n, v in counts[:3]] + more)
-
-
-def _histogram(found: Inspection) -> Iterator[str]:
-    """A line for each code: which class it is, its share of all pixels, in how many masks it is."""
-    labels = found.labels or Coded((), (), colours=any(seen.colours for seen in found.seen))
-    names = {code: name for name, codes in zip(labels.names, labels.codes, strict=True) for code in codes}
-    names |= dict.fromkeys(labels.void if found.labels else (), "void")
-    total = sum(code.pixels for code in found.codes.values())
-    yield f"  {'code':>13}  {'class':20} {'pixels':>9} {'masks':>6}"
-    for code, seen in list(found.codes.items())[:ROWS]:
-        yield f"  {labels.spell(code):>13}  {names.get(code, 'unknown'):20} {seen.pixels / total:9.2%} {seen.masks:6}"
-    if len(found.codes) > ROWS:
-        yield f"  {'and':>13}  {len(found.codes) - ROWS} more"

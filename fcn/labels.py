@@ -1,7 +1,7 @@
 """Classes and colours of every data set, and the one value that is no class."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,7 +11,8 @@ from PIL import Image
 from fcn.errors import UserError
 
 VOID = 255  # torch's ignore_index, and VOC's own value
-UNKNOWN = 254  # in no mask that leaves this module: no data set has so many classes
+UNKNOWN = 254  # in a table of codes: neither class nor void; no data set has so many classes
+STRIP = 256  # rows of a mask that are decoded at once, so that a raster needs little memory
 
 
 @dataclass(frozen=True)
@@ -21,31 +22,49 @@ class Labels:
     names    one per class 0..C-1
     palette  (red, green, blue) per class, 0..255
     void     codes of the raw masks that count as no class
-    first    the first class's code in the raw masks; the other classes' codes follow it
+    codes    of each class in the raw masks, one or more of up to 16 bits; none given: their own numbers
+    colours  whether raw masks are RGB pictures, and codes, also of void, their colours as 0xRRGGBB
     """
+
+    __pydantic_config__ = {"extra": "ignore"}  # older model files say how raw masks spelt the classes  # noqa: RUF012
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
-    void: tuple[int, ...] = field(default=(VOID,))
-    first: int = 0
+    void: tuple[int, ...] = (VOID,)
+    codes: tuple[tuple[int, ...], ...] = ()
+    colours: bool = False
 
-    def decode(self, raw: npt.NDArray[np.uint8], where: str) -> npt.NDArray[np.uint8]:
+    def decode(self, raw: npt.NDArray[np.unsignedinteger], where: str) -> npt.NDArray[np.uint8]:
         """The mask, classes 0..C-1 or VOID, of a raw one.
 
-        raw      (H, W) uint8, the data set's own codes
-        raises   UserError naming the first pixel whose code is neither a class nor void
+        raw      (H, W) uint8 or uint16 codes, or (H, W, 3) uint8 RGB
+        raises   UserError listing the codes that are neither class nor void, with pixels and the first place
         """
-        mask = raw.tobytes().translate(_classes(self.first, len(self.names), self.void))
-        if UNKNOWN in mask:
-            end = self.first + len(self.names)
-            code = min(raw[np.frombuffer(mask, np.uint8).reshape(raw.shape) == UNKNOWN])
-            y, x = np.argwhere(raw == code)[0]
-            voids = " and ".join(map(str, self.void))
-            raise UserError(
-                f"{where} has class {code} at row {y}, column {x}; "
-                f"only {self.first}..{end - 1} and {voids} (void) are known"
-            )
-        return np.frombuffer(mask, np.uint8).reshape(raw.shape)
+        table = _table(self)
+        mask = np.empty(raw.shape[:2], np.uint8)
+        for top in range(0, len(raw), STRIP):
+            strip = raw[top : top + STRIP]
+            mask[top : top + STRIP] = table.take(packed(strip) if self.colours else strip)
+        if (unknown := mask == UNKNOWN).any():
+            raise UserError(f"{where} has {self._unknown(raw, unknown)}")
+        return mask
+
+    def _unknown(self, raw: npt.NDArray[np.unsignedinteger], at: npt.NDArray[np.bool_]) -> str:
+        values, counts = np.unique(packed(raw[at]) if self.colours else raw[at], return_counts=True)
+        y, x = np.argwhere(at)[0]
+        commonest = np.argsort(-counts, kind="stable")
+        listed = [f"{self.spell(int(values[i]))} ({counts[i]} pixels)" for i in commonest[:5]]
+        more = [f"{len(values) - 5} more"] if len(values) > 5 else []
+        found = f"that are no class, first at row {y}, column {x}: {', '.join(listed + more)}"
+        if self.colours:
+            return f"colours {found}"
+        known = [code for codes in _codes(self) for code in codes]
+        void = f", void {' and '.join(map(str, self.void))}" if self.void else ""
+        return f"codes {found}; classes have {min(known)}..{max(known)}{void}"
+
+    def spell(self, code: int) -> str:
+        """A code as one writes it in params.yaml: a number, or red, green and blue."""
+        return f"{code >> 16},{code >> 8 & 255},{code & 255}" if self.colours else str(code)
 
     def picture(self, mask: npt.NDArray[np.integer]) -> Image.Image:
         """A mask as a palette picture: its pixels are class numbers, its colours the classes'; void is white."""
@@ -62,67 +81,21 @@ class Labels:
         return file.getvalue()
 
 
-UNKNOWN = 254  # in a table of codes: neither class nor void
-STRIP = 256  # rows of a mask that are decoded at once, so that a raster needs little memory
-
-
-@dataclass(frozen=True)
-class Coded(Labels):
-    """Classes whose raw codes are declared: any numbers of up to 16 bits, or colours.
-
-    codes     of each class, one or more; a colour is the number 0xRRGGBB, in `void` too
-    colours   whether raw masks are RGB pictures, and codes their colours
-    """
-
-    codes: tuple[tuple[int, ...], ...] = ()
-    colours: bool = False
-
-    def decode(self, raw: npt.NDArray[np.unsignedinteger], where: str) -> npt.NDArray[np.uint8]:
-        """The mask, classes 0..C-1 or VOID, of a raw one.
-
-        raw      (H, W) uint8 or uint16 codes, or (H, W, 3) uint8 RGB
-        raises   UserError listing the codes that are neither class nor void, with pixels and the first place
-        """
-        table = _table(self)
-        mask = np.empty(raw.shape[:2], np.uint8)
-        for top in range(0, len(raw), STRIP):
-            strip = raw[top : top + STRIP]
-            mask[top : top + STRIP] = table[packed(strip) if self.colours else strip]
-        if (mask == UNKNOWN).any():
-            raise UserError(self._unknown(raw, mask == UNKNOWN, where))
-        return mask
-
-    def _unknown(self, raw: npt.NDArray[np.unsignedinteger], at: npt.NDArray[np.bool_], where: str) -> str:
-        values, counts = np.unique(packed(raw[at]) if self.colours else raw[at], return_counts=True)
-        y, x = np.argwhere(at)[0]
-        commonest = np.argsort(-counts, kind="stable")
-        listed = [f"{self.spell(int(values[i]))} ({counts[i]} pixels)" for i in commonest[:5]]
-        more = [f"{len(values) - 5} more"] if len(values) > 5 else []
-        kind = "colours" if self.colours else "codes"
-        return f"{where} has {kind} that are no class, first at row {y}, column {x}: {', '.join(listed + more)}"
-
-    def spell(self, code: int) -> str:
-        """A code as one writes it in params.yaml: a number, or red, green and blue."""
-        return f"{code >> 16},{code >> 8 & 255},{code & 255}" if self.colours else str(code)
-
-
 def packed(colours: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint32]:
     """(…, 3) red, green and blue as (…) numbers 0xRRGGBB."""
     parts = colours.astype(np.uint32)
     return parts @ np.array([1 << 16, 1 << 8, 1], np.uint32)
 
 
-@lru_cache
-def _classes(first: int, count: int, void: tuple[int, ...]) -> bytes:
-    """The class or VOID of each raw code 0..255, UNKNOWN where it is neither."""
-    codes = range(first, first + count)
-    return bytes(code - first if code in codes else VOID if code in void else UNKNOWN for code in range(256))
+def _codes(labels: Labels) -> tuple[tuple[int, ...], ...]:
+    return labels.codes or tuple((number,) for number in range(len(labels.names)))
 
 
 @lru_cache(maxsize=2)
-def _table(labels: Coded) -> npt.NDArray[np.uint8]:
+def _table(labels: Labels) -> npt.NDArray[np.uint8]:
+    """The class, VOID or UNKNOWN of each code that a raw mask can hold."""
     table = np.full(1 << 24 if labels.colours else 1 << 16, UNKNOWN, np.uint8)
-    for number, codes in enumerate(labels.codes):
+    for number, codes in enumerate(_codes(labels)):
         table[list(codes)] = number
     table[list(labels.void)] = VOID
     return table

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from fcn.labels import VOID, Coded, Labels
+from fcn.labels import VOID, Labels
 
 SCENES = Labels(
     ("sky", "ground", "road", "building", "tree", "car", "sign", "person"),
@@ -78,7 +78,7 @@ _ADE20K = (
 _ADE20K_NAMES, _ADE20K_COLOURS = zip(*(entry.rsplit(" ", 1) for entry in _ADE20K.split(", ")), strict=True)
 _ADE20K_PALETTE = tuple((r, g, b) for r, g, b in map(bytes.fromhex, _ADE20K_COLOURS))
 # The benchmark does not count what is none of the 150, code 0; in the other coding that is a class too.
-ADE20K = Labels(_ADE20K_NAMES, _ADE20K_PALETTE, void=(0,), first=1)
+ADE20K = Labels(_ADE20K_NAMES, _ADE20K_PALETTE, (0,), tuple((code,) for code in range(1, 151)))
 ADE20K151 = Labels(("other", *_ADE20K_NAMES), ((0, 0, 0), *_ADE20K_PALETTE))
 
 
@@ -165,8 +165,8 @@ NYUD_LABELS = _nyud_labels()
 # CCF BDCI 2017's satellite images were labelled twice: the final round deals the numbers out anew, as do we in both.
 _BDCI = ("other", "vegetation", "building", "water", "road")
 _BDCI_PALETTE = ((40, 40, 40), (70, 150, 60), (200, 80, 60), (60, 110, 200), (230, 210, 120))  # ours: it has none
-BDCI2017_FINAL = Coded(_BDCI, _BDCI_PALETTE, (), codes=((0,), (1,), (2,), (3,), (4,)))
-BDCI2017_PRELIMINARY = Coded(_BDCI, _BDCI_PALETTE, (), codes=((0,), (1,), (3,), (4,), (2,)))
+BDCI2017_FINAL = Labels(_BDCI, _BDCI_PALETTE, (), codes=((0,), (1,), (2,), (3,), (4,)))
+BDCI2017_PRELIMINARY = Labels(_BDCI, _BDCI_PALETTE, (), codes=((0,), (1,), (3,), (4,), (2,)))
 
 # What `data.folder.classes` may name.
 MAPS: dict[str, Labels] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fcn import files, machine, recorded, tracking
+from fcn import files, machine, recorded, records
 from fcn.store import Store
 
 OLD = 7.0  # days after which nobody is expected to go on with a state
@@ -16,8 +16,8 @@ OLD = 7.0  # days after which nobody is expected to go on with a state
 def left_running(runs: Store) -> list[Any]:
     """Runs of this checkout that are RUNNING though their process is gone, stages before rows."""
     running = runs.find("attributes.status = 'RUNNING'")
-    mine = [run for run in running if run.data.tags.get("fcn.place") == tracking.place()]
-    dead = [run for run in mine if not files.is_held(tracking.lock_file(run.info.run_id))]
+    mine = [run for run in running if run.data.tags.get("fcn.place") == records.place()]
+    dead = [run for run in mine if not files.is_held(records.lock_file(run.info.run_id))]
     gone = {run.info.run_id for run in dead}
     alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in gone}
     rows = [run for run in running if not _parent(run) and run.info.run_id not in alive]
@@ -32,7 +32,7 @@ def _is_mine(runs: Store, row: Any) -> bool:
     """Whether all of a row's stages ran in this checkout, so that nobody else can be between two of them."""
     children = [run.data.tags for run in runs.find(f"tags.`mlflow.parentRunId` = '{row.info.run_id}'")]
     return bool(children) and all(
-        "fcn.rebuilt" in tags or tags.get("fcn.place") == tracking.place() for tags in children
+        "fcn.rebuilt" in tags or tags.get("fcn.place") == records.place() for tags in children
     )
 
 

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from fcn.errors import UserError
+from fcn.errors import UserError, in_one_line
 
 MOST = 32 << 20  # bytes of a version 5 file, unpacked; NYUDv2's masks have 2 MB at most
 SIDE = 2048  # pixels of a mask's longer side; NYUDv2's has 640
@@ -54,7 +54,7 @@ def matrix(content: bytes, name: str, where: str) -> npt.NDArray[Any]:
             raise ValueError(f"it holds {name} nowhere")
         return _numbers(found, order)
     except (ValueError, KeyError, struct.error, zlib.error) as error:
-        raise UserError(f"{where} is no MATLAB file with a mask {name} ({_line(error)})") from None
+        raise UserError(f"{where} is no MATLAB file with a mask {name} ({in_one_line(error)})") from None
 
 
 def _matrices(content: bytes, order: str) -> Iterator[bytes]:
@@ -161,8 +161,4 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not the MATLAB file that it should be ({_line(error)})") from None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} is not the MATLAB file that it should be ({in_one_line(error)})") from None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from fcn.errors import UserError
+from fcn.errors import UserError, in_one_line
 
 Stride = Literal[32, 16, 8]
 STRIDES: tuple[Stride, ...] = get_args(Stride)
@@ -210,7 +210,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
     try:
         content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{where}: {in_one_line(error)}") from None
     except (ValueError, RecursionError) as error:  # a date like 2026-99-99, a bottomless nesting
         raise UserError(f"{where}: {error}") from None
     if not isinstance(content, dict):

@@ -1,6 +1,7 @@
-"""Pictures from files: any image as 8-bit RGB, any mask as classes, by rules that docs/data.md lists."""
+"""Pictures that others made: any image as 8-bit RGB, any mask as classes, by rules that docs/data.md lists."""
 
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -8,68 +9,93 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fcn.errors import UserError
-from fcn.labels import Coded, Labels
+from fcn.errors import UserError, in_one_line
+from fcn.labels import Labels
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "PPM", "WEBP")  # others of Pillow's start programs, or nobody uses
-BROKEN = Exception  # a picture has many ways to be broken, and Pillow's readers no one word for them
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # others of Pillow's start programs, or nobody uses
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
+LARGEST = 178_956_970  # pixels: Pillow's own limit, for what every core decodes one of
 UInt8 = npt.NDArray[np.uint8]
 
 
-def opened(path: Path) -> Image.Image:
+def opened(source: Path | bytes, name: str = "", largest: int = LARGEST) -> Image.Image:
     """A picture of which no more than the head is read.
 
-    raises   UserError if it is missing, no picture, or larger than Pillow's limit of 178 million pixels
+    source   a file, or what one holds
+    name     what it is called in an error; a file by its path
+    largest  pixels that are not too many
+    raises   UserError if it is missing, no picture, or too large
     """
+    name = name or str(source)
+    # From memory: asked for a part of 4 GB, a file would make room for it before it finds that it has none.
+    content = source if isinstance(source, bytes) else _content(source)
+    with naming(name), _without_pillows_limit():
+        picture = Image.open(BytesIO(content), formats=FORMATS)
+    if picture.width * picture.height > largest:
+        raise UserError(f"{name} has more than {largest // 10**6} million pixels; cut it into several files")
+    return picture
+
+
+def _content(path: Path) -> bytes:
     if not path.is_file():  # a pipe or a device would keep us waiting for ever
         raise UserError(f"{path} is {'no regular file' if path.exists() else 'missing'}")
     try:
-        with warnings.catch_warnings():  # Pillow warns at half of its limit: rasters may be as large as that
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            # From memory: asked for a part of 4 GB, a file would make room for it before it finds that it has none.
-            return Image.open(BytesIO(path.read_bytes()), formats=FORMATS)
-    except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise UserError(f"{path} has more than {limit} million pixels; cut it into several files") from None
+        return path.read_bytes()
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Says in one line, with the picture's name, what Pillow finds to be wrong with it."""
+    try:
+        yield
     except UnidentifiedImageError:  # whose own words speak of where in memory the file is
-        raise UserError(f"{path} is no whole picture (it is none of {', '.join(FORMATS)})") from None
-    except BROKEN as error:
-        raise UserError(f"{path} is no whole picture ({error})") from None
+        raise UserError(f"{name} is no whole picture (it is none of {', '.join(FORMATS)})") from None
+    except Exception as error:  # a picture has many ways to be broken, and Pillow's readers no one word for them
+        reason = in_one_line(error)
+        raise UserError(f"{name} is no whole picture ({reason})") from None
 
 
-def load(path: Path, upright: bool) -> Image.Image:
-    """A picture, decoded, and turned as its EXIF orientation says if it is to be upright."""
-    with opened(path) as picture:
-        try:
-            picture.load()
-            if not upright:
-                return picture
-            turned = ImageOps.exif_transpose(picture)
-            turned.format = picture.format
-            return turned
-        except BROKEN as error:
-            raise UserError(f"{path} is no whole picture ({error})") from None
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Lets Pillow open what is larger than its limit, which is the same for all; `largest` is each caller's own."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def load(source: Path | bytes, upright: bool, name: str = "", largest: int = LARGEST) -> Image.Image:
+    """A picture, decoded, and turned as its EXIF orientation says if it is to be upright; else as `opened`."""
+    with opened(source, name, largest) as picture, naming(name or str(source)):
+        picture.load()
+        if upright:
+            ImageOps.exif_transpose(picture, in_place=True)
+        return picture
 
 
 def image(path: Path, upright: bool = False) -> UInt8:
-    """(H, W, 3) uint8 RGB of a picture of any mode.
+    """(H, W, 3) uint8 RGB of a picture of any mode."""
+    return np.asarray(rgb(load(path, upright), str(path)))
 
-    Grey becomes three equal channels, 16 bits become 8 by round(v / 257), an alpha channel is
-    dropped and leaves the colours as they are stored.
+
+def rgb(picture: Image.Image, name: str) -> Image.Image:
+    """A decoded picture in RGB, 8 bits a channel.
+
+    Grey becomes three equal channels, 16 bits of it become 8 by round(v / 257) (of 16 bits a colour Pillow gives the
+    upper eight), an alpha channel is dropped and leaves the colours as they are stored.
     """
-    picture = load(path, upright)
-    if picture.mode.startswith("I"):
-        grey = ((_sixteen_bits(picture, path).astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, 2)
     if picture.mode == "F":
-        raise UserError(f"{path} holds floating-point numbers; an image has 8 or 16 bits a channel")
-    try:
+        raise UserError(f"{name} holds floating-point numbers; an image has 8 or 16 bits a channel")
+    if picture.mode.startswith("I"):  # 257 is odd: no value lies half-way
+        eight_bits = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
+        picture = Image.fromarray(eight_bits[_sixteen_bits(picture, name)])
+    with naming(name):
         if picture.mode in ("P", "PA", "La", "RGBa"):  # by way of RGBA, where a palette's alpha can be dropped
             picture = picture.convert("RGBA")
-        return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
-    except BROKEN as error:
-        raise UserError(f"{path} is a picture of mode {picture.mode}, which cannot be made RGB ({error})") from None
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def mask(path: Path, labels: Labels, upright: bool = False) -> UInt8:
@@ -78,12 +104,7 @@ def mask(path: Path, labels: Labels, upright: bool = False) -> UInt8:
     raises   UserError if the file's kind cannot hold exact codes, or a code is neither class nor void
     """
     picture = load(path, upright)
-    if not isinstance(labels, Coded):
-        if picture.mode not in ("L", "P"):
-            raise UserError(f"{path} is a picture of mode {picture.mode}; a mask holds one class number a pixel")
-        return labels.decode(np.asarray(picture), str(path))
-    if lossy(picture, path):
-        raise UserError(f"{path} is a {picture.format} whose compression invents codes; export masks as PNG")
+    refuse_lossy(picture, path)
     return labels.decode(codes(picture, path, labels.colours), str(path))
 
 
@@ -94,24 +115,27 @@ def codes(picture: Image.Image, path: Path, colours: bool) -> npt.NDArray[np.uns
             raise UserError(f"{path} is a picture of mode {picture.mode}; a mask in colours is RGB")
         return np.asarray(picture.convert("RGBA" if picture.mode == "P" else "RGB"))[..., :3]
     if picture.mode.startswith("I"):
-        return _sixteen_bits(picture, path)
+        return _sixteen_bits(picture, str(path))
     if picture.mode not in ("L", "P", "1"):
         raise UserError(
-            f"{path} is a picture of mode {picture.mode}; colours need a table, data.folder.classes with NAME: R,G,B"
+            f"{path} is a picture of mode {picture.mode}; a mask holds a code a pixel, "
+            "or colours if data.folder.classes lists them: NAME: R,G,B"
         )
     return np.asarray(picture).astype(np.uint8, copy=False)
 
 
-def lossy(picture: Image.Image, path: Path) -> bool:
-    """Whether the file's compression changes colours, so that it can be no mask."""
+def refuse_lossy(picture: Image.Image, path: Path) -> None:
+    """raises UserError if the file's compression changes colours, so that it can be no mask"""
+    lossy = picture.format in ("JPEG", "MPO")
     if picture.format == "WEBP":
         with path.open("rb") as file:
-            return file.read(16)[12:] == b"VP8 "
-    return picture.format in ("JPEG", "MPO", "JPEG2000")
+            lossy = file.read(16)[12:] == b"VP8 "
+    if lossy:
+        raise UserError(f"{path} is a {picture.format} whose compression invents codes; export masks as PNG")
 
 
-def _sixteen_bits(picture: Image.Image, path: Path) -> npt.NDArray[np.uint16]:
+def _sixteen_bits(picture: Image.Image, name: str) -> npt.NDArray[np.uint16]:
     values = np.asarray(picture)
     if values.size and (values.min() < 0 or values.max() > 65535):
-        raise UserError(f"{path} holds numbers outside 0..65535; pictures have at most 16 bits")
+        raise UserError(f"{name} holds numbers outside 0..65535; pictures have at most 16 bits")
     return values.astype(np.uint16, copy=False)

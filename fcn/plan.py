@@ -49,10 +49,8 @@ def describe(params: Params) -> Iterator[str]:
 def archives(params: Params) -> list[Archive]:
     """Of the data set, of the backbone and of published nets."""
     found = list(sources.get(params.data.dataset).archives(params.data))
-    if params.model.weights == "torchvision":
-        found.append(imagenet.torchvision_archive(params.model.backbone))
-    if params.model.weights == "caffe":
-        found.append(imagenet.CAFFE_VGG16)
+    if params.model.weights != "none":
+        found.append(imagenet.archive(params.model.backbone, params.model.weights))
     return found + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.NETS]
 
 
@@ -80,7 +78,7 @@ def forward_flops(params: Params, stride: int, height: int, width: int) -> int:
     model = params.model
     with torch.device("meta"):
         net = FCN(
-            len(sources.labels(params.data.dataset, params.data).names),
+            len(sources.labels(params.data).names),
             stride,
             model.backbone,
             pad=model.pad,

@@ -15,7 +15,8 @@ from fcn.data import UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.models import FCN
-from fcn.tiling import Span, context, spans
+from fcn.receptive_field import context
+from fcn.tiles import Span, on_grid
 
 TILE = 1024  # pixels: 512 of them are kept, the rest is overlap; more is faster, and takes memory
 STRIP = 256  # rows of an overlay that are blended together
@@ -79,8 +80,8 @@ def tiles(net: FCN, image: Image.Image, tile: int) -> Iterator[tuple[Span, Span,
     """
     device = next(net.parameters()).device
     window = context(net)
-    for rows in spans(image.height, tile, window):
-        for columns in spans(image.width, tile, window):
+    for rows in on_grid(image.height, tile, window):
+        for columns in on_grid(image.width, tile, window):
             piece = np.asarray(image.crop((columns.start, rows.start, columns.stop, rows.stop)))
             pixels = torch.from_numpy(piece.copy()).to(device).permute(2, 0, 1)[None]
             top, left = rows.first - rows.start, columns.first - columns.start

@@ -5,6 +5,7 @@ scaled by what the whole batch holds, and gradients are summed. One of them, the
 and talks to MLflow.
 """
 
+import logging
 import os
 import shlex
 import sys
@@ -124,10 +125,14 @@ def spread(module: str, batch_size: int) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    # It complains that nobody wants to copy the file in which a process leaves its line; that line is read below.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.errors.error_handler").setLevel(logging.CRITICAL)
     try:
         run.main([*options, "-m", module, *sys.argv[1:]])
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
+        if failure.message.startswith("error: "):  # its own line: fcn.errors
+            sys.exit(failure.message)
         sys.exit(f"error: process {failure.local_rank} of the group ended with {failure.exitcode}")
     except SignalException as error:
         sys.exit(128 + error.sigval)

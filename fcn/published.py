@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fcn import caffemodel, download, machine, weights
-from fcn.errors import UserError
+from fcn.errors import UserError, in_one_line
 from fcn.layers import CAFFE, Preprocessing
 from fcn.models import FCN
 from fcn.sources import Archive
@@ -96,7 +96,7 @@ def fill(net: FCN, state: State, name: str) -> None:
         try:
             net.load_state_dict(kernels | state)
         except RuntimeError as error:  # upsampling layers look at their kernels themselves
-            found = [" ".join(str(error).split())]
+            found = [in_one_line(error)]
     if found:
         raise UserError(f"{name} is another net: {'; '.join(found)}")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn import files, store
-from fcn.errors import UserError
+from fcn.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,7 +78,7 @@ def _store() -> Iterator["MlflowClient"]:
         mlflow.set_tracking_uri(store.address())
         yield mlflow.MlflowClient()
     except (MlflowException, SQLAlchemyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"MLflow's store {store.address()} does not serve ({reason})") from None
 
 

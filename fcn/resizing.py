@@ -13,7 +13,7 @@ from fcn.data import Role, UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.sources import Sample
-from fcn.tiles import Tiling, windows
+from fcn.tiles import Tiling, answered, windows
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ def cut(
             yield str(error)
             continue
         content, (height, width) = fingerprint(image), mask.shape
-        for window in windows(width, height, tiling):
-            left, top, right, bottom = window.box
-            part = mask[top:bottom, left:right]
+        for rows, columns in windows(width, height, tiling):
+            tile = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+            part = mask[tile]
             if role == "val":
-                part = window.answered(part)
-            whole = (right - left, bottom - top) == (width, height)
-            name = sample.name if whole else f"{sample.name}_y{top:05d}_x{left:05d}"
+                part = answered(part, rows, columns)
+            whole = part.shape == (height, width)
+            name = sample.name if whole else f"{sample.name}_y{rows.start:05d}_x{columns.start:05d}"
             # A copy: a view would keep the whole raster while the next is decoded.
-            yield _fit(name, image[top:bottom, left:right].copy(), part.copy(), content, size, native_masks)
+            yield _fit(name, image[tile].copy(), part.copy(), content, size, native_masks)
         del image, mask, part
 
 

@@ -16,7 +16,6 @@ import psutil
 from safetensors import safe_open
 
 from fcn import files, recorded
-from fcn.files import alone as alone
 from fcn.models import FCN
 from fcn.processes import ALONE, Group
 from fcn.training import Optimizer

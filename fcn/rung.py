@@ -23,7 +23,7 @@ from fcn.metrics import scores
 from fcn.params import Params, Rung
 from fcn.processes import ALONE, Group
 from fcn.progress import Progress
-from fcn.resume import Resume, alone, signals
+from fcn.resume import Resume, signals
 from fcn.sampling import Sampler, class_weights
 from fcn.start import Start, start, summary
 from fcn.titles import SCORES
@@ -44,7 +44,7 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
     entry, run = pipeline.read(stage, params), tracking.Run(stage, alive=False)  # of all but the leader
     with processes.group() as group, ExitStack() as leading:
         if group.leads:
-            leading.enter_context(alone(out))
+            leading.enter_context(files.alone(out))
             recorded.begin()
         fingerprint = entry.fingerprint(
             torch=torch.__version__,

@@ -114,6 +114,8 @@ def summary(stride: int, params: Params, train: Split, table: list[tuple[str, st
     else:
         lr = rate(rung, params.lr, 1)
         lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which")
+    if rung.init != "parent":
+        lines.append(published.archive(rung.init).notice)
     for what in dict.fromkeys(fate for _, fate in table):
         lines.append(f"{what:8} {' '.join(layer for layer, fate in table if fate == what)}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn import machine
+from fcn.errors import first_line
 
 EXPERIMENT = "fcn"
 VIEW = "fcn"  # the saved view of the runs table that `fcn ui` opens
@@ -49,7 +50,7 @@ def opened() -> "tuple[Store | None, str]":
     try:
         return Store(), ""
     except Exception as error:  # whatever a store, its driver or its network can think of
-        return None, f"{address()} cannot be read ({(str(error).splitlines() or ['?'])[0]})"
+        return None, f"{address()} cannot be read ({first_line(error)})"
 
 
 @contextmanager

@@ -1,23 +1,16 @@
 """Makes MLflow show every finished experiment: what DVC skipped, restored or ran elsewhere is told from the files."""
 
-import csv
-import hashlib
-import io
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from fcn import cache, files, identity, pipeline, states, store, tracking
-from fcn.errors import UserError
+from fcn import filling, identity, records, states, store
+from fcn.errors import UserError, first_line
 from fcn.leftovers import left_running
 from fcn.states import State
 from fcn.store import Store
 
 TRACKED = ("train", "finetune16s", "finetune8s", "evaluate", "report")  # stages that have a run
-SHOWN = ("evaluate", "report")  # those whose outs under metrics/ are artifacts
-CONTEXTS = {"train": "training", "val": "validation"}
 
 
 @dataclass
@@ -62,7 +55,7 @@ def sync(newest: int) -> Iterator[str]:
     except (OSError, UserError):
         raise
     except Exception as error:  # whatever a store, its driver or its network can think of
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{store.address()} cannot be filled ({reason}); `fcn sync` again goes on") from error
 
 
@@ -82,7 +75,7 @@ def _mirror(runs: Store, state: State) -> Done:
         run = stages.get(stage)
         if run and run.info.status == "RUNNING":
             continue  # its own process will tell
-        if _fill(runs, row, run and run.info.run_id, state, state.stages[stage], done):
+        if filling.fill(runs, row, run and run.info.run_id, state, state.stages[stage], done.missing):
             done.added.append(stage)
     if state.scores:
         runs.scores(row, state.scores, state.time)
@@ -114,7 +107,7 @@ def _row(runs: Store, state: State) -> tuple[str, str]:
     if found:
         return str(found[-1].info.run_id), str(found[-1].info.run_name)
     tags = {"mlflow.source.git.commit": state.code} if state.code else {}
-    row = tracking.new_row(runs, state.values, state.digests, state.name, tags, state.time)
+    row = records.new_row(runs, state.values, state.digests, state.name, tags, state.time)
     return row, str(runs.get(row).info.run_name)
 
 
@@ -131,96 +124,3 @@ def _alike(runs: Store, state: State) -> list[Any]:
         and state.scores.items() <= row.data.metrics.items()
         and "mlflow.parentRunId" not in row.data.tags
     ]
-
-
-def _fill(runs: Store, row: str, run: str | None, state: State, stage: pipeline.Stage, done: Done) -> bool:
-    """Adds a stage's run, or what it lacks; says whether anything was added."""
-    new = run is None
-    if run is None:
-        tags = {"fcn.rebuilt": state.label} | ({"mlflow.source.git.commit": state.code} if state.code else {})
-        run = tracking.child(runs, row, stage.name, stage.params, tags, state.time)
-    had = runs.get(run)
-    for rows in _curves(state, stage.name):
-        before = dict(runs.last(run))
-        tracking.curves(runs, run, row, stage.name, rows)
-        new |= before != runs.last(run)
-    for target in (had, runs.get(row)):
-        known = {source.dataset.name for source in target.inputs.dataset_inputs}
-        for folder, role, digest, context in _data(state, stage):
-            if (split := f"{Path(folder).name}-{role}") not in known:
-                runs.dataset(target.info.run_id, split, digest, folder, context)
-    _models(runs, run, had.data.tags, state, stage, done)
-    if stage.name in SHOWN:
-        runs.scores(run, state.scores, state.time)
-        new |= _artifacts(runs, (run, row), state, stage.name, done)
-    if had.info.status != "FINISHED":
-        runs.close(run, "FINISHED", state.time)
-        new = True
-    return new
-
-
-def _curves(state: State, stage: str) -> Iterator[list[dict[str, float]]]:
-    """The stage's tables as its own process logs them."""
-    for out in state.outs(stage):
-        path = Path(out["path"])
-        if path.name in ("train.csv", "val.csv") and out["path"] in state.content:
-            prefix = "val." if path.name == "val.csv" else ""
-            lines = csv.DictReader(io.StringIO(state.content[out["path"]].decode()))
-            yield [
-                {"time": state.time} | {key if key == "iteration" else prefix + key: float(line[key]) for key in line}
-                for line in lines
-            ]
-
-
-def _data(state: State, stage: pipeline.Stage) -> Iterator[tuple[str, str, str, str]]:
-    """Folder, split, digest and context of the packed splits that a stage read."""
-    for dep in stage.deps:
-        digest = state.digest(dep)
-        if digest and dep.startswith("data/resized/"):
-            roles = ["val"] if stage.name == "evaluate" else list(CONTEXTS)
-            for role in roles:
-                yield dep, role, digest, "evaluation" if stage.name == "evaluate" else CONTEXTS[role]
-
-
-def _models(runs: Store, run: str, tags: Mapping[str, str], state: State, stage: pipeline.Stage, done: Done) -> None:
-    """Digests of the model files that a stage made or scored, as far as the files are at hand."""
-    made = [out["path"] for out in state.outs(stage.name) if out["path"].endswith(".safetensors")]
-    scored = [dep for dep in stage.deps if dep.endswith(".safetensors")] if stage.name == "evaluate" else []
-    for path in made + scored:
-        name = "model.sha256" if path in made else f"{Path(path).stem}.sha256"
-        md5 = state.digest(path) or ""
-        digest, file = cache.sha256(md5), cache.find(md5)
-        if name in tags:
-            continue
-        if digest is None or file is None:
-            done.missing += [path] if path not in done.missing else []
-            continue
-        found = {name: digest}
-        if path in made:
-            parent = files.facts(file, "fcn")["parent"]
-            found |= {"model.path": path} | ({"parent.sha256": parent} if parent else {})
-        runs.tag(run, found)
-
-
-def _artifacts(runs: Store, targets: tuple[str, str], state: State, stage: str, done: Done) -> bool:
-    """Pictures, tables and the report, where a run has none of that name."""
-    added = False
-    for target in targets:
-        have = runs.artifacts(target) | runs.artifacts(target, "figures")
-        for out in state.outs(stage):
-            path = Path(out["path"])
-            folder = "figures" if path.suffix == ".png" else None
-            if path.parts[0] != "metrics" or (f"{folder}/{path.name}" if folder else path.name) in have:
-                continue
-            content = state.content.get(out["path"])
-            if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != out["md5"]:
-                kept = cache.find(out["md5"])
-                content = kept.read_bytes() if kept else None
-            if content is None:
-                done.missing += [out["path"]] if out["path"] not in done.missing else []
-                continue
-            with tempfile.TemporaryDirectory() as place:
-                (Path(place) / path.name).write_bytes(content)
-                runs.client.log_artifact(target, str(Path(place) / path.name), folder)
-            added = True
-    return added

@@ -4,9 +4,6 @@ Files are the truth and MLflow mirrors them: a store that is locked, full or out
 warning, never the stage. `fcn sync` adds what is missing.
 """
 
-import hashlib
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,13 +12,11 @@ from typing import TextIO
 
 import yaml
 
-from fcn import files, identity, machine, store
-from fcn.identity import flat
+from fcn import files, identity, records, store
+from fcn.errors import first_line
 from fcn.params import Params
 from fcn.store import Rows, Store
 from fcn.vitals import Vitals
-
-COMPARED = ("iteration", "time", "loss", "val.mean_iu")
 
 
 class Run:
@@ -36,7 +31,7 @@ class Run:
 
     def curve(self, rows: Rows) -> None:
         """Points of the stage's curves: rows of `iteration` and values by name."""
-        self._attempt(lambda: curves(self.store, self.child, self.parent, self.stage, rows))
+        self._attempt(lambda: records.curves(self.store, self.child, self.parent, self.stage, rows))
         self._attempt(self._log_vitals)
 
     def tag(self, **tags: str) -> None:
@@ -75,7 +70,7 @@ class Run:
             cause: BaseException = error
             while cause.__cause__ is not None:  # the outer ones speak of sessions and statements
                 cause = cause.__cause__
-            reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+            reason = first_line(cause)
             print(f"warning: MLflow shows no more of this stage ({store.address()}: {reason})", file=sys.stderr)
 
     def _log_vitals(self) -> None:
@@ -89,10 +84,12 @@ class Run:
         """Finds or makes the experiment's row and this stage's child, one process at a time."""
         with store.locked():
             self.store = Store()
-            self.parent = row(self.store, params.model_dump(), identity.code(), identity.name(), origin())
+            self.parent = records.row(
+                self.store, params.model_dump(), identity.code(), identity.name(), records.origin()
+            )
             self.child = self._continued(done) or self._created(declared)
             if self.held is None:
-                self.held = files.hold(lock_file(self.child))
+                self.held = files.hold(records.lock_file(self.child))
         for run in (self.child, self.parent):
             self.store.client.update_run(run, "RUNNING")
         self.sampled = 1 + self.store.last(self.child).get("system/cpu_utilization_percentage", -1)
@@ -102,15 +99,15 @@ class Run:
         """The child that a kill left behind in this checkout, before its end or, if the stage was done, after it."""
         left = ("RUNNING", "KILLED", "FINISHED") if done else ("RUNNING", "KILLED")
         condition = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.stage = '{self.stage}' "
-        for run in self.store.find(f"{condition} and tags.`fcn.place` = '{place()}'"):
-            if run.info.status in left and (held := files.hold(lock_file(run.info.run_id))):
+        for run in self.store.find(f"{condition} and tags.`fcn.place` = '{records.place()}'"):
+            if run.info.status in left and (held := files.hold(records.lock_file(run.info.run_id))):
                 self.held = held
                 return str(run.info.run_id)
         return ""
 
     def _created(self, declared: Mapping[str, object]) -> str:
-        tags = {"fcn.place": place(), **origin(), **_environment()}
-        return child(self.store, self.parent, self.stage, declared, tags)
+        tags = {"fcn.place": records.place(), **records.origin(), **records.environment()}
+        return records.child(self.store, self.parent, self.stage, declared, tags)
 
     def close(self, status: str) -> None:
         """FINISHED, FAILED or KILLED: the child for good, the parent until another stage starts."""
@@ -142,78 +139,6 @@ def stage(name: str, params: Params, declared: Mapping[str, object], done: bool 
         raise
     finally:
         run.close(status)
-
-
-def curves(runs: Store, child: str, parent: str, stage: str, rows: Rows) -> None:
-    """Points of curves on a stage's run; on the experiment's row those by which two experiments are compared."""
-    runs.points(child, rows)
-    chosen = [{key: value for key, value in row.items() if key in COMPARED} for row in rows]
-    runs.points(parent, chosen, f"{stage}/")
-
-
-def row(
-    runs: Store, values: Mapping[str, object], code: Mapping[str, str], name: str | None, tags: Mapping[str, str]
-) -> str:
-    """The experiment's row, found by its key or made."""
-    key = identity.key(values, code, name)
-    found = runs.find(f"tags.`fcn.key` = '{key}'")
-    if found:
-        return str(found[-1].info.run_id)  # the oldest, should two ever have been made
-    return new_row(runs, values, code, name, tags)
-
-
-def new_row(
-    runs: Store,
-    values: Mapping[str, object],
-    code: Mapping[str, str],
-    name: str | None,
-    tags: Mapping[str, str],
-    began: int | None = None,
-) -> str:
-    """A new row with all params; `fcn.base` is the key that it would have without DVC's name for it."""
-    key = identity.key(values, code, name)
-    pairs = flat(values)
-    own = {"fcn.key": key, "fcn.base": identity.key(values, code, None), "mlflow.source.name": identity.GRAPH}
-    own |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
-    return runs.create(name or f"{pairs['data.dataset']}-{key[:7]}", {**own, **tags}, pairs, began)
-
-
-def child(
-    runs: Store,
-    parent: str,
-    stage: str,
-    declared: Mapping[str, object],
-    tags: Mapping[str, str],
-    began: int | None = None,
-) -> str:
-    """A new child run for a stage."""
-    name = runs.client.get_run(parent).data.tags.get("dvc.experiment")
-    own = {"stage": stage, "mlflow.parentRunId": parent, "mlflow.source.name": f"{identity.GRAPH}:{stage}"}
-    own |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
-    return runs.create(stage, {**own, **tags}, flat(declared), began)
-
-
-def lock_file(run: str) -> Path:
-    """What the process that logs a run holds, so that one that was killed can be told from one at work."""
-    return machine.root() / ".fcn" / "locks" / f"run-{run}"
-
-
-def place() -> str:
-    """This checkout on this machine, so that another's run is never taken for one that a kill left here."""
-    return hashlib.sha256(f"{platform.node()}:{machine.root()}".encode()).hexdigest()
-
-
-def origin() -> dict[str, str]:
-    """The commit that the code comes from; never the remote's address, which may carry a token."""
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return {"mlflow.source.git.commit": answer.stdout.strip()} if answer.returncode == 0 else {}
-
-
-def _environment() -> dict[str, str]:
-    """Host, processor and versions as tags, for `fcn report --with-env`."""
-    facts = {"host": platform.node()} | machine.facts()
-    versions = {f"version.{package}": version for package, version in machine.versions().items()}
-    return {f"fcn.{key}": str(value) for key, value in (facts | versions).items()}
 
 
 def _digest(folder: Path, role: str) -> str:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fcn import files
-from fcn.errors import UserError
+from fcn.errors import UserError, in_one_line
 from fcn.labels import Labels
 from fcn.layers import Preprocessing
 from fcn.models import FCN
@@ -24,6 +24,7 @@ class Meta:
     """What a model file says of itself; nothing in it varies between two runs of one experiment.
 
     architecture   FCN's arguments, or the backbone's name alone
+    labels         names and colours of its classes
     parent         sha256 of the file it was initialised from, if there is one
     published      name of the published net it was initialised from, if there is one
     iterations     optimiser steps of its own; 0 for surgery only
@@ -54,7 +55,10 @@ class Meta:
 
 def save(path: Path, state: State, meta: Meta) -> None:
     """Writes a model file, whole or not at all. One JSON string under one key: more would have no fixed order."""
-    files.write_tensors(path, state, "fcn", asdict(meta))
+    facts = asdict(meta)
+    if meta.labels:  # how raw masks spell the classes is no concern of a net
+        facts["labels"] = {"names": meta.labels.names, "palette": meta.labels.palette}
+    files.write_tensors(path, state, "fcn", facts)
 
 
 def load(path: Path) -> tuple[State, Meta]:
@@ -72,7 +76,7 @@ def load(path: Path) -> tuple[State, Meta]:
         found = error.errors()[0]
         reason = f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
     else:
         return state, meta
     raise UserError(f"{path} is no model file of this project ({reason})")
@@ -89,7 +93,7 @@ def build(path: Path) -> tuple[FCN, Meta]:
         net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
         net.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: {in_one_line(error)}") from None
     return net.eval(), meta
 
 

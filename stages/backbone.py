@@ -32,6 +32,7 @@ def _make(out: Path) -> None:
         state = {name: tensor for name, tensor in net.items() if not name.startswith("score")}
         preprocessing = PREPROCESSINGS[model.preprocessing]
     else:
+        print(imagenet.archive(model.backbone, model.weights).notice, flush=True)
         state, preprocessing = imagenet.backbone(model.backbone, model.weights)
     meta = weights.Meta(
         architecture={"backbone": model.backbone},

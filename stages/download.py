@@ -21,7 +21,7 @@ def _download(out: Path) -> None:
     source = sources.get(experiment.data.dataset)
     archives = source.archives(experiment.data)
     for archive in archives:
-        print(f"{archive.name}: {archive.licence}", flush=True)
+        print(archive.notice, flush=True)
     found = {}
     if archives:
         from fcn.download import fetch_all  # only what has archives needs the network

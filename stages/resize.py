@@ -24,7 +24,7 @@ def _resize(paths: argparse.Namespace) -> None:
     experiment = params.load()
     data = experiment.data
     source = sources.get(data.dataset)
-    labels = sources.labels(data.dataset, data)
+    labels = sources.labels(data)
     tiling = tiles.tiling(data.tile, data.overlap)
     native = experiment.evaluate.size == "native"
     roles: tuple[tuple[Role, str, int | str], ...]

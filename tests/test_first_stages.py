@@ -145,7 +145,7 @@ def test_what_is_wrong_in_both_splits_is_listed_at_once(ready: Path) -> None:
         "mask/val_0003.png",
     ]
     assert said[0].startswith("error: data/raw/scenes/image/train_0001.png is no whole picture (")
-    assert "has class 77 at row 0, column 0; only 0..7 and 255 (void) are known" in said[2]
+    assert "first at row 0, column 0: 77 (1024 pixels); classes have 0..7, void 255" in said[2]
 
 
 def test_a_mirror_that_is_no_folder_is_said_before_anything_is_fetched(ready: Path) -> None:

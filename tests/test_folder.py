@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, changed
 from PIL import Image
 
-from fcn import adoption, declared, inspection, packing, pairing, params, resizing, sources
+from fcn import adoption, declared, findings, inspection, packing, pairing, params, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.sources import folder as source
@@ -210,7 +210,7 @@ def test_classes_that_make_no_sense_are_one_line(classes: list[Any], void: str, 
 
 def test_a_label_map_is_chosen_by_name() -> None:
     assert declared.labels(own(classes="bdci2017-final")).names[2] == "building"
-    assert declared.labels(own(classes="voc")).codes[20] == (20,)
+    assert declared.labels(own(classes="voc")).decode(np.array([[20]], np.uint8), "m").tolist() == [[20]]
     with pytest.raises(UserError, match=r"data\.folder\.classes is 'none'; there is .*bdci2017-preliminary"):
         declared.labels(own())
 
@@ -227,7 +227,7 @@ PLAIN = {f"images/{i}.jpg": "image" for i in range(4)} | {f"masks/{i}.png": [0, 
 
 def inspected(folder: Path, **patterns: str) -> inspection.Inspection:
     found = inspection.inspect(folder, **patterns)
-    assert len(list(inspection.report(found))) < 50
+    assert len(list(findings.report(found))) < 50
     return found
 
 
@@ -238,7 +238,7 @@ def test_inspect_counts_codes_sizes_and_modes(make: Make) -> None:
     assert found.own.void == "255"
     assert {code: seen.pixels for code, seen in found.codes.items()} == {0: 32, 1: 32, 255: 32}
     assert found.parts == {"train": 3, "val": 1}
-    text = "\n".join(inspection.report(found))
+    text = "\n".join(findings.report(found))
     assert "images/*             JPEG RGB (4); 4x6 (4)" in text
     assert "class_1                 33.33%      4" in text
     assert "255 is taken for void" in text
@@ -396,11 +396,11 @@ def test_download_copies_what_the_splits_name_and_resize_reads_it(
     (sample,) = source.samples(raw, "train")
     assert sample.name == "ä b"
     (turned,) = source.samples(raw, "val")
-    found = resizing.resize(turned, sources.labels("folder", data), "native", False)
+    found = resizing.resize(turned, sources.labels(data), "native", False)
     assert isinstance(found, resizing.Packed)
     assert found.image.shape == (4, 6, 3)
     assert (found.mask == 1).all()
-    assert sources.labels("scenes", data).names[0] == "sky"
+    assert sources.labels(data.model_copy(update={"dataset": "scenes"})).names[0] == "sky"
     assert VOID not in found.mask
 
 
@@ -408,9 +408,9 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "recipes" / "satellite.yaml").read_text()
     with pytest.raises(UserError, match="data/own/satellite is missing; `dvc checkout`"):
-        sources.check("folder", params.check(changed(text, {}), "p").data)
+        sources.check(params.check(changed(text, {}), "p").data)
     with pytest.raises(UserError, match="data.folder.name is none; `fcn inspect DIR --adopt NAME`"):
-        sources.check("folder", params.check(changed(text, {"data.folder.name": "none"}), "p").data)
+        sources.check(params.check(changed(text, {"data.folder.name": "none"}), "p").data)
 
 
 def test_lists_are_parted_by_tabs_or_by_blanks(tmp_path: Path) -> None:

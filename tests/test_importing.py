@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_caffemodel import Array, net_of
+from caffe import Array, net_of
 from torch import Tensor, nn
 
 from fcn import files, imagenet, importing, published, weights

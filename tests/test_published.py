@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from test_caffemodel import Array, net_of
+from caffe import Array, net_of
 from torch import Tensor, nn
 
 from fcn import files, imagenet, published, sources
@@ -120,6 +120,11 @@ def test_weights_that_nobody_published_are_answered_with_those_that_exist() -> N
         imagenet.backbone("vgg19", "caffe")
     with pytest.raises(UserError, match="'torchvision' has no slim"):
         imagenet.backbone("slim", "torchvision")
+
+
+def test_what_the_makers_of_weights_allow_is_said_with_the_files_name() -> None:
+    notice = imagenet.archive("vgg16", "caffe").notice
+    assert notice == "VGG_ILSVRC_16_layers.caffemodel: VGG16 by Simonyan and Zisserman: CC BY 4.0"
 
 
 def test_params_offer_the_backbones_that_there_are() -> None:

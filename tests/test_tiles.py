@@ -1,11 +1,11 @@
-"""Rasters in tiles: sizes and places by hand, and every pixel answered for once."""
+"""Tiles of rasters and of images: sizes and places by hand, and every pixel answered for once."""
 
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -14,7 +14,7 @@ from fcn.data import Role, Split
 from fcn.errors import UserError
 from fcn.labels import VOID, Labels
 from fcn.sources import Sample
-from fcn.tiles import Tiling, Window
+from fcn.tiles import Span, Tiling
 
 LABELS = Labels(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 
@@ -23,18 +23,12 @@ def test_a_raster_of_ten_by_six_in_tiles_of_four_with_one_shared() -> None:
     # Along 10: tiles of 4 that share at least 1 need 3: they begin at 0, 3, 6, share 1, and part at 3.5 and 6.5.
     # Along 6: 2 tiles, at 0 and 2, share 2 and part in its middle, at 3.
     found = list(tiles.windows(10, 6, Tiling(4, 4, 1)))
-    assert found == [
-        Window((0, 0, 4, 4), (0, 0, 3, 3)),
-        Window((3, 0, 7, 4), (3, 0, 6, 3)),
-        Window((6, 0, 10, 4), (6, 0, 10, 3)),
-        Window((0, 2, 4, 6), (0, 3, 3, 6)),
-        Window((3, 2, 7, 6), (3, 3, 6, 6)),
-        Window((6, 2, 10, 6), (6, 3, 10, 6)),
-    ]
+    columns = [Span(0, 4, 0, 3), Span(3, 7, 3, 6), Span(6, 10, 6, 10)]
+    assert found == [(rows, span) for rows in (Span(0, 4, 0, 3), Span(2, 6, 3, 6)) for span in columns]
 
 
 def test_a_raster_that_fits_into_a_tile_stays_whole() -> None:
-    assert list(tiles.windows(4, 3, Tiling(4, 4, 1))) == [Window((0, 0, 4, 3), (0, 0, 4, 3))]
+    assert list(tiles.windows(4, 3, Tiling(4, 4, 1))) == [(Span(0, 3, 0, 3), Span(0, 4, 0, 4))]
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.integers(1, 20), st.data())
@@ -43,19 +37,38 @@ def test_tiles_have_one_size_share_enough_and_answer_for_each_pixel_once(
 ) -> None:
     overlap = data.draw(st.integers(0, min(tile_width, tile_height) - 1))
     answered = np.zeros((height, width), int)
-    rows, columns = set(), set()
-    for window in tiles.windows(width, height, Tiling(tile_width, tile_height, overlap)):
-        left, top, right, bottom = window.box
-        assert (right - left, bottom - top) == (min(width, tile_width), min(height, tile_height))
-        own_left, own_top, own_right, own_bottom = window.own
-        assert left <= own_left < own_right <= right <= width
-        assert top <= own_top < own_bottom <= bottom <= height
-        answered[own_top:own_bottom, own_left:own_right] += 1
-        columns.add((left, right))
-        rows.add((top, bottom))
+    found = list(tiles.windows(width, height, Tiling(tile_width, tile_height, overlap)))
+    for rows, columns in found:
+        for span, length, tile in ((rows, height, tile_height), (columns, width, tile_width)):
+            assert span.stop - span.start == min(length, tile)
+            assert 0 <= span.start <= span.first < span.last <= span.stop <= length
+        answered[rows.first : rows.last, columns.first : columns.last] += 1
     assert (answered == 1).all()
-    for spans in (sorted(rows), sorted(columns)):
-        assert all(end - following >= overlap for (_, end), (following, _) in pairwise(spans))
+    for sides in zip(*found, strict=True):
+        assert all(one.stop - following.start >= overlap for one, following in pairwise(sorted(set(sides))))
+
+
+@given(st.integers(1, 5000), st.integers(600, 2000), st.integers(0, 260), st.integers(0, 260))
+@settings(max_examples=300, deadline=None)
+def test_tiles_begin_on_the_grid_and_keep_each_pixel_once_with_its_context(
+    length: int, tile: int, before: int, after: int
+) -> None:
+    parts = list(tiles.on_grid(length, tile, (before, after)))
+    assert parts[0].first == 0
+    assert parts[-1].last == length
+    assert all(a.last == b.first for a, b in pairwise(parts))
+    for part in parts:
+        assert part.start % 32 == 0
+        assert 0 < part.stop - part.start <= tile
+        assert part.first < part.last
+        assert part.start == 0 or part.start <= part.first - before
+        assert part.stop == length or part.last - 1 + after < part.stop
+
+
+def test_tiles_that_would_keep_nothing_are_refused() -> None:
+    with pytest.raises(UserError, match="tiles of 300 pixels are too small for this net; write 530 or more"):
+        list(tiles.on_grid(1000, 300, (233, 233)))
+    assert len(list(tiles.on_grid(300, 300, (233, 233)))) == 1  # one tile is the whole
 
 
 def test_an_overlap_as_wide_as_a_tile_is_refused() -> None:

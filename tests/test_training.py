@@ -206,6 +206,15 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
     assert "= 1.9e-05 on the mean at 375×500" in start.summary(32, wide, Split(packed, "train"), [])
 
 
+def test_a_rungs_header_says_what_the_makers_of_published_weights_allow(small: Small, packed: Path) -> None:
+    rung = small(**{"train.init": "fcn32s-heavy-pascal", "train.iterations": 0})
+    assert start.summary(32, rung, Split(packed, "train"), [("fc6", "fcn32s-heavy-pascal")]).splitlines() == [
+        "FCN-32s: surgery only, no steps",
+        "fcn32s-heavy-pascal.caffemodel: FCN's authors: unrestricted use (BVLC model license)",
+        "fcn32s-heavy-pascal fc6",
+    ]
+
+
 def test_a_frozen_backbone_is_saved_as_it_was_and_not_as_bf16_rounds_it(small: Small) -> None:
     model = net(dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -2,9 +2,7 @@
 
 import dataclasses
 import hashlib
-import io
 import math
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -13,12 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import scipy.io
 from conftest import MIRROR, learn_and_score
+from makers import archive_of, built, encoded, version5
 from PIL import Image
-from test_sources import archive_of
 
-from fcn import download, packing, plan, resizing, sources
+from fcn import packing, plan, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.labelsets import ADE20K, ADE20K151, CONTEXT59, CONTEXT59_CODES
@@ -30,22 +27,12 @@ Small = Callable[..., Params]
 
 def photograph(seed: int, kind: str = "RGB") -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (32, 48, 3)).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).convert(kind).save(file, "JPEG")
-    return file.getvalue()
+    return encoded(Image.fromarray(pixels).convert(kind), "JPEG")
 
 
 def blocks(codes: list[list[int]], kind: Any = np.uint8) -> npt.NDArray[Any]:
     """A mask of 32×48 (height × width): each code is a square of 16×16 = 256 pixels."""
     return np.kron(np.array(codes, kind), np.ones((16, 16), kind))
-
-
-def built(source: Any, experiment: Params, raw: Path) -> dict[str, list[Sample]]:
-    """The samples of both splits, after the archives were found in the mirror and verified."""
-    raw.mkdir()
-    found = {archive.name: download.fetch(archive) for archive in source.archives(experiment.data)}
-    source.build(experiment.data, found, raw)
-    return {split: source.samples(raw, split) for split in (experiment.data.splits.train, experiment.data.splits.val)}
 
 
 def pack(source: Any, splits: dict[str, list[Sample]], out: Path) -> Path:
@@ -85,15 +72,10 @@ def ade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
                 seed += 1
                 name = f"{prefix}_{number:08d}"
                 files[f"images/{split}/{name}.jpg"] = photograph(seed, "L" if seed == 2 else "RGB")
-                file = io.BytesIO()
-                Image.fromarray(blocks(codes)).save(file, "PNG")  # grey, as ADE20K's masks are
-                files[f"annotations/{split}/{name}.png"] = file.getvalue()
+                files[f"annotations/{split}/{name}.png"] = encoded(blocks(codes), "PNG")  # grey, as ADE20K's masks are
         path = tmp_path / "ADEChallengeData2016.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("ADEChallengeData2016/images/", b"")
-            for name, content in files.items():
-                if name != without:
-                    archive.writestr(f"ADEChallengeData2016/{name}", content)
+        whole = {"images/": b"", **{name: content for name, content in files.items() if name != without}}
+        archive_of(path, {f"ADEChallengeData2016/{name}": content for name, content in whole.items()})
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         monkeypatch.setenv("FCN_MIRROR", str(tmp_path))
         monkeypatch.setattr(_ade20k, "ARCHIVE", dataclasses.replace(_ade20k.ARCHIVE, sha256=digest, size=None))
@@ -141,7 +123,8 @@ def test_a_code_beyond_150_is_named_with_its_place(
     ade([[1, 2, 151], [3, 4, 5]])
     splits = built(source, small(**ADE), tmp_path / "raw")
     (tmp_path / "packed").mkdir()
-    with pytest.raises(UserError, match=f"ADE_val_00000001.png has class 151 at row 0, column 32; only {first}..150 "):
+    found = f"first at row 0, column 32: 151 .256 pixels.; classes have {first}..150, void "
+    with pytest.raises(UserError, match=f"ADE_val_00000001.png has codes that are no class, {found}"):
         packing.pack(splits["validation"], source.LABELS, "native", False, "val", tmp_path / "packed")
 
 
@@ -202,9 +185,8 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         voc, labels = {}, {"./labels.txt": b"1: accordion\n2: aeroplane\n"}
         for seed, name in enumerate([*splits["train"], *splits["val"]]):
             voc[f"VOCdevkit/VOC2010/JPEGImages/{name}.jpg"] = photograph(seed)
-            file = io.BytesIO()
-            scipy.io.savemat(file, {"LabelMap": blocks(raw, np.uint16)}, do_compression=True)
-            labels[f"trainval/{name}.mat"] = file.getvalue()[: 200 if broken else None]
+            content = version5({"LabelMap": blocks(raw, np.uint16)})
+            labels[f"trainval/{name}.mat"] = content[: 200 if broken else None]
         for split, names in splits.items():
             voc[f"VOCdevkit/VOC2010/ImageSets/Main/{split}.txt"] = "\n".join(names).encode()  # no last newline
         for files in (voc, labels):

@@ -15,5 +15,5 @@ def run(arguments: argparse.Namespace) -> None:
     if said := recorded.mend():
         print(said)
     experiment = params.load()
-    sources.check(experiment.data.dataset, experiment.data)
+    sources.check(experiment.data)
     print("\n".join(["params.yaml is a valid experiment", *experiment.warnings()]))

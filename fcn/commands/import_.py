@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn import files, imagenet, importing
 
     out, name = importing.convert(arguments.file, name=arguments.net, out=arguments.out)
+    print(importing.archive(name).notice)
     use = "model.weights: caffe" if name == imagenet.VGG16 else f"init: {name}"
     print(f"{out}: {name}, every name, shape and value checked, sha256 {files.sha256(out)[:12]}")
     if arguments.out is None:

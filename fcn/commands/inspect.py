@@ -20,10 +20,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from fcn import adoption, inspection
+    from fcn import adoption, findings, inspection
 
     found = inspection.inspect(arguments.dir, arguments.images, arguments.masks)
-    for line in inspection.report(found):
+    for line in findings.report(found):
         print(line)
     if arguments.adopt:
         for line in adoption.adopt(found, arguments.adopt):

@@ -22,11 +22,8 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn import machine
 
     machine.prepare()
-    from PIL import Image
-
     from fcn import gallery, prediction
 
-    Image.MAX_IMAGE_PIXELS = None  # a person's own files; fcn.images has a limit of its own
     net, labels = prediction.load(arguments.model)
     outputs = gallery.Outputs(arguments.out, arguments.overlays, arguments.confidence, arguments.sheet)
     done, failed = gallery.run(net, labels, arguments.images, outputs, arguments.tile or prediction.TILE)

@@ -31,6 +31,11 @@ class Archive:
     size: int | None = None
     md5: tuple[str, ...] = ()
 
+    @property
+    def notice(self) -> str:
+        """What whoever uses the file is to be told."""
+        return f"{self.name}: {self.licence}"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -85,19 +90,19 @@ def image_names(listing: bytes) -> list[str]:
     return names
 
 
-def labels(dataset: str, data: Data) -> Labels:
+def labels(data: Data) -> Labels:
     """The classes of a data set, which params.yaml may have a say in."""
-    source = get(dataset)
+    source = get(data.dataset)
     own = getattr(source, "labels", None)
     return cast(Labels, own(data)) if own else source.LABELS
 
 
-def check(dataset: str, data: Data) -> None:
+def check(data: Data) -> None:
     """What can be known before anything is fetched.
 
     raises   UserError if there is no such data set or split, or a folder of one's own is not right
     """
-    source = get(dataset)
+    source = get(data.dataset)
     source.archives(data)
     own = getattr(source, "check", None)
     if own:

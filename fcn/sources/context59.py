@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn import extraction, matlab
+from fcn import extraction
 from fcn.errors import UserError
-from fcn.labels import VOID, look_up
+from fcn.labels import VOID
 from fcn.labelsets import CONTEXT59, CONTEXT59_CODES, CONTEXT_CODES
 from fcn.params import Data
-from fcn.sources import Archive, Sample, image_names, list_samples
+from fcn.sources import Archive, Sample, _matlab, image_names, list_samples
 
 LABELS = CONTEXT59
 VOC2010 = Archive(
@@ -54,15 +54,11 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         names = {split: image_names(contents.read(f"{FOLDER}ImageSets/Main/{split}.txt")) for split in splits}
         every = {name for split in splits for name in names[split]}
         extraction.write(contents, {f"{FOLDER}JPEGImages/{name}.jpg": out / f"image/{name}.jpg" for name in every})
-    (out / "mask").mkdir()
-    places = {f"trainval/{name}.mat": out / f"mask/{name}.png" for name in every}
     table = np.full(CONTEXT_CODES + 1, VOID, np.uint8)
     table[list(CONTEXT59_CODES.values())] = np.arange(len(CONTEXT59_CODES))
     with extraction.opened(archives[CONTEXT.name]) as contents:
-        for name, content in contents.files(set(places)):
-            where = f"{contents.path}: {name}"
-            picture = LABELS.picture(look_up(matlab.matrix(content, "LabelMap", where), table, where))
-            picture.save(places[name])
+        places = {f"trainval/{name}.mat": out / f"mask/{name}.png" for name in every}
+        extraction.write(contents, places, _matlab.pictures("LabelMap", table, LABELS))
     for split in splits:
         lines = (f"image/{name}.jpg mask/{name}.png\n" for name in names[split])
         (out / f"{split}.txt").write_text("".join(lines))

@@ -16,7 +16,7 @@ from fcn.errors import UserError
 from fcn.labels import from_one, look_up
 from fcn.labelsets import NYUD, NYUD_LABELS
 from fcn.params import Data
-from fcn.sources import Archive, Sample, list_samples
+from fcn.sources import Archive, Sample, _matlab, list_samples
 
 LABELS = NYUD
 SIZE = (425, 560)
@@ -46,6 +46,7 @@ LISTS = {
     }.items()
 }
 SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
+MASKS = _matlab.pictures("segmentation", from_one(len(LABELS.names)), LABELS)  # the reference's
 FIRST = 5001  # the lists' number of the file's first image
 COUNT = 1449
 # As h5py sees them: MATLAB has (480, 640, 3, 1449) and (480, 640, 1449).
@@ -99,14 +100,7 @@ def _build_reference(contents: extraction.Contents, numbers: list[int], out: Pat
     root = contents.root(f"data/images/img_{numbers[0]}.png")
     places = {f"{root}data/images/img_{n}.png": out / f"image/img_{n}.png" for n in numbers}
     places |= {f"{root}segmentation/img_{n}.mat": out / f"mask/img_{n}.png" for n in numbers}
-    extraction.write(contents, places, _picture)
-
-
-def _picture(where: str, content: bytes) -> bytes:
-    """An image as it is; a mask as a palette picture."""
-    if not where.endswith(".mat"):
-        return content
-    return LABELS.png(look_up(matlab.matrix(content, "segmentation", where), from_one(len(LABELS.names)), where))
+    extraction.write(contents, places, MASKS)
 
 
 def samples(raw: Path, split: str) -> list[Sample]:

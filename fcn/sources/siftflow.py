@@ -7,12 +7,12 @@ test has cow, desert or moon: the paper's mean IU leaves them out, and so does o
 from collections.abc import Mapping
 from pathlib import Path
 
-from fcn import extraction, matlab
+from fcn import extraction
 from fcn.errors import UserError
-from fcn.labels import from_one, look_up
+from fcn.labels import from_one
 from fcn.labelsets import SIFTFLOW
 from fcn.params import Data
-from fcn.sources import Archive, Sample, list_samples
+from fcn.sources import Archive, Sample, _matlab, list_samples
 
 LABELS = SIFTFLOW
 SIZE = (256, 256)
@@ -33,6 +33,7 @@ LISTS = {
         "test": "d9d024d06b1ed2139b0e1bdbc78ede9897c3389cd588cd5c37268a931c1d36ae",
     }.items()
 }
+MASKS = _matlab.pictures("S", from_one(len(LABELS.names)), LABELS)
 FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
 
 
@@ -52,15 +53,8 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
             root = contents.root(f"Images/{FOLDER}/{names[0]}.jpg")  # zipped with a folder around it, or without
             places = {f"{root}Images/{FOLDER}/{name}.jpg": out / f"image/{name}.jpg" for name in names}
             places |= {f"{root}SemanticLabels/{FOLDER}/{name}.mat": out / f"mask/{name}.png" for name in names}
-            extraction.write(contents, places, _picture)
+            extraction.write(contents, places, MASKS)
             (out / f"{split}.txt").write_text("".join(f"image/{name}.jpg mask/{name}.png\n" for name in names))
-
-
-def _picture(where: str, content: bytes) -> bytes:
-    """An image as it is; a mask, S in its file, as a palette picture."""
-    if not where.endswith(".mat"):
-        return content
-    return LABELS.png(look_up(matlab.matrix(content, "S", where), from_one(len(LABELS.names)), where))
 
 
 def samples(raw: Path, split: str) -> list[Sample]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn import extraction, matlab
+from fcn import extraction
 from fcn.errors import UserError
-from fcn.labels import VOID, look_up
+from fcn.labels import VOID
 from fcn.labelsets import VOC
 from fcn.params import Data
-from fcn.sources import Archive, Sample, image_names, list_samples
+from fcn.sources import Archive, Sample, _matlab, image_names, list_samples
 
 LABELS = VOC
 VOC2012 = Archive(
@@ -96,17 +96,9 @@ def _build_voc(contents: extraction.Contents, ids: list[str], out: Path) -> None
 
 
 def _build_sbd(contents: extraction.Contents, ids: list[str], out: Path) -> None:
-    masks = {f"{SBD_FOLDER}cls/{name}.mat": out / f"sbd/mask/{name}.png" for name in ids}
-    images = {f"{SBD_FOLDER}img/{name}.jpg": out / f"sbd/image/{name}.jpg" for name in ids}
-    for folder in ("image", "mask"):
-        (out / "sbd" / folder).mkdir(parents=True)
-    for name, content in contents.files(set(masks) | set(images)):
-        if name in images:
-            images[name].write_bytes(content)
-            continue
-        where = f"{contents.path}: {name}"
-        mask = look_up(matlab.matrix(content, "GTcls.Segmentation", where), KNOWN, where)
-        LABELS.picture(mask).save(masks[name])
+    places = {f"{SBD_FOLDER}img/{name}.jpg": out / f"sbd/image/{name}.jpg" for name in ids}
+    places |= {f"{SBD_FOLDER}cls/{name}.mat": out / f"sbd/mask/{name}.png" for name in ids}
+    extraction.write(contents, places, _matlab.pictures("GTcls.Segmentation", KNOWN, LABELS))
 
 
 def samples(raw: Path, split: str) -> list[Sample]:

@@ -1,17 +1,13 @@
-"""Tiles: they cover an image once, and every pixel's logits are the whole image's."""
+"""What a pixel depends on, by hand and by NaN; and every pixel's logits in tiles are the whole image's."""
 
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from fcn import prediction, tiling
-from fcn.errors import UserError
+from fcn import prediction, receptive_field
 from fcn.models import BACKBONES, FCN, Backbone
 
 NARROW = Backbone((2, 2, 3, 3, 3), (2, 2, 2, 2, 2), 2)
@@ -28,36 +24,13 @@ def narrow(monkeypatch: pytest.MonkeyPatch, stride: int, pad: int | Literal["sam
     return net
 
 
-@given(st.integers(1, 5000), st.integers(600, 2000), st.integers(0, 260), st.integers(0, 260))
-@settings(max_examples=300, deadline=None)
-def test_tiles_begin_on_the_grid_and_keep_each_pixel_once_with_its_context(
-    length: int, tile: int, before: int, after: int
-) -> None:
-    parts = list(tiling.spans(length, tile, (before, after)))
-    assert parts[0].first == 0
-    assert parts[-1].last == length
-    assert all(a.last == b.first for a, b in pairwise(parts))
-    for part in parts:
-        assert part.start % 32 == 0
-        assert 0 < part.stop - part.start <= tile
-        assert part.first < part.last
-        assert part.start == 0 or part.start <= part.first - before
-        assert part.stop == length or part.last - 1 + after < part.stop
-
-
-def test_tiles_that_would_keep_nothing_are_refused() -> None:
-    with pytest.raises(UserError, match="tiles of 300 pixels are too small for this net; write 530 or more"):
-        list(tiling.spans(1000, 300, (233, 233)))
-    assert len(list(tiling.spans(300, 300, (233, 233)))) == 1  # one tile is the whole
-
-
 def test_the_context_of_fcn32s_is_that_of_vgg16_by_hand() -> None:
     """fc6 sees 404 pixels and moves by 32; a pixel has two cells of it, whose windows span 436.
 
     Cell i is centred on pixel 32 i + 15.5 and upsampled over 32 i - 16 .. 32 i + 47: a pixel is at most 31.5
     from its farther cell's centre, and that cell's window reaches 201.5 further.
     """
-    assert tiling.context(FCN(3, 32, "slim", pad="same")) == (233, 233)  # slim has VGG16's geometry
+    assert receptive_field.context(FCN(3, 32, "slim", pad="same")) == (233, 233)  # slim has VGG16's geometry
 
 
 @pytest.mark.parametrize("stride", [32, 16, 8])
@@ -67,7 +40,7 @@ def test_a_pixel_that_is_no_number_reaches_just_the_pixels_whose_window_it_is_in
 ) -> None:
     """NaN goes through every layer that sees it; transposed convolutions, unlike products, spread it no further."""
     net = narrow(monkeypatch, stride, pad, upsampling="learned")
-    windows = {pixel: tiling.window(net, pixel) for pixel in range(640)}
+    windows = {pixel: receptive_field.window(net, pixel) for pixel in range(640)}
     for row in (320, 331, 351):
         image = torch.zeros(1, 3, 640, 1, dtype=torch.float64)
         image[0, :, row] = torch.nan

@@ -1,48 +1,12 @@
-"""A large image in tiles, so that every pixel's logits are those of the whole image.
+"""What a pixel's logits depend on: a window around it, traced back through the net's layers.
 
-A pixel's logits depend on a window around it: fc6 sees 404 pixels of VGG16's input, bilinear
-upsampling takes two neighbouring cells of it. Tiles that begin on the net's grid of 32 pixels put the
-cells where the whole image has them; tiles that overlap by that window let no border of theirs into a
-pixel that is kept. At the image's own borders a tile has them too, and sees the same padding.
+fc6 sees 404 pixels of VGG16's input, bilinear upsampling takes two neighbouring cells of it.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
-from fcn.errors import UserError
 from fcn.models import FCN
-
-GRID = 32  # pixels between two cells of fc6, at every stride of the result
+from fcn.tiles import GRID
 
 Interval = tuple[int, int]  # first and last, both included
-
-
-class Span(NamedTuple):
-    """One side of a tile: the net sees start..stop, of its result first..last is kept (ends excluded)."""
-
-    start: int
-    stop: int
-    first: int
-    last: int
-
-
-def spans(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
-    """Tiles of one side of an image, whose kept parts follow one another from 0 to `length`.
-
-    tile     pixels of a tile at most
-    context  pixels before and after a pixel that its logits depend on
-    raises   UserError if tiles are too small to keep anything of them
-    """
-    before, after = context
-    if length > tile < before + after + 2 * GRID:
-        raise UserError(f"tiles of {tile} pixels are too small for this net; write {before + after + 2 * GRID} or more")
-    done = 0
-    while done < length:
-        start = max(0, (done - before) // GRID * GRID)
-        stop = min(length, start + tile)
-        last = length if stop == length else stop - after
-        yield Span(start, stop, done, last)
-        done = last
 
 
 def context(net: FCN) -> tuple[int, int]:

@@ -1,0 +1,114 @@
+"""What the files of one stage say of it, put into its run in the store: curves, data, model files, pictures."""
+
+import csv
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from fcn import cache, files, pipeline, records
+from fcn.states import State
+from fcn.store import Store
+
+SHOWN = ("evaluate", "report")  # stages whose outs under metrics/ are artifacts
+CONTEXTS = {"train": "training", "val": "validation"}
+
+
+def fill(runs: Store, row: str, run: str | None, state: State, stage: pipeline.Stage, missing: list[str]) -> bool:
+    """Adds a stage's run, or what it lacks; says whether anything was added.
+
+    run      its id, if there is one
+    missing  grows by the outs that no cache here has
+    """
+    new = run is None
+    if run is None:
+        tags = {"fcn.rebuilt": state.label} | ({"mlflow.source.git.commit": state.code} if state.code else {})
+        run = records.child(runs, row, stage.name, stage.params, tags, state.time)
+    had = runs.get(run)
+    for rows in _curves(state, stage.name):
+        before = dict(runs.last(run))
+        records.curves(runs, run, row, stage.name, rows)
+        new |= before != runs.last(run)
+    for target in (had, runs.get(row)):
+        known = {source.dataset.name for source in target.inputs.dataset_inputs}
+        for folder, role, digest, context in _data(state, stage):
+            if (split := f"{Path(folder).name}-{role}") not in known:
+                runs.dataset(target.info.run_id, split, digest, folder, context)
+    _models(runs, run, had.data.tags, state, stage, missing)
+    if stage.name in SHOWN:
+        runs.scores(run, state.scores, state.time)
+        new |= _artifacts(runs, (run, row), state, stage.name, missing)
+    if had.info.status != "FINISHED":
+        runs.close(run, "FINISHED", state.time)
+        new = True
+    return new
+
+
+def _curves(state: State, stage: str) -> Iterator[list[dict[str, float]]]:
+    """The stage's tables as its own process logs them."""
+    for out in state.outs(stage):
+        path = Path(out["path"])
+        if path.name in ("train.csv", "val.csv") and out["path"] in state.content:
+            prefix = "val." if path.name == "val.csv" else ""
+            lines = csv.DictReader(io.StringIO(state.content[out["path"]].decode()))
+            yield [
+                {"time": state.time} | {key if key == "iteration" else prefix + key: float(line[key]) for key in line}
+                for line in lines
+            ]
+
+
+def _data(state: State, stage: pipeline.Stage) -> Iterator[tuple[str, str, str, str]]:
+    """Folder, split, digest and context of the packed splits that a stage read."""
+    for dep in stage.deps:
+        digest = state.digest(dep)
+        if digest and dep.startswith("data/resized/"):
+            roles = ["val"] if stage.name == "evaluate" else list(CONTEXTS)
+            for role in roles:
+                yield dep, role, digest, "evaluation" if stage.name == "evaluate" else CONTEXTS[role]
+
+
+def _models(
+    runs: Store, run: str, tags: Mapping[str, str], state: State, stage: pipeline.Stage, missing: list[str]
+) -> None:
+    """Digests of the model files that a stage made or scored, as far as the files are at hand."""
+    made = [out["path"] for out in state.outs(stage.name) if out["path"].endswith(".safetensors")]
+    scored = [dep for dep in stage.deps if dep.endswith(".safetensors")] if stage.name == "evaluate" else []
+    for path in made + scored:
+        name = "model.sha256" if path in made else f"{Path(path).stem}.sha256"
+        md5 = state.digest(path) or ""
+        digest, file = cache.sha256(md5), cache.find(md5)
+        if name in tags:
+            continue
+        if digest is None or file is None:
+            missing += [path] if path not in missing else []
+            continue
+        found = {name: digest}
+        if path in made:
+            parent = files.facts(file, "fcn")["parent"]
+            found |= {"model.path": path} | ({"parent.sha256": parent} if parent else {})
+        runs.tag(run, found)
+
+
+def _artifacts(runs: Store, targets: tuple[str, str], state: State, stage: str, missing: list[str]) -> bool:
+    """Pictures, tables and the report, where a run has none of that name."""
+    added = False
+    for target in targets:
+        have = runs.artifacts(target) | runs.artifacts(target, "figures")
+        for out in state.outs(stage):
+            path = Path(out["path"])
+            folder = "figures" if path.suffix == ".png" else None
+            if path.parts[0] != "metrics" or (f"{folder}/{path.name}" if folder else path.name) in have:
+                continue
+            content = state.content.get(out["path"])
+            if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != out["md5"]:
+                kept = cache.find(out["md5"])
+                content = kept.read_bytes() if kept else None
+            if content is None:
+                missing += [out["path"]] if out["path"] not in missing else []
+                continue
+            with tempfile.TemporaryDirectory() as place:
+                (Path(place) / path.name).write_bytes(content)
+                runs.client.log_artifact(target, str(Path(place) / path.name), folder)
+            added = True
+    return added

@@ -1,0 +1,11 @@
+"""README's map of files is whole."""
+
+import re
+
+from conftest import ROOT
+
+
+def test_the_file_map_names_every_module_and_no_other() -> None:
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
+    named = {name.removeprefix("fcn/") for row in rows for name in re.findall(r"`([\w/]+\.py)`", row)}
+    assert named == {path.name for path in (ROOT / "fcn").glob("[!_]*.py")}
