@@ -11,8 +11,10 @@ repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check
 	dvc repro
 
+# Most of it is programs that start, each on one core; so two processes of pytest share the files among them.
+TESTERS ?= 2
 test: $(READY) .vega/vega.js  ## every test, real DVC, MLflow and browser included
-	python -m pytest
+	python -m pytest --numprocesses $(TESTERS) --dist loadfile
 
 check: $(READY)  ## format, lint, types, fast tests
 	ruff format --check .

@@ -61,8 +61,9 @@ def device() -> "torch.device":
     """Where to compute: `FCN_DEVICE` if set, else the first GPU, else the CPU."""
     import torch
 
-    torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # with NaN: 4 % of a step
+    # As torch.use_deterministic_algorithms(True), which takes a second to import a compiler that is not used here.
+    torch.set_deterministic_debug_mode("error")
     name = os.environ.get("FCN_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)

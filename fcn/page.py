@@ -157,7 +157,8 @@ def _picture(path: Path, text: str) -> str:
         width, height = image.size
         light = io.BytesIO()
         photograph = path.stem in PHOTOGRAPHS
-        image.convert("RGB").save(light, "WebP", lossless=not photograph, quality=70 if photograph else 100, method=6)
+        # Without loss, quality is effort: 100 would save one byte in a hundred, for seconds a picture.
+        image.convert("RGB").save(light, "WebP", lossless=not photograph, quality=70 if photograph else 85, method=6)
     source = f"data:image/webp;base64,{base64.b64encode(light.getvalue()).decode()}"
     image_tag = f'<img alt="{text}" width="{width}" height="{height}" src="{source}">'
     wide = f'<div class="wide" tabindex="0">{image_tag}</div>' if photograph else image_tag

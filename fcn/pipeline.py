@@ -13,6 +13,8 @@ import yaml
 from fcn import files
 from fcn.params import Params
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # dvc.yaml and dvc.lock are long: ten times as fast
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -39,7 +41,8 @@ class Stage:
 
 def read(name: str, params: Params, path: Path = Path("dvc.yaml")) -> Stage:
     """The stage of this name."""
-    return entry(name, yaml.safe_load(path.read_text(encoding="utf-8"))["stages"][name], params.model_dump())
+    graph = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+    return entry(name, graph["stages"][name], params.model_dump())
 
 
 def entry(name: str, content: dict[str, Any], values: dict[str, Any]) -> Stage:

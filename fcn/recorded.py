@@ -6,12 +6,11 @@ from typing import Any
 
 import yaml
 
-from fcn import files, machine
+from fcn import files, machine, pipeline
 from fcn.errors import UserError
 
 LOCK = Path("dvc.lock")
 MADE = "made.md5"  # of the model file that a rung wrote, beside its finished state
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a lock file is long
 
 
 def begin() -> None:
@@ -55,7 +54,7 @@ def stages(content: bytes) -> dict[str, Any] | None:
     A cut behind a whole line of the last entry's outs can pass for an end: then DVC runs what stood there again.
     """
     try:
-        found = dict(yaml.load(content, Loader=LOADER)["stages"])
+        found = dict(yaml.load(content, Loader=pipeline.LOADER)["stages"])
         whole = content.endswith(b"\n") and all("cmd" in stage for stage in found.values())
         for name, last in list(found.items())[-1:]:  # only the last can be cut off
             outs = last.get("outs") or []

@@ -56,13 +56,13 @@ class State:
     @cached_property
     def lock(self) -> dict[str, Any]:
         """What dvc.lock says of each stage."""
-        content = yaml.load(self.content["dvc.lock"], Loader=recorded.LOADER)
+        content = yaml.load(self.content["dvc.lock"], Loader=pipeline.LOADER)
         return dict((content or {}).get("stages", {}))
 
     @cached_property
     def stages(self) -> dict[str, pipeline.Stage]:
         """The stages whose results are those of this state's params and code, as dvc.lock tells."""
-        graph = yaml.safe_load(self.content[identity.GRAPH])["stages"]
+        graph = yaml.load(self.content[identity.GRAPH], Loader=pipeline.LOADER)["stages"]
         entries = {name: pipeline.entry(name, graph[name], self.values) for name in graph if name in self.lock}
         good: dict[str, pipeline.Stage] = {}
         for name, entry in entries.items():  # dvc.yaml stands in the order of the graph

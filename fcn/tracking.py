@@ -12,7 +12,7 @@ from typing import TextIO
 
 import yaml
 
-from fcn import files, identity, records, store
+from fcn import files, identity, pipeline, records, store
 from fcn.errors import first_line
 from fcn.params import Params
 from fcn.store import Rows, Store
@@ -144,7 +144,7 @@ def stage(name: str, params: Params, declared: Mapping[str, object], done: bool 
 def _digest(folder: Path, role: str) -> str:
     """What dvc.lock says of a folder of packed splits; without DVC the digest of the split's index."""
     with suppress(OSError, KeyError, TypeError, yaml.YAMLError):
-        lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
+        lock = yaml.load(Path("dvc.lock").read_text(encoding="utf-8"), Loader=pipeline.LOADER)
         for entry in lock["stages"].values():
             for out in entry.get("outs", []):
                 if out["path"] == folder.as_posix():

@@ -20,7 +20,7 @@ def main() -> None:
 def _make(out: Path) -> None:
     import torch
 
-    from fcn import imagenet, pipeline, weights
+    from fcn import pipeline, weights
     from fcn.layers import PREPROCESSINGS
     from fcn.models import FCN
 
@@ -32,6 +32,8 @@ def _make(out: Path) -> None:
         state = {name: tensor for name, tensor in net.items() if not name.startswith("score")}
         preprocessing = PREPROCESSINGS[model.preprocessing]
     else:
+        from fcn import imagenet  # and with it torchvision
+
         print(imagenet.archive(model.backbone, model.weights).notice, flush=True)
         state, preprocessing = imagenet.backbone(model.backbone, model.weights)
     meta = weights.Meta(

@@ -1,9 +1,11 @@
 """What many tests stand on: small params, a small packed data set, a checkout of its own."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,23 @@ class Checkout:
         )
         return done.stdout
 
+    def experiments(self) -> list[str]:
+        """The refs in which DVC keeps the experiments that ended well."""
+        return self.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/??/**").split()
+
+    def queue(self, count: int, jobs: int = 1) -> str:
+        """Runs the queued experiments, so many, to their end; returns what DVC says of them then."""
+        wanted, deadline = len(self.experiments()) + count, time.monotonic() + 600
+        (self.folder / ".fcn").mkdir(exist_ok=True)
+        # A file and no pipe: the workers inherit it, and only look every ten seconds whether there is more to do.
+        self.run("sh", "-c", f"dvc queue start --jobs {jobs} > .fcn/queue.txt 2>&1")
+        while len(self.experiments()) < wanted and time.monotonic() < deadline:
+            time.sleep(0.2)
+        while "Running" in (status := self.run("dvc", "queue", "status")):
+            assert time.monotonic() < deadline, status
+        self.run("dvc", "queue", "stop")
+        return status
+
     def read(self, name: str) -> str:
         return (self.folder / name).read_text()
 
@@ -170,28 +189,47 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 @pytest.fixture
-def ready(finished: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the finished checkout, to change as a test likes."""
+def ready(kept: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of a checkout whose pipeline has run, to change as a test likes."""
     folder = tmp_path / "ready"
     folder.mkdir()
-    return Checkout(folder, finished)
+    return Checkout(folder, kept)
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout whose pipeline has run once; its tests may run experiments but leave the workspace as it is."""
-    folder = tmp_path_factory.mktemp("finished")
-    checkout = Checkout(folder)
-    checkout.run("dvc", "repro")
-    checkout.commit()
-    return checkout
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout whose pipeline has run once, without its store, to be read and copied: no test runs anything in it.
+
+    It is made once, whichever of pytest's processes needs it first.
+    """
+    own = tmp_path_factory.getbasetemp()
+    place = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = place / "kept"
+    with (place / "kept.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            original = place / "finished"
+            original.mkdir()
+            checkout = Checkout(original)
+            checkout.run("dvc", "repro")
+            checkout.commit()
+            Checkout(folder, checkout)
+    return Checkout.opened(folder)
 
 
 @pytest.fixture(scope="session")
-def shown(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def finished(kept: Checkout) -> Checkout:
+    """The one that `kept` is a copy of, with its store. Only test_workflow, which one process of pytest runs, runs
+    anything in it: experiments, which leave the workspace as it is.
+    """
+    return Checkout.opened(kept.folder.with_name("finished"))
+
+
+@pytest.fixture(scope="session")
+def shown(kept: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy of it with an experiment, run as DVC does it, and a store that `fcn sync` has filled."""
     folder = tmp_path_factory.mktemp("shown")
-    checkout = Checkout(folder, finished)
+    checkout = Checkout(folder, kept)
     checkout.run("dvc", "exp", "run", "--temp", "--name", "lower", "--set-param", "finetune.fcn8s.lr_factor=0.2")
     (folder / ".fcn" / "sync.txt").write_text(checkout.run("fcn", "sync"))
     return checkout

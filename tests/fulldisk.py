@@ -176,9 +176,12 @@ def every(stages: list[str], points: int) -> dict[str, Any]:
     from fcn import machine
 
     machine.prepare()
-    import mlflow.entities  # noqa: F401, before the forks, so that they need not import it
+    # Before the forks, so that they need not import it: what a stage imports when it opens MLflow's store and trains.
+    import mlflow.entities
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    import torch._dynamo  # noqa: F401
 
-    from fcn import figures, report, rung  # noqa: F401, the same
+    from fcn import figures, report, rung  # noqa: F401
     from tests.fuzz.stamp import stamp
 
     results = {stage: sweep(stage, points, lambda line: print(line, flush=True)) for stage in stages}

@@ -1,12 +1,15 @@
 """Loss, optimiser and steps."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from torch import Tensor
 
 from fcn import machine, start, training
@@ -226,3 +229,13 @@ def test_a_frozen_backbone_is_saved_as_it_was_and_not_as_bf16_rounds_it(small: S
 
 def test_a_process_may_use_at_least_one_core() -> None:
     assert machine.cores() >= 1
+
+
+def test_only_deterministic_algorithms_compute_and_torchs_compiler_is_not_imported() -> None:
+    """It takes a second, in every stage, and nothing is compiled."""
+    program = (
+        "import sys; from fcn import machine; machine.prepare(); machine.device(); import torch\n"
+        "print(torch.are_deterministic_algorithms_enabled(), 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -124,23 +123,18 @@ def test_the_digest_of_a_model_file_leads_to_its_run_and_to_its_parent(finished:
 
 def test_queued_experiments_land_in_the_main_store_side_by_side(finished: Checkout) -> None:
     """Two workers at once: each experiment a row of its own, with its rate as a number, its scores beside it."""
-    finished.run("dvc", "exp", "run", "--queue", "-S", "lr=3e-4,1e-5")
-    finished.run("dvc", "queue", "start", "--jobs", "2")
-    deadline = time.monotonic() + 300
-    while "Queued" in (status := finished.run("dvc", "queue", "status")) or "Running" in status:
-        assert time.monotonic() < deadline, status
-        time.sleep(1)
+    finished.run("dvc", "exp", "run", "--queue", "-S", "finetune.fcn8s.lr_factor=3e-1,1e-2")
+    status = finished.queue(2, jobs=2)
     assert status.count("Success") == 2, status
     experiments = [run for run in parents(finished) if "dvc.experiment" in run.data.tags]
-    assert sorted(float(run.data.params["lr"]) for run in experiments) == [1e-5, 3e-4]
+    assert sorted(float(run.data.params["finetune.fcn8s.lr_factor"]) for run in experiments) == [0.01, 0.3]
     for run in experiments:
         assert run.info.status == "FINISHED"
         assert 0 <= run.data.metrics["fcn8s.mean_iu"] <= 1
         assert run.info.artifact_uri.startswith((finished.folder / "mlartifacts").as_uri())
         children = [child for child in runs(finished) if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
-        # Neither download nor resize nor backbone depends on the rate.
-        stages = sorted(child.data.tags["stage"] for child in children)
-        assert stages == ["evaluate", "finetune16s", "finetune8s", "report", "train"]
+        # No stage before depends on FCN-8s' rate.
+        assert sorted(child.data.tags["stage"] for child in children) == ["evaluate", "finetune8s", "report"]
     assert not list(finished.folder.glob(".dvc/tmp/exps/*/mlflow.db"))
     assert finished.run("git", "status", "--porcelain") == ""
 
@@ -166,9 +160,9 @@ def test_an_experiment_in_a_copy_runs_the_copys_code(finished: Checkout) -> None
 
 
 def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_killed_in_one(
-    finished: Checkout, tmp_path: Path
+    kept: Checkout, tmp_path: Path
 ) -> None:
-    undisturbed = finished.read("dvc.lock")
+    undisturbed = kept.read("dvc.lock")
     folder = tmp_path / "killed"
     folder.mkdir()
     checkout = Checkout(folder)
@@ -213,15 +207,15 @@ def test_two_clones_give_the_same_lock_file_for_camvid_byte_for_byte(tmp_path: P
     assert "metrics/report.html" in outs
 
 
-def test_killed_at_six_random_moments_the_pipeline_gives_the_same_bits(finished: Checkout, tmp_path: Path) -> None:
+def test_killed_at_six_random_moments_the_pipeline_gives_the_same_bits(kept: Checkout, tmp_path: Path) -> None:
     """`make torture`, small: over the first stages, with a seed of its own."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     checkout, stages = Checkout(folder), torture.STAGES[:4]
     kills = torture.plan(Counter(download=1, resize=2, train=3), random.Random(5))
-    hits = list(torture.disturb(checkout, kills, {"download": 1.0, "resize": 5.0, "train": 6.0}, "train"))
+    hits = list(torture.disturb(checkout, kills, {"download": 0.5, "resize": 2.0, "train": 4.0}, "train"))
     assert len(hits) >= 3
-    assert torture.differences(checkout, finished, stages) == []
+    assert torture.differences(checkout, kept, stages) == []
 
 
 def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_nothing_half_written(ready: Checkout) -> None:
@@ -231,7 +225,7 @@ def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_nothing_half_written(re
     assert printed.count("refused in one line") == 3
 
 
-def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(finished: Checkout, tmp_path: Path) -> None:
+def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(kept: Checkout, tmp_path: Path) -> None:
     """As two queue workers do: other outs, the same command, deps, params and main checkout."""
     copies = []
     for name in ("one", "other"):
@@ -240,9 +234,9 @@ def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(fini
         copies.append(Checkout(folder))
         copies[-1].set(**{"train.iterations": 60})
         for out in ("data/resized", "data/weights"):
-            shutil.copytree(finished.folder / out, folder / out)
+            shutil.copytree(kept.folder / out, folder / out)
         (folder / "data/weights/fcn32s.safetensors").unlink()
-    words = yaml.safe_load(finished.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
+    words = yaml.safe_load(kept.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
     processes = [
         subprocess.Popen(
             words.split(),
@@ -405,14 +399,14 @@ def test_a_recipe_does_not_overwrite_edits_that_nobody_holds(checkout: Checkout)
 
 def test_sigterm_saves_and_a_later_run_goes_on(ready: Checkout) -> None:
     checkout = ready
-    checkout.set(**{"train.iterations": 100000, "train.validate_every": 100000})
+    checkout.set(**{"train.iterations": 100000, "train.validate_every": 2})  # what tells that it is under way
     words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"].replace("${data.dataset}", "scenes")
     with subprocess.Popen(
         words.split(), cwd=checkout.folder, env=checkout.environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if "/100000 steps" in line:
+            if "step 2: mean IU" in line:
                 process.send_signal(signal.SIGTERM)
                 break
         process.communicate()
