@@ -1,9 +1,12 @@
 """Many samples into one packed split: two files of pixels and an index."""
 
 import csv
+import itertools
 import json
 import math
+import os
 import shutil
+import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -116,7 +119,7 @@ def _in_parts(
     """Over all cores, in order, a few parts at a time, so that memory stays flat.
 
     In processes: threads spend a quarter of their time in waiting for Python's lock. Pixels come back in files,
-    which costs half of what a pipe does.
+    which costs half of what a pipe does, and in the same few again and again: a new file's memory is dear.
     """
     import torch  # noqa: F401  once, before the workers are forked
 
@@ -128,14 +131,15 @@ def _in_parts(
         for whole, kind in (images, ".images"), (masks, ".masks"):
             with part.with_suffix(kind).open("rb") as file:
                 shutil.copyfileobj(file, whole, 1 << 20)
-            part.with_suffix(kind).unlink()
         return done
 
-    with workers.pool() as pool:
+    most = AHEAD * machine.cores()
+    with tempfile.TemporaryDirectory(dir=out) as folder, workers.pool() as pool:
+        parts = itertools.cycle(Path(folder, str(i)) for i in range(most + 1))
         for i in range(0, len(samples), PART):
-            part = out / f"part{i}"
+            part = next(parts)
             ahead.append((part, pool.submit(_part, samples[i : i + PART], labels, size, native_masks, part)))
-            if len(ahead) > AHEAD * machine.cores():
+            if len(ahead) > most:
                 yield from first()
         while ahead:
             yield from first()
@@ -145,8 +149,16 @@ def _part(samples: list[Sample], labels: Labels, size: int | str, native_mask: b
     import torch
 
     torch.set_num_threads(1)  # the other cores have workers of their own
-    with part.with_suffix(".images").open("wb") as images, part.with_suffix(".masks").open("wb") as masks:
-        return [_written(resize(sample, labels, size, native_mask), images, masks) for sample in samples]
+    with _over(part.with_suffix(".images")) as images, _over(part.with_suffix(".masks")) as masks:
+        entries = [_written(resize(sample, labels, size, native_mask), images, masks) for sample in samples]
+        images.truncate()
+        masks.truncate()
+    return entries
+
+
+def _over(path: Path) -> BinaryIO:
+    """A file, new or there already, to be written over from its beginning; what it held stays until then."""
+    return open(path, "wb", opener=lambda name, _: os.open(name, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def _written(packed: Packed | str, images: BinaryIO, masks: BinaryIO) -> Entry | str:

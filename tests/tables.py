@@ -90,8 +90,9 @@ def steps(result: dict[str, Any]) -> str:
 def input_path(result: dict[str, Any]) -> str:
     few, many = result["memory_mib"].items()
     return (
-        f"{result['what']}: {result['images_per_second']} images/s; one core decodes, and does nothing else, "
-        f"{result['decoded_per_second_by_one_core']} a second. Memory of all processes: "
+        f"{result['what']}: {result['images_per_second']} images/s. One core that does nothing else decodes "
+        f"{result['decoded_per_second_by_one_core']} a second, or writes {result['written_per_second_by_one_core']}: "
+        f"the stage is at {result['share_of_the_limit']:.0%} of what these two allow. Memory of all processes: "
         f"{few[1]} MiB for {few[0]} images, {many[1]} MiB for {many[0]}. {where(result)}."
     )
 
