@@ -3,7 +3,8 @@
     python -m benchmarks.resize            # 8 000 photographs of 500×375 to 256×256, some minutes
 
 With FCN_MIRROR they are CamVid's, else drawn scenes with noise; 250 different ones, in turn. A round measures the
-limits (one core that only decodes a JPEG and its PNG mask, or only writes as many bytes into a new file) and the whole of `packing.pack` in a process of its own;
+limits (one core that only decodes a JPEG and its PNG mask, or only writes as many bytes into a new file) and the whole
+of `packing.pack` in a process of its own;
 the best round counts, since other programs may have the cores. Writes benchmarks/results/resize.json.
 """
 
