@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,8 +35,11 @@ def one_line() -> Iterator[None]:
 def _end(line: str) -> NoReturn:
     """Ends this process with a line; one of a group leaves it to the process that began them, to say it once."""
     if place := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        Path(place).write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
-        sys.exit(1)
+        whole = Path(f"{place}.tmp")
+        with suppress(OSError):  # a full disk may be what there is to say
+            whole.write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
+            whole.rename(place)  # the one who reads it may come at any moment
+            sys.exit(1)
     sys.exit(line)
 
 

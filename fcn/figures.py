@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from fcn import files
@@ -176,6 +177,9 @@ def curves(metrics: Path, path: Path) -> None:
         right.plot(start + val["iteration"], val["mean_iu"], "o-", color=COLOURS[net], label=name, markersize=4)
         start += int(train["iteration"].to_numpy()[-1])
     left.set_yscale("log")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.minorticks_off()
     left.set_ylabel("training loss")
     right.set_ylabel("mean IU on val")
     for axes in (left, right):

@@ -75,10 +75,10 @@ class FixedUpsampling(nn.Module):
 
     def _matrix(self, inputs: int, crop: int, outputs: int, like: Tensor) -> Tensor:
         """(outputs, inputs): the weight of each input in each output."""
-        row = bilinear_row(2 * self.factor)
-        at = torch.arange(outputs)[:, None] + crop - self.factor * torch.arange(inputs)[None]
-        weight = torch.where((at >= 0) & (at < len(row)), row[at.clamp(0, len(row) - 1)], 0.0)
-        return weight.to(like.device, like.dtype)
+        rows = torch.arange(outputs, dtype=torch.float64, device=like.device)[:, None] + crop
+        columns = self.factor * torch.arange(inputs, dtype=torch.float64, device=like.device)
+        away = (rows - columns - (self.factor - 0.5)).abs()  # from the middle of the input's kernel, in pixels
+        return (1 - away / self.factor).clamp(min=0).to(like.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         kernel = state_dict.get(f"{prefix}weight")

@@ -64,6 +64,7 @@ def device() -> "torch.device":
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # with NaN: 4 % of a step
     # As torch.use_deterministic_algorithms(True), which takes a second to import a compiler that is not used here.
     torch.set_deterministic_debug_mode("error")
+    torch.backends.cudnn.allow_tf32 = False  # fp32 has the same meaning everywhere; who wants speed writes bf16
     name = os.environ.get("FCN_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)

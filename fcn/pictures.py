@@ -29,7 +29,9 @@ def opened(source: Path | bytes, name: str = "", largest: int = LARGEST) -> Imag
     name = name or str(source)
     # From memory: asked for a part of 4 GB, a file would make room for it before it finds that it has none.
     content = source if isinstance(source, bytes) else _content(source)
-    with naming(name), _without_pillows_limit():
+    # Pillow's one limit for all would be asked again wherever a picture is decoded or cut; `largest` is each caller's.
+    Image.MAX_IMAGE_PIXELS = None
+    with naming(name):
         picture = Image.open(BytesIO(content), formats=FORMATS)
     if picture.width * picture.height > largest:
         raise UserError(f"{name} has more than {largest // 10**6} million pixels; cut it into several files")
@@ -55,16 +57,6 @@ def naming(name: str) -> Iterator[None]:
     except Exception as error:  # a picture has many ways to be broken, and Pillow's readers no one word for them
         reason = in_one_line(error)
         raise UserError(f"{name} is no whole picture ({reason})") from None
-
-
-@contextmanager
-def _without_pillows_limit() -> Iterator[None]:
-    """Lets Pillow open what is larger than its limit, which is the same for all; `largest` is each caller's own."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def load(source: Path | bytes, upright: bool, name: str = "", largest: int = LARGEST) -> Image.Image:

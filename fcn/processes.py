@@ -9,9 +9,11 @@ import logging
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -75,7 +77,12 @@ class Group:
 
     def joined(self, net: FCN) -> FCN | DistributedDataParallel:
         """The net with gradients that are the mean over all processes; its weights become the leader's."""
-        return net if self.size == 1 else DistributedDataParallel(net, forward_sync_buffers=False)
+        if self.size == 1:
+            return net
+        # After its first step torch would put gradients into other buckets, in which they are summed in another order:
+        # a run that goes on after a kill would end with other bits. Where it looks for unused weights it does not.
+        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+        return DistributedDataParallel(net, forward_sync_buffers=False, find_unused_parameters=True)
 
 
 ALONE = Group()
@@ -90,12 +97,15 @@ def group() -> Iterator[Group]:
         return
     device = machine.device()
     if device.type == "cuda":
+        if device.index is not None or int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise UserError("each process needs a GPU of its own; start fewer, and name none in FCN_DEVICE")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store, rank, size = next(rendezvous("env://"))
     # torchrun keeps one store over its restarts, and gloo would find the addresses of the dead in it (torch 2.14.1).
     fresh = PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size)
+    # Long: the leader may have to wait until another experiment has computed the same. A death ends the group anyway.
+    dist.init_process_group(backend, timeout=timedelta(days=7), store=fresh, rank=rank, world_size=size)
     try:
         yield Group(rank, size)
     finally:
@@ -120,19 +130,22 @@ def spread(module: str, batch_size: int) -> None:
         if count == 1:
             return
         options = ["--standalone", f"--nproc-per-node={count}"]
-        os.environ["OMP_NUM_THREADS"] = str(max(1, machine.cores() // count))
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     # It complains that nobody wants to copy the file in which a process leaves its line; that line is read below.
     logging.getLogger("torch.distributed.elastic.multiprocessing.errors.error_handler").setLevel(logging.CRITICAL)
+    given = run.parse_args([*options, module])  # type: ignore[no-untyped-call]
+    here = run.determine_local_world_size(given.nproc_per_node)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, machine.cores() // here))
     try:
         run.main([*options, "-m", module, *sys.argv[1:]])
     except ChildFailedError as error:
+        for failure in error.failures.values():  # where one ends with a line, others lose their connection
+            if failure.message.startswith("error: "):  # its own: fcn.errors
+                sys.exit(failure.message)
         _, failure = error.get_first_failure()
-        if failure.message.startswith("error: "):  # its own line: fcn.errors
-            sys.exit(failure.message)
         sys.exit(f"error: process {failure.local_rank} of the group ended with {failure.exitcode}")
     except SignalException as error:
         sys.exit(128 + error.sigval)
@@ -142,7 +155,8 @@ def spread(module: str, batch_size: int) -> None:
 def _wanted() -> int:
     given = os.environ.get("FCN_PROCESSES")
     if given is None:
-        return max(1, torch.cuda.device_count()) if machine.device().type == "cuda" else 1
+        device = machine.device()
+        return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
     if not given.isdecimal() or not int(given):
         raise UserError(f"FCN_PROCESSES is {given!r}; write a whole number such as 2")
     return int(given)

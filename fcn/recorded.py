@@ -41,6 +41,8 @@ def mend() -> str:
             with files.replacing(copy) as temporary:
                 temporary.write_bytes(content)
         return ""
+    if b"<<<<<<< " in content:
+        raise UserError("dvc.lock has the conflicts of a merge; resolve them, or `git checkout --ours dvc.lock`")
     if not copy.is_file():
         raise UserError("dvc.lock is cut off, as by a kill; `git checkout dvc.lock`, or delete it if git has none")
     with files.replacing(LOCK) as temporary:

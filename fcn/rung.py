@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fcn import debug, evaluation, failure, files, machine, pipeline, processes, recorded, tracking, weights
 from fcn.data import Split
+from fcn.errors import UserError
 from fcn.metrics import scores
 from fcn.params import Params, Rung
 from fcn.processes import ALONE, Group
@@ -43,12 +44,14 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
     """
     entry, run = pipeline.read(stage, params), tracking.Run(stage, alive=False)  # of all but the leader
     with processes.group() as group, ExitStack() as leading:
+        if group.size > params.batch_size:
+            raise UserError(f"{group.size} processes cannot share batches of {params.batch_size}; start fewer")
         if group.leads:
             leading.enter_context(files.alone(out))
             recorded.begin()
         fingerprint = entry.fingerprint(
             torch=torch.__version__,
-            device=machine.device().type,
+            device=torch.cuda.get_device_name() if machine.device().type == "cuda" else "cpu",
             threads=torch.get_num_threads(),
             processes=group.size,
         )

@@ -42,7 +42,8 @@ class Sampler:
     def draw(self, step: int, share: range | None = None) -> list[Drawn]:
         """The images of one step, counted from 0; or those at the places of its batch that `share` has."""
         first = step * self.batch_size
-        return [self._image(first + place) for place in share or range(self.batch_size)]
+        places = range(self.batch_size) if share is None else share
+        return [self._image(first + place) for place in places]
 
     def _image(self, k: int) -> Drawn:
         rng = np.random.default_rng((*self.key, 0, k))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fcn.data import UInt8
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.models import FCN
@@ -44,13 +45,14 @@ def loss_sum(logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tens
     weight   (C,) per class, or None
 
     The two-dimensional loss has no deterministic gradient on CUDA: there pixels are laid out in a row,
-    which on a CPU takes twice as long.
+    which on a CPU takes twice as long; and summed by itself, since its own sum there keeps to one multiprocessor.
     """
     if logits.dtype == torch.bfloat16:
         logits = logits.float()
     mask = mask.long()
     if logits.is_cuda:
         logits, mask = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]), mask.reshape(-1)
+        return nn.functional.cross_entropy(logits, mask, weight, ignore_index=VOID, reduction="none").sum()
     return nn.functional.cross_entropy(logits, mask, weight, ignore_index=VOID, reduction="sum")
 
 
@@ -231,6 +233,12 @@ def steps(
         yield Step(number, loss, lr, [image.name for image in drawn])
 
 
+def _sent(array: UInt8, device: torch.device) -> Tensor:
+    """On its way to the device; a GPU goes on with the step before meanwhile."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
 def backward(
     joined: FCN | DistributedDataParallel,
     optimizer: Optimizer,
@@ -248,7 +256,7 @@ def backward(
     """
     net: FCN = joined.module if isinstance(joined, DistributedDataParallel) else joined
     device = next(net.parameters()).device
-    masks = [torch.from_numpy(image.mask.copy()).to(device) for image in drawn]
+    masks = [_sent(image.mask.copy(), device) for image in drawn]
     # In fp64, so that a pixel's share is not rounded on its way.
     pixels = group.total(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
     scale = 1 / torch.where(pixels > 0, pixels, 1.0) if reduction == "mean" else torch.ones_like(pixels)
@@ -263,7 +271,7 @@ def backward(
                 "images of a pass differ in size; set data.size.train or data.crop, "
                 f"or accumulate: {len(drawn) * group.size}, so that a pass has one image"
             )
-        images = torch.from_numpy(np.stack([image.image for image in part])).to(device)
+        images = _sent(np.stack([image.image for image in part]), device)
         for dropout in (net.drop6, net.drop7):
             dropout.generators = [
                 torch.Generator(device).manual_seed(image.seed + (dropout is net.drop7)) for image in part

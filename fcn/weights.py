@@ -94,7 +94,7 @@ def build(path: Path) -> tuple[FCN, Meta]:
         net.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: {in_one_line(error)}") from None
-    return net.eval(), meta
+    return net.eval().to(memory_format=torch.channels_last), meta
 
 
 def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Generator) -> list[tuple[str, str]]:

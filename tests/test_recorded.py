@@ -42,9 +42,7 @@ def forget(checkout: Checkout, stage: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["save", "commit", "dump"])  # before DVC hashes, before it caches, before dvc.lock
-def test_a_rung_that_was_done_when_dvc_was_killed_is_not_trained_again(
-    finished: Checkout, ready: Checkout, method: str
-) -> None:
+def test_a_rung_that_was_done_when_dvc_was_killed_is_not_trained_again(ready: Checkout, method: str) -> None:
     expected = stages(ready)
     forget(ready, "train")
     said = ready.run(sys.executable, "-c", DYING, method, "repro", "train", code=-signal.SIGKILL)

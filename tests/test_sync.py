@@ -2,15 +2,12 @@
 
 import json
 import os
-import platform
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -193,34 +190,6 @@ def test_trace_goes_from_file_digest_or_run_up_to_the_backbone(shown: Checkout) 
         assert re.findall(r"sha256 +([0-9a-f]{64})$", alone, re.MULTILINE) == digests
     finally:
         (shown.folder / "away.db").rename(shown.folder / "mlflow.db")
-
-
-@pytest.mark.slow
-def test_the_report_with_its_environment_says_where_and_when_each_stage_ran_and_is_no_out(
-    finished: Checkout, ready: Checkout
-) -> None:
-    out = finished.read("metrics/report.html")
-    assert finished.run("fcn", "report") == finished.read("metrics/report.md")
-    assert finished.run("fcn", "report", "--with-env").strip() == f"{finished.folder}/.fcn/report.html"
-    _, _, said = finished.read(".fcn/report.html").partition("<h2>Where and when</h2>")
-    where = f"<dt>train, finetune16s, finetune8s, evaluate, report<dd>{platform.node()}: "
-    assert said.startswith(f"<dl>{where}")
-    assert (
-        f"computing on cpu; {platform.system()}, Python {platform.python_version()}, torch {version('torch')}, " in said
-    )
-    (run,) = (r for r in runs(finished) if r.data.tags.get("stage") == "train" and "dvc.experiment" not in r.data.tags)
-    began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
-    assert f'<th scope="row">train<td>{began:%d %b %Y %H:%M:%S}<td>' in said
-    assert finished.read("metrics/report.html") == out
-    assert finished.run("git", "status", "--porcelain") == ""
-    ready.run("fcn", "report", "--with-env")  # a copy without a store
-    assert "<dt>Not known<dd>no store at sqlite:" in ready.read(".fcn/report.html")
-    ready.run("fcn", "sync")
-    ready.run("fcn", "report", "--with-env")  # what was told from files has no times of its own
-    assert "evaluate, report<dd>no run in MLflow</dl>" in ready.read(".fcn/report.html")
-    ready.set(lr=0.5)
-    refused = ready.run("fcn", "report", code=1)
-    assert refused == "error: there is no report of params.yaml and the code as they are now; run `dvc repro`\n"
 
 
 @pytest.mark.slow
