@@ -34,6 +34,9 @@ class Watch:
         sparsity                          share of it that is zero
         weight_norm, gradient_norm        2-norms of the layer's weights and of their gradient
         update_ratio                      2-norm of what the step changed, by that of the weights
+
+    With several processes, activations and gradients are those of the leader's share of the batch, and a
+    gradient counts as often as there are processes.
     """
 
     def __init__(self, net: FCN, optimizer: Optimizer, iterations: int) -> None:

@@ -1,6 +1,6 @@
 """The training of one net: loss, optimiser, and a generator of steps. It trains; its caller decides the rest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -70,6 +70,8 @@ class Optimizer:
 
     masters   the weights in full precision by name: the net's own, or what its bf16 weights are rounded from
     learned   what is updated, by name: masters as they lie in memory, those of bf16 weights in blocks
+    together  whether all blocks are cast, updated and rounded at once, which a GPU wants; a CPU is four times as fast
+              with one after the other, each while it is in the cache
     """
 
     def __init__(self, net: FCN, params: Params) -> None:
@@ -85,6 +87,7 @@ class Optimizer:
         self.rounded = {name: p for name, p in trained.items() if p.dtype == torch.bfloat16}
         self.exact = {name: p for name, p in trained.items() if name not in self.rounded}
         self.masters: State = {name: exact[name] if name in self.rounded else p for name, p in trained.items()}
+        self.together = next(net.parameters()).is_cuda
         self.blocks = {name: _blocks(self.masters[name]) for name in self.rounded}
         # In a row: torch's fused update of a weight whose channels come last copies its gradient first, at four
         # dimensions, and mistakes it where the two lie differently (torch 2.14.1).
@@ -130,18 +133,28 @@ class Optimizer:
         self.optimizer.step()  # blocks have no gradient yet, and are left out
         for name in self.exact:
             self.learned[name].grad = None
-        for name, parameter in self.rounded.items():
-            if parameter.grad is not None:
-                self._step_in_blocks(parameter, _alike(parameter.grad, parameter), self.blocks[name])
+        if self.together:
+            self._round(list(self._pieces()))
+        else:
+            for piece in self._pieces():
+                self._round([piece])
         self.zero_grad()
 
-    def _step_in_blocks(self, parameter: Tensor, gradient: Tensor, blocks: Sequence[Tensor]) -> None:
-        """Casts, updates and rounds a block while it is in the cache: four times as fast as one after the other."""
-        for block, grad, rounded in zip(blocks, _blocks(gradient), _blocks(parameter), strict=True):
-            block.grad = grad.float()
-            self.optimizer.step()
-            block.grad = None
-            rounded.copy_(block)
+    def _pieces(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of each bf16 weight its blocks: master, gradient, and where the master is rounded to."""
+        for name, parameter in self.rounded.items():
+            if parameter.grad is not None:
+                gradient = _alike(parameter.grad, parameter)
+                yield from zip(self.blocks[name], _blocks(gradient), _blocks(parameter), strict=True)
+
+    def _round(self, pieces: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Casts gradients, updates masters, and rounds them."""
+        for master, gradient, _ in pieces:
+            master.grad = gradient.float()
+        self.optimizer.step()
+        for master, _, rounded in pieces:
+            master.grad = None
+            rounded.copy_(master)
 
     def state(self, net: FCN) -> State:
         """The net's state dict in full precision: masters in place of what was rounded."""

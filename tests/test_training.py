@@ -49,14 +49,19 @@ def test_the_loss_is_minus_the_logarithm_of_the_true_classes_summed() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_gradient_moves_its_own_weight_however_the_two_lie_in_memory(
+def test_a_gradient_moves_its_own_weight_however_the_two_lie_in_memory_and_in_blocks_or_at_once(
     small: Small, optimizer: str, precision: str
 ) -> None:
     moved = []
-    for layout in (torch.channels_last, torch.contiguous_format):
+    for layout, together in (
+        (torch.channels_last, False),
+        (torch.contiguous_format, False),
+        (torch.channels_last, True),
+    ):
         model = net(dtype=torch.float32).to(memory_format=torch.channels_last)
         experiment = small(optimizer=optimizer, momentum=0.9, weight_decay=0.1, precision=precision)
         trained = training.Optimizer(model, experiment)
+        trained.together = together
         torch.manual_seed(1)
         for _ in range(2):
             for parameter in model.parameters():
@@ -64,7 +69,7 @@ def test_a_gradient_moves_its_own_weight_however_the_two_lie_in_memory(
                 parameter.grad = gradient.contiguous(memory_format=layout) if gradient.dim() == 4 else gradient
             trained.step(0.1)
         moved.append(trained.state(model))
-    assert all(torch.equal(moved[0][name], moved[1][name]) for name in moved[0])
+    assert all(torch.equal(first, other[name]) for other in moved[1:] for name, first in moved[0].items())
 
 
 @pytest.mark.parametrize("weight", [None, torch.linspace(0.5, 2, 8, dtype=torch.float64)])

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".fuzz"
 FUZZED = ("params", "packed", "metadata", "caffemodel", "mask", "image", "archive")
 MEGABYTES = 3072  # of the whole process, torch included
+ROUND = 200  # seconds until a fresh process goes on: atheris keeps 40 KB of what it compared at every execution
 SECONDS = 60  # for one file, by the clock: on a busy machine a sound one may have to wait. `make malformed` is stricter
 
 
@@ -42,46 +43,47 @@ def inside(name: str, arguments: list[str]) -> None:
 
 
 def fuzz(name: str, seconds: int) -> dict[str, Any]:
-    """One target in a process of its own, and what libFuzzer says at its end."""
+    """One target in a process of its own, or several one after the other, and what libFuzzer says at their ends."""
     from .targets import FINDINGS, MEMORY, TARGETS
 
     FINDINGS.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    executions = edges = status = 0
+    kept: list[str] = []
     with tempfile.TemporaryDirectory(dir=MEMORY) as temporary:
         corpus = Path(temporary) / "corpus"
         corpus.mkdir()
         for i, content in enumerate(TARGETS[name].seeds().values()):
             (corpus / f"seed{i}").write_bytes(content)
-        done = subprocess.run(
-            [
-                *(sys.executable, "-W", "ignore", "-m", "tests.fuzz.run", "--inside", name, str(corpus)),
-                *(
-                    f"-max_total_time={seconds}",
-                    f"-timeout={SECONDS}",
-                    f"-report_slow_units={SECONDS}",
-                    f"-rss_limit_mb={MEGABYTES}",
-                ),
-                *("-max_len=20000", "-print_final_stats=1", f"-artifact_prefix={FINDINGS}/{name}-"),
-            ],
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": temporary},  # libFuzzer ends without cleaning up
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    executed = re.findall(r"number_of_executed_units: (\d+)", done.stdout) or re.findall(r"(?m)^#(\d+)", done.stdout)
-    covered = re.findall(r"cov: (\d+)", done.stdout)
-    kept = re.findall(r"Test unit written to (\S+)", done.stdout)
-    if done.returncode:
-        print(done.stdout[-3000:], flush=True)
+        for left in range(seconds, 0, -ROUND):
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-W", "ignore", "-m", "tests.fuzz.run", "--inside", name, str(corpus)),
+                    *(f"-max_total_time={min(left, ROUND)}", f"-timeout={SECONDS}", f"-report_slow_units={SECONDS}"),
+                    *(f"-rss_limit_mb={MEGABYTES}", "-max_len=20000", "-print_final_stats=1"),
+                    f"-artifact_prefix={FINDINGS}/{name}-",
+                ],
+                cwd=ROOT,
+                env=os.environ | {"TMPDIR": temporary},  # libFuzzer ends without cleaning up
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            executed = re.findall(r"number_of_executed_units: (\d+)", done.stdout)
+            executions += int((executed or re.findall(r"(?m)^#(\d+)", done.stdout) or [0])[-1])
+            edges = max([edges, *map(int, re.findall(r"cov: (\d+)", done.stdout))])
+            kept += re.findall(r"Test unit written to (\S+)", done.stdout)
+            if status := done.returncode:
+                print(done.stdout[-3000:], flush=True)
+                break
     return {
         "date": datetime.date.today().isoformat(),
         "seconds": round(time.monotonic() - began),
-        "executions": int(executed[-1]) if executed else 0,
-        "edges": int(covered[-1]) if covered else 0,
-        "ended with": done.returncode,
+        "executions": executions,
+        "edges": edges,
+        "ended with": status,
         "findings": [Path(path).name for path in kept],
     }
 
