@@ -143,7 +143,7 @@ def adopt(found: Inspection, name: str) -> Iterator[str]:
     if subprocess.run(["git", "add", "--", *tracked], capture_output=True, check=False).returncode:
         yield f"queued experiments find it once git knows {', '.join(tracked)}"
     else:
-        yield f"git add {' '.join(tracked)}: done, so that queued experiments find it; commit them when you like"
+        yield f"git add {' '.join(tracked)}: done; commit them before `dvc exp run`, which un-stages them"
     yield f"next: fcn recipe own-{name} && dvc repro"
 
 

@@ -171,9 +171,9 @@ def curves(metrics: Path, path: Path) -> None:
         train, val = (pd.read_csv(metrics / net / f"{kind}.csv") for kind in ("train", "val"))
         if train.empty:
             continue
-        smooth = train["loss"].rolling(9, min_periods=1, center=True).mean()
+        smooth = train["loss"].rolling(min(9, 1 + len(train) // 4), min_periods=1, center=True).mean()
         left.plot(start + train["iteration"], train["loss"], color=COLOURS[net], alpha=0.25, linewidth=0.8)
-        left.plot(start + train["iteration"], smooth, color=COLOURS[net], label=name)
+        left.plot(start + train["iteration"], smooth, "." if len(train) == 1 else "-", color=COLOURS[net], label=name)
         right.plot(start + val["iteration"], val["mean_iu"], "o-", color=COLOURS[net], label=name, markersize=4)
         start += int(train["iteration"].to_numpy()[-1])
     left.set_yscale("log")

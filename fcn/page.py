@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from fcn.captions import captions
-from fcn.report import Content, cells, comparison, left_out, percent, share_of, sources
+from fcn.report import Content, cells, comparison, note, percent, share_of, sources
 from fcn.titles import NETS, SCORES
 
 PHOTOGRAPHS = ("predictions", "best", "worst", "strides", "samples")  # pictures that lossy compression suits
@@ -84,7 +84,7 @@ def page(content: Content, figures: Path, environment: Environment | None = None
 <title>{title}</title><style>{STYLE}</style></head><body>
 <h1>{title}</h1>{warnings}
 {_scores(content)}
-<p class="note">Per cent, on the val split. — was neither trained nor published. {html.escape(left_out(content))}</p>
+<p class="note">{html.escape(note(content))}</p>
 <h2>Beside the paper</h2>{_beside(content)}<p class="note">{html.escape(sources(content))}</p>
 <h2>Curves</h2><div class="curves" tabindex="0">{curves}</div>
 <h2>What was run</h2><dl>{facts}</dl>{_ran(environment) if environment else ""}

@@ -120,11 +120,14 @@ def sources(content: Content) -> str:
     )
 
 
-def left_out(content: Content) -> str:
-    """The classes that the means leave out, in a line; empty if there are none."""
-    if not content.missing:
-        return ""
-    return f"In no mask of val, and so left out of every mean: {', '.join(content.missing)}."
+def note(content: Content) -> str:
+    """What the table of scores does not say itself."""
+    said = ["Per cent, on the val split."]
+    if None in content.scores.values():
+        said.append("— was neither trained nor published.")
+    if content.missing:
+        said.append(f"In no mask of val, and so left out of every mean: {', '.join(content.missing)}.")
+    return " ".join(said)
 
 
 def markdown(content: Content) -> str:
@@ -133,8 +136,7 @@ def markdown(content: Content) -> str:
     lines = [f"# {content.title}", "", *(f"**Warning:** {warning}\n" for warning in content.warnings)]
     lines += ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     lines += [f"| {NETS[net]} | " + " | ".join(cells(row)) + " |" for net, row in content.scores.items()]
-    lines += ["", "Per cent, on the val split. — was neither trained nor published.", ""]
-    lines += [left_out(content), ""] if content.missing else []
+    lines += ["", note(content), ""]
     lines += ["## Beside the paper", ""]
     if content.published:
         lines += ["| | paper | reference weights | ours | difference |", "|---|---:|---:|---:|---:|"]

@@ -188,6 +188,7 @@ def _train(work: Work, val: Split, resume: Resume, run: tracking.Run) -> None:
             if group.leads:
                 _save_if_there_is_room(resume, work, bar)
             if end:
+                bar.say(f"ended after step {number}; the same command goes on from there")
                 raise SystemExit(128 + end)
     if watch and watch.rows and group.leads:
         path = machine.root() / ".fcn" / "debug" / f"{work.stage}.png"

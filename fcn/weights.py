@@ -67,7 +67,7 @@ def load(path: Path) -> tuple[State, Meta]:
     raises   UserError if it is missing, damaged, or not one of this project's
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing; run `dvc repro`")
+        raise UserError(f"{path} is missing; run `dvc checkout`, or `dvc repro` if it was never made")
     try:
         with safe_open(path, "pt") as file:
             meta = TypeAdapter(Meta).validate_json((file.metadata() or {})["fcn"], strict=True)

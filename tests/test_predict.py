@@ -167,7 +167,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--model", "none.safetensors"], "error: none.safetensors is missing; run `dvc repro`"),
+        (["--model", "none.safetensors"], "error: none.safetensors is missing; run `dvc checkout`, or `dvc repro` if"),
         (["--tile", "100"], "error: tiles of 100 pixels are too small for this net; write"),
     ],
 )

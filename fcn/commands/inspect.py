@@ -7,6 +7,7 @@ recipe is written to recipes/own-NAME.yaml.
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 EXAMPLE = "fcn inspect ~/photos --adopt photos && fcn recipe own-photos && dvc repro"
@@ -28,6 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.adopt:
         for line in adoption.adopt(found, arguments.adopt):
             print(line)
-    elif not found.errors:
+    elif found.errors:
+        sys.exit(1)
+    else:
         print(f"\nits recipe, as far as it differs from {adoption.LIKE}:\n{adoption.excerpt(found)}")
         print(f"next: fcn inspect {shlex.quote(str(arguments.dir))} --adopt NAME")
