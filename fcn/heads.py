@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from fcn import pictures
-from fcn.errors import UserError
+from fcn.errors import UserError, in_one_line
 from fcn.labels import packed
 from fcn.pairing import Pair
 
@@ -54,8 +54,8 @@ def _head(path: Path) -> Head:
     with pictures.opened(path) as picture:
         try:
             orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        except Exception as error:
-            raise UserError(f"{path} has EXIF data that cannot be read ({error})") from None
+        except Exception as error:  # EXIF has many ways to be broken, and Pillow no one word for them
+            raise UserError(f"{path} has EXIF data that cannot be read ({in_one_line(error)})") from None
         width, height = picture.size
         upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
         return Head(picture.format or "", picture.mode, upright, orientation in range(2, 9))
