@@ -35,6 +35,7 @@ class Watch:
         weight_norm, gradient_norm        2-norms of the layer's weights and of their gradient
         update_ratio                      2-norm of what the step changed, by that of the weights
 
+    Where the border of 100 pixels is computed apart, activations are those of the part that feels the image.
     With several processes, activations and gradients are those of the leader's share of the batch, and a
     gradient counts as often as there are processes.
     """

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fcn.canvas import BORDER, Canvas, compact
+from fcn.canvas import BORDER, Bordered
 from fcn.layers import CAFFE, DenseConvolution, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing
 
 
@@ -82,11 +82,9 @@ class FCN(nn.Module):
             raise ValueError("only FCN-8s is trained at once")
         self.stride, self.preprocessing, self.at_once = stride, preprocessing, at_once
         self.backbone, self.crops, self.same = BACKBONES[backbone], CROPS[pad], pad == "same"
-        if self.same:
-            self.canvas = Canvas(1)
-        else:  # batch norm counts every pixel of the border, which then has to be there
-            self.canvas = Canvas(BORDER) if self.backbone.norm else compact(self.backbone.convolutions)
-        channels = self._build_trunk(self.backbone, self.canvas.border, 3 if self.same else 0)
+        # Batch norm counts every pixel of the border, which then has to be there.
+        self.apart = not self.same and not self.backbone.norm
+        channels = self._build_trunk(self.backbone)
         self.drop6, self.drop7 = Dropout(dropout), Dropout(dropout)
         upsample = FixedUpsampling if upsampling == "fixed" else LearnedUpsampling
         upsample_last = LearnedUpsampling if upsampling == "learned" else FixedUpsampling
@@ -103,13 +101,13 @@ class FCN(nn.Module):
             self.upscore_pool4 = upsample(num_classes, 2)
             self.upscore8 = upsample_last(num_classes, 8)
 
-    def _build_trunk(self, backbone: Backbone, pad: int, fc_pad: int) -> tuple[int, ...]:
-        inputs = 3
+    def _build_trunk(self, backbone: Backbone) -> tuple[int, ...]:
+        inputs, pad = 3, 1 if self.same else BORDER
         for block, (count, channels) in enumerate(zip(backbone.convolutions, backbone.channels, strict=True), 1):
             for i in range(1, count + 1):
-                self._add("conv", f"{block}_{i}", nn.Conv2d(inputs, channels, 3, padding=pad))
+                self._add("conv", f"{block}_{i}", nn.Conv2d(inputs, channels, 3, padding=0 if self.apart else pad))
                 inputs, pad = channels, 1
-        self._add("fc", "6", DenseConvolution(inputs, backbone.fc, 7, padding=fc_pad))
+        self._add("fc", "6", DenseConvolution(inputs, backbone.fc, 7, padding=3 if self.same else 0))
         self._add("fc", "7", DenseConvolution(backbone.fc, backbone.fc, 1))
         return backbone.channels
 
@@ -128,26 +126,46 @@ class FCN(nn.Module):
         size = (image.shape[2], image.shape[3])
         h = self.preprocessing(image, self.score_fr.weight.dtype)
         h = h.contiguous(memory_format=torch.channels_last)
-        pool = nn.functional.max_pool2d if self.backbone.pooling == "max" else nn.functional.avg_pool2d
-        pools = []
-        for block, count in enumerate(self.backbone.convolutions, 1):
-            for i in range(1, count + 1):
-                h = self._relu(h, "conv", f"{block}_{i}")
-            h = self.canvas.restored(pool(h, 2, 2, ceil_mode=True), block)
-            pools.append(h)
-        h = self.drop6(self._relu(h, "fc", "6"))
+        pools = self._apart(h) if self.apart else self._trunk(h)
+        h = self.drop6(self._relu(pools[5], "fc", "6"))
         h = self.drop7(self._relu(h, "fc", "7"))
         logits: Tensor = self.score_fr(h)
         if self.stride == 32:
             logits = self.upscore(logits, self.crops[32], size)
             return logits
-        logits = self._fuse(logits, self.upscore2, self.score_pool4, pools[3], 0.01, "pool4")
+        logits = self._fuse(logits, self.upscore2, self.score_pool4, pools[4], 0.01, "pool4")
         if self.stride == 16:
             logits = self.upscore16(logits, self.crops[16], size)
             return logits
-        logits = self._fuse(logits, self.upscore_pool4, self.score_pool3, pools[2], 0.0001, "pool3")
+        logits = self._fuse(logits, self.upscore_pool4, self.score_pool3, pools[3], 0.0001, "pool3")
         logits = self.upscore8(logits, self.crops[8], size)
         return logits
+
+    def _trunk(self, h: Tensor) -> dict[int, Tensor]:
+        """What each block's pooling gives, by the block's number."""
+        pools = {}
+        for block, count in enumerate(self.backbone.convolutions, 1):
+            for i in range(1, count + 1):
+                h = self._relu(h, "conv", f"{block}_{i}")
+            pools[block] = h = self._pool(h)
+        return pools
+
+    def _apart(self, h: Tensor) -> dict[int, Tensor]:
+        """The same of blocks 3 to 5, what lies around the image computed apart: fcn.canvas."""
+        layers: dict[str, nn.Conv2d] = dict(self.named_children())  # type: ignore[arg-type]
+        pools = {}
+        parts = Bordered.begin(layers["conv1_1"], h)
+        for block, count in enumerate(self.backbone.convolutions, 1):
+            for i in range(1 + (block == 1), count + 1):
+                parts = parts.convolved(layers[f"conv{block}_{i}"])
+            parts = parts.pooled(self._pool)
+            if block > 2:
+                pools[block] = parts.whole()
+        return pools
+
+    def _pool(self, h: Tensor) -> Tensor:
+        pool = nn.functional.max_pool2d if self.backbone.pooling == "max" else nn.functional.avg_pool2d
+        return pool(h, 2, 2, ceil_mode=True)
 
     def _relu(self, h: Tensor, kind: str, name: str) -> Tensor:
         h = self.get_submodule(kind + name)(h)

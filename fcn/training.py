@@ -192,7 +192,7 @@ def _row(tensor: Tensor) -> Tensor:
 
 def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
     """The row cut into blocks that a cache can hold; a GPU wants few and large ones."""
-    return torch.split(_row(tensor), 1 << (28 if tensor.is_cuda else 22))
+    return torch.split(_row(tensor), 1 << (28 if tensor.is_cuda else 20))
 
 
 def _alike(gradient: Tensor, weight: Tensor) -> Tensor:

@@ -1,34 +1,68 @@
-"""The border that is left out changes nothing. Beside torchfcn's nets: tests/parity."""
+"""What is computed apart changes nothing. Beside torchfcn's nets: tests/parity."""
+
+from collections import Counter
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from fcn import models
-from fcn.canvas import BORDER, Canvas, Copies, compact
+from fcn.canvas import BORDER, Bordered, Span
 from fcn.models import FCN, Backbone
 
 
-def test_what_is_left_out_of_vgg16_is_what_was_worked_by_hand() -> None:
-    """Two convolutions from a border of p leave p - 3 rows clear of the image, of which one feels the edge.
-
-    Pooled, row 1 is like its neighbours if (p - 3) // 2 is 2 or more: p is 8, being even. The same again
-    with 2 + (p - 8) / 2 clear rows gives 20, and with 3 + (p - 20) / 4 and three convolutions 52.
-    """
-    canvas = compact((2, 2, 3, 3, 3))
-    assert canvas == Canvas(8, (Copies(1, 6), Copies(2, 8), Copies(3, 6)))
-    assert BORDER == 8 + 2 * 6 + 4 * 8 + 8 * 6
+def felt(values: Tensor) -> tuple[int, int]:
+    """First row and end of those that are not zero."""
+    rows = values.flatten().nonzero().flatten().tolist()
+    return rows[0], rows[-1] + 1
 
 
-def test_copies_stand_beside_what_they_copy_and_return_their_gradients() -> None:
-    x = torch.arange(25, dtype=torch.float64).view(1, 1, 5, 5).requires_grad_()
-    wide = Copies(1, 2)(x)
-    rows = [0, 1, 1, 1, 2, 3, 3, 3, 4]
-    assert wide[0, 0, :, 2].tolist() == [5 * row + 1 for row in rows]
-    assert wide[0, 0, 4].tolist() == [10 + column for column in rows]
-    wide.sum().backward()  # type: ignore[no-untyped-call]
-    assert x.grad is not None
-    times = torch.tensor([1, 3, 1, 3, 1], dtype=torch.float64)
-    assert torch.equal(x.grad[0, 0], torch.outer(times, times))
+@pytest.mark.parametrize("pixels", [*range(1, 34), 224, 375, 500])
+def test_rows_feel_what_a_net_of_ones_says(pixels: int) -> None:
+    """Ones for the image between zeros show what feels it; ones everywhere what feels the zeros beyond the edge."""
+    ones = torch.ones(1, 1, 3, dtype=torch.float64)
+    image = nn.functional.conv1d(torch.ones(1, 1, pixels, dtype=torch.float64), ones, padding=BORDER)
+    even = torch.ones_like(image)  # conv1_1's: beyond the edge lies more of the same
+    begun = Bordered.begin(nn.Conv2d(3, 1, 3), torch.zeros(1, 3, pixels, 1))
+    span = begun.rows
+    assert begun.image.shape == (1, 1, pixels + 2, 3)
+    for block, count in enumerate((2, 2, 3, 3), 1):
+        for _ in range(count - (block == 1)):
+            image = (nn.functional.conv1d(image, ones, padding=1) > 0).double()
+            even = nn.functional.conv1d(even, ones, padding=1) / 3
+            span = span.convolved()
+        image, even = (nn.functional.max_pool1d(x, 2, 2, ceil_mode=True) for x in (image, 1 - even))
+        even = 1 - even  # of a window the row that feels the edge most
+        span = span.pooled()
+        near = even.flatten().lt(1).long().argmin()
+        far = even.flatten().flip(0).lt(1).long().argmin()
+        assert span == Span(image.shape[2], *felt(image), int(near), int(far))
+        assert span.apart
+
+
+def test_the_image_meets_the_edge_in_block_5() -> None:
+    """Behind pool4 three rows feel the edge, and the fourth feels the image: conv5_1 sees both at once."""
+    net = FCN(3, 8, dropout=0.0)
+    calls: Counter[str] = Counter()
+    shapes = {}
+
+    def heard(name: str, output: Tensor) -> None:
+        calls[name] += 1
+        shapes[name] = tuple(output.shape[2:])
+
+    for name, layer in net.named_children():
+        layer.register_forward_hook(lambda layer, inputs, output, name=name: heard(name, output))
+    with torch.no_grad():
+        net(torch.zeros(1, 3, 32, 48, dtype=torch.uint8))
+    twice = {name for name, count in calls.items() if count == 2}
+    assert twice == {f"conv{i}_{j}" for i, count in enumerate((2, 2, 3, 3), 1) for j in range(1, count + 1)} - {
+        "conv1_1"
+    }
+    # Who listens hears of the image last. 32 pixels: 34 and 36 rows in block 1, 18 are pooled and one more at each
+    # end, and so on.
+    assert shapes["conv1_1"] == (34, 50)
+    assert shapes["conv1_2"] == (36, 52)
+    assert shapes["conv5_1"] == ((32 + 198 + 15) // 16, (48 + 198 + 15) // 16)
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "vgg19", "vgg19_avg"])
@@ -46,15 +80,21 @@ def test_logits_and_gradients_are_those_of_the_full_border(backbone: str, monkey
         image = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8, generator=generator)
         push = torch.randn(2, 3, height, width, dtype=torch.float64, generator=generator)
         results = []
-        for canvas in (net.canvas, Canvas(BORDER)):
-            net.canvas, net.conv1_1.padding = canvas, (canvas.border, canvas.border)
+        for apart in (True, False):
             net.zero_grad()
             logits = net(image)
             logits.backward(push)
             results.append([logits.detach(), *(p.grad for p in net.parameters())])
+            if apart:  # now as the reference computes it
+                net.apart = False
+                for name, layer in net.named_children():
+                    if name.startswith("conv"):
+                        layer.padding = (BORDER, BORDER) if name == "conv1_1" else (1, 1)
         for ours, full in zip(*results, strict=True):
             assert (ours - full).abs().max() <= 1e-12 * full.abs().max()
 
 
 def test_batch_norm_sees_the_whole_border() -> None:
-    assert FCN(3, 8, "vgg16_bn", pad=100).canvas == Canvas(BORDER)
+    net = FCN(3, 8, "vgg16_bn", pad=100)
+    assert not net.apart
+    assert net.conv1_1.padding == (BORDER, BORDER)

@@ -22,13 +22,16 @@ def step_gflop(height: int, width: int, classes: int = 21, backbone: str = "vgg1
     return counter.get_total_flops() / 1e9
 
 
+# By hand, 224 pixels: what feels the image has 226 and 228 rows in block 1, 117 and 119 in block 2, 62, 64 and 66 in
+# block 3, 35, 37 and 39 in block 4; block 5 has 27, fc6 and fc7 have 8. A place takes 18 · inputs · outputs in a
+# 3×3 layer, 239 million in fc6 and fc7: 64.6 GFLOP forward, thrice that a step; what lies around it adds 3 %.
 # Batch norm needs the whole border; its own work is not counted.
 @pytest.mark.parametrize(
-    ("height", "width", "whole", "compact", "none"), [(224, 224, 376, 281, 127), (375, 500, 878, 727, 485)]
+    ("height", "width", "whole", "apart", "none"), [(224, 224, 376, 200, 127), (375, 500, 878, 588, 485)]
 )
-def test_a_step_does_not_compute_the_border_twice(height: int, width: int, whole: int, compact: int, none: int) -> None:
+def test_a_step_does_not_compute_the_border_twice(height: int, width: int, whole: int, apart: int, none: int) -> None:
     assert step_gflop(height, width, backbone="vgg16_bn") == pytest.approx(whole, rel=0.01)
-    assert step_gflop(height, width) <= compact
+    assert step_gflop(height, width) <= apart
     assert step_gflop(height, width, pad="same") == pytest.approx(none, rel=0.01)
 
 
@@ -57,8 +60,8 @@ print(sides.peak_gigabytes() - before)
 def test_a_step_needs_memory_for_weights_and_maps_and_little_more(precision: str, weight: int) -> None:
     weights = 134.5e6 * weight
     # What the trunk keeps for the backward pass: each convolution's map and each pooling's, and the choices of the
-    # poolings in 8 bytes. Maps of 391×516 (64 channels) in block 1, and so on with the compact border.
-    maps = [(391 * 516, 64, 2), (207 * 270, 128, 2), (120 * 151, 256, 3), (72 * 88, 512, 3), (36 * 44, 512, 3)]
+    # poolings in 8 bytes. Maps of 381×506 (64 channels) in block 1, and so on, with what each layer sees around them.
+    maps = [(381 * 506, 64, 2), (196 * 259, 128, 2), (105 * 137, 256, 3), (60 * 76, 512, 3), (38 * 46, 512, 3)]
     size = 4 if precision == "fp32" else 2
     kept = sum(pixels * channels * (count * size + (2 * size + 8) / 4) for pixels, channels, count in maps)
     done = subprocess.run([sys.executable, "-c", MEMORY, precision], cwd=ROOT, stdout=subprocess.PIPE, check=True)
