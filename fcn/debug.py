@@ -36,8 +36,7 @@ class Watch:
         update_ratio                      2-norm of what the step changed, by that of the weights
 
     Where the border of 100 pixels is computed apart, activations are those of the part that feels the image.
-    With several processes, activations and gradients are those of the leader's share of the batch, and a
-    gradient counts as often as there are processes.
+    With several processes, activations are those of the leader's share of the batch.
     """
 
     def __init__(self, net: FCN, optimizer: Optimizer, iterations: int) -> None:
@@ -57,10 +56,7 @@ class Watch:
         for name, module in self.net.named_modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 self._hooks.append(self._module(name).register_forward_hook(self._activation(name)))
-        for name, parameter in self.net.named_parameters():
-            if parameter.requires_grad and name.endswith(".weight"):
-                hook = parameter.register_post_accumulate_grad_hook(self._gradient(name))  # type: ignore[no-untyped-call]
-                self._hooks.append(hook)
+        self.optimizer.look = self._gradients
 
     @torch.no_grad()
     def end(self) -> Row | None:
@@ -69,6 +65,7 @@ class Watch:
             return None
         for hook in self._hooks:
             hook.remove()
+        self.optimizer.look = None
         for name, before in self._before.items():
             layer, _, kind = name.rpartition(".")
             if kind == "weight" and f"{layer}.gradient_norm" in self._row:
@@ -97,12 +94,10 @@ class Watch:
 
         return look
 
-    def _gradient(self, name: str) -> Any:
-        def look(parameter: Tensor) -> None:
-            assert parameter.grad is not None
-            self._row[f"{name.rpartition('.')[0]}.gradient_norm"] = float(parameter.grad.float().norm())
-
-        return look
+    def _gradients(self) -> None:
+        for name, parameter in self.net.named_parameters():
+            if parameter.grad is not None and name.endswith(".weight"):
+                self._row[f"{name.removesuffix('.weight')}.gradient_norm"] = float(parameter.grad.float().norm())
 
 
 def picture(rows: Sequence[Row], title: str, path: Path) -> None:

@@ -110,7 +110,13 @@ class DenseConvolution(nn.Conv2d):
     Faster than torch's own on a CPU, which rearranges all weights at every call (fc7 in bf16: 7 times); and right:
     oneDNN's bf16 gradient of a 7×7 kernel's weights, padded by 3, over a map of up to 2 rows or columns
     reads memory that nobody wrote (torch 2.14.1).
+
+    `factors`, where it is a list, is given the gradient by the result, (rows, out), and what the weights were
+    multiplied by, (rows, in), instead of the weights' own gradient: that is as large as the weights, and the product
+    of the two. Whoever uses it piece by piece needs no memory for the whole.
     """
+
+    factors: list[tuple[Tensor, Tensor]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """x        (N, C, H, W)
@@ -121,8 +127,30 @@ class DenseConvolution(nn.Conv2d):
         x = nn.functional.pad(x, (border, border, border, border))
         windows = x.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 4, 5, 1)
         weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
-        rows = nn.functional.linear(windows.reshape(-1, weight.shape[1]), weight, self.bias)
+        flat = windows.reshape(-1, weight.shape[1])
+        rows: Tensor
+        if self.factors is None or not weight.requires_grad:
+            rows = nn.functional.linear(flat, weight, self.bias)
+        else:
+            rows = _Product.apply(flat, weight, self.bias, self.factors)
         return rows.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+class _Product(torch.autograd.Function):
+    """x @ weight.T + bias, whose gradient by the weight is left as two factors: that by the result, and x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, factors: list[tuple[Tensor, Tensor]]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.factors = factors
+        return nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None]:
+        (gradient,) = gradients
+        x, weight = ctx.saved_tensors
+        ctx.factors.append((gradient, x.detach()))
+        return gradient @ weight, None, gradient.sum(0), None
 
 
 class Dropout(nn.Module):

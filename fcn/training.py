@@ -1,6 +1,6 @@
 """The training of one net: loss, optimiser, and a generator of steps. It trains; its caller decides the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fcn.data import UInt8
 from fcn.errors import UserError
 from fcn.labels import VOID
+from fcn.layers import DenseConvolution
 from fcn.models import FCN
 from fcn.params import Params, Rung
 from fcn.processes import ALONE, Group
@@ -19,6 +20,7 @@ from fcn.sampling import Drawn, Sampler
 from fcn.weights import State
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+BLOCK = 1 << 20  # bf16 weights that a CPU updates at once
 SCORE_LAYERS = ("score_fr", "score_pool4", "score_pool3", "upscore")
 
 
@@ -70,11 +72,14 @@ class Optimizer:
 
     masters   the weights in full precision by name: the net's own, or what its bf16 weights are rounded from
     learned   what is updated, by name: masters as they lie in memory, those of bf16 weights in blocks
+    dense     of bf16 weights those whose gradient may be left as factors, by name: their layers
     together  whether all blocks are cast, updated and rounded at once, which a GPU wants; a CPU is four times as fast
               with one after the other, each while it is in the cache
+    look      called before an update uses up the gradients
     """
 
     def __init__(self, net: FCN, params: Params) -> None:
+        self.look: Callable[[], object] | None = None
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
         # What they hold now: rounding a module gives its parameters new memory.
         exact = {name: p.detach() for name, p in trained.items()}
@@ -89,6 +94,11 @@ class Optimizer:
         self.masters: State = {name: exact[name] if name in self.rounded else p for name, p in trained.items()}
         self.together = next(net.parameters()).is_cuda
         self.blocks = {name: _blocks(self.masters[name]) for name in self.rounded}
+        self.dense: dict[str, DenseConvolution] = {
+            f"{name}.weight": layer
+            for name, layer in net.named_modules()
+            if isinstance(layer, DenseConvolution) and f"{name}.weight" in self.rounded
+        }
         # In a row: torch's fused update of a weight whose channels come last copies its gradient first, at four
         # dimensions, and mistakes it where the two lie differently (torch 2.14.1).
         self.learned: State = {name: _row(p) for name, p in self.exact.items()} | {
@@ -122,9 +132,17 @@ class Optimizer:
     def zero_grad(self) -> None:
         for parameter in (*self.exact.values(), *self.rounded.values()):
             parameter.grad = None
+        self.factor(False)
+
+    def factor(self, pays: bool) -> None:
+        """Before a backward pass: whether gradients of fc6 and fc7 may be left as factors, until an update."""
+        for layer in self.dense.values():
+            layer.factors = [] if pays and not self.look else None
 
     def step(self, lr: float) -> None:
         """One update at rate `lr`; uses up the gradients."""
+        if self.look:
+            self.look()
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
         for name, parameter in self.exact.items():
@@ -143,9 +161,14 @@ class Optimizer:
     def _pieces(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Of each bf16 weight its blocks: master, gradient, and where the master is rounded to."""
         for name, parameter in self.rounded.items():
-            if parameter.grad is not None:
-                gradient = _alike(parameter.grad, parameter)
-                yield from zip(self.blocks[name], _blocks(gradient), _blocks(parameter), strict=True)
+            gradients: Iterable[Tensor]
+            if name in self.dense and (factors := self.dense[name].factors):
+                gradients = _products(*factors[0], self.blocks[name][0].numel())
+            elif parameter.grad is not None:
+                gradients = _blocks(_alike(parameter.grad, parameter))
+            else:
+                continue
+            yield from zip(self.blocks[name], gradients, _blocks(parameter), strict=True)
 
     def _round(self, pieces: list[tuple[Tensor, Tensor, Tensor]]) -> None:
         """Casts gradients, updates masters, and rounds them."""
@@ -191,8 +214,19 @@ def _row(tensor: Tensor) -> Tensor:
 
 
 def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The row cut into blocks that a cache can hold; a GPU wants few and large ones."""
-    return torch.split(_row(tensor), 1 << (28 if tensor.is_cuda else 20))
+    """The row cut into blocks of whole filters that a cache can hold; a GPU wants few and large ones."""
+    weights = tensor[0].numel()
+    return torch.split(_row(tensor), weights * max(1, (1 << 28 if tensor.is_cuda else BLOCK) // weights))
+
+
+def _products(gradient: Tensor, x: Tensor, size: int) -> Iterator[Tensor]:
+    """The blocks, of `size` values, of the gradient that is gradient.T @ x.
+
+    Sixteen blocks at once: a product of few rows takes twice as long.
+    """
+    filters = size // x.shape[1]
+    for first in range(0, gradient.shape[1], 16 * filters):
+        yield from torch.split((gradient[:, first : first + 16 * filters].T @ x).flatten(), size)
 
 
 def _alike(gradient: Tensor, weight: Tensor) -> Tensor:
@@ -276,6 +310,8 @@ def backward(
     total = torch.zeros_like(pixels)
     optimizer.zero_grad()
     size = -(-len(drawn) // -(-accumulate // group.size))
+    # Gradients that are summed, over passes or a group, or looked at, have to be whole.
+    optimizer.factor(joined is net and len(drawn) <= size)
     for first in range(0, len(drawn), size):
         part = drawn[first : first + size]
         shapes = {image.mask.shape for image in part}

@@ -223,6 +223,26 @@ def test_a_rungs_header_says_what_the_makers_of_published_weights_allow(small: S
     ]
 
 
+def test_a_gradient_that_is_left_as_factors_moves_weights_as_the_whole_one_does(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "BLOCK", 1 << 13)  # fc6's row of 6272 weights: a block to each, several products
+    moved = []
+    for whole in (True, False):
+        model = net(dtype=torch.float32).to(memory_format=torch.channels_last)
+        optimizer = training.Optimizer(model, small(precision="bf16", optimizer="sgd", momentum=0.0))
+        before = {name: master.clone() for name, master in optimizer.masters.items()}
+        optimizer.look = (lambda: None) if whole else None
+        training.backward(model, optimizer, drawn([(16, 24)] * 2, [0.1, 0.5]), "mean", 1, None)
+        assert (model.fc6.weight.grad is not None) == whole
+        optimizer.step(0.5)
+        moved.append({name: master - before[name] for name, master in optimizer.masters.items()})
+        assert model.fc6.factors is None  # used up
+    for name, expected in moved[0].items():
+        assert (moved[1][name] - expected).abs().max() <= 2**-8 * expected.abs().max()
+    assert all(moved[0][f"{layer}.weight"].abs().max() > 0 for layer in ("fc6", "fc7"))
+
+
 def test_a_frozen_backbone_is_saved_as_it_was_and_not_as_bf16_rounds_it(small: Small) -> None:
     model = net(dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
