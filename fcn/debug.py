@@ -95,9 +95,9 @@ class Watch:
         return look
 
     def _gradients(self) -> None:
-        for name, parameter in self.net.named_parameters():
-            if parameter.grad is not None and name.endswith(".weight"):
-                self._row[f"{name.removesuffix('.weight')}.gradient_norm"] = float(parameter.grad.float().norm())
+        for name, gradient in self.optimizer.gradients():
+            if name.endswith(".weight"):
+                self._row[f"{name.removesuffix('.weight')}.gradient_norm"] = float(gradient.float().norm())
 
 
 def picture(rows: Sequence[Row], title: str, path: Path) -> None:

@@ -20,7 +20,8 @@ from fcn.sampling import Drawn, Sampler
 from fcn.weights import State
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
-BLOCK = 1 << 20  # bf16 weights that a CPU updates at once
+BLOCK = 1 << 20  # weights that a CPU updates at once
+Piece = tuple[Tensor, Tensor, Tensor]  # a block: of a weight's master, of its gradient, and of the weight itself
 SCORE_LAYERS = ("score_fr", "score_pool4", "score_pool3", "upscore")
 
 
@@ -71,11 +72,13 @@ class Optimizer:
     batch norm's scales and shifts are not decayed.
 
     masters   the weights in full precision by name: the net's own, or what its bf16 weights are rounded from
-    learned   what is updated, by name: masters as they lie in memory, those of bf16 weights in blocks
-    dense     of bf16 weights those whose gradient may be left as factors, by name: their layers
-    together  whether all blocks are cast, updated and rounded at once, which a GPU wants; a CPU is four times as fast
-              with one after the other, each while it is in the cache
+    blocks    masters by name, as they lie in memory, cut up
+    dense     layers that may leave two factors instead of a gradient, by the name of their weights
+    factors   what they left
     look      called before an update uses up the gradients
+
+    A CPU is four times as fast with one block after the other, each cast, updated and rounded while it is in the
+    cache; a GPU wants all at once.
     """
 
     def __init__(self, net: FCN, params: Params) -> None:
@@ -89,19 +92,22 @@ class Optimizer:
             for module in net.modules():
                 if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                     module.to(torch.bfloat16)
-        self.rounded = {name: p for name, p in trained.items() if p.dtype == torch.bfloat16}
-        self.exact = {name: p for name, p in trained.items() if name not in self.rounded}
-        self.masters: State = {name: exact[name] if name in self.rounded else p for name, p in trained.items()}
-        self.together = next(net.parameters()).is_cuda
-        self.blocks = {name: _blocks(self.masters[name]) for name in self.rounded}
-        self.dense: dict[str, DenseConvolution] = {
+        self.trained = trained
+        self.masters: State = {
+            name: exact[name] if p.dtype == torch.bfloat16 else p.detach() for name, p in trained.items()
+        }
+        self.blocks = {name: _blocks(master) for name, master in self.masters.items()}
+        self.dense = {
             f"{name}.weight": layer
             for name, layer in net.named_modules()
-            if isinstance(layer, DenseConvolution) and f"{name}.weight" in self.rounded
+            if isinstance(layer, DenseConvolution) and f"{name}.weight" in trained
+            # The product of factors lies in memory as the weights do.
+            if layer.weight.is_contiguous(memory_format=torch.channels_last)
         }
-        # In a row: torch's fused update of a weight whose channels come last copies its gradient first, at four
+        self.factors: dict[str, tuple[Tensor, Tensor]] = {}
+        # In rows: torch's fused update of a weight whose channels come last copies its gradient first, at four
         # dimensions, and mistakes it where the two lie differently (torch 2.14.1).
-        self.learned: State = {name: _row(p) for name, p in self.exact.items()} | {
+        self.learned: State = {
             f"{name}[{i}]": block for name, blocks in self.blocks.items() for i, block in enumerate(blocks)
         }
         groups = [
@@ -129,55 +135,65 @@ class Optimizer:
         twice = 2.0 if params.optimizer == "sgd" else 1.0
         return [(weights, params.weight_decay, 1.0), (biases, 0.0, twice), (norms, 0.0, 1.0)]
 
-    def zero_grad(self) -> None:
-        for parameter in (*self.exact.values(), *self.rounded.values()):
+    def zero_grad(self, *, factors: bool = False) -> None:
+        """Before a backward pass; `factors` says that fc6 and fc7 may leave theirs instead of a gradient."""
+        for parameter in self.trained.values():
             parameter.grad = None
-        self.factor(False)
-
-    def factor(self, pays: bool) -> None:
-        """Before a backward pass: whether gradients of fc6 and fc7 may be left as factors, until an update."""
+        self.factors = {}
         for layer in self.dense.values():
-            layer.factors = [] if pays and not self.look else None
+            layer.factors = [] if factors else None
 
+    def gather(self) -> None:
+        """After it: takes what the layers left."""
+        self.factors = {name: layer.factors[0] for name, layer in self.dense.items() if layer.factors}
+        for layer in self.dense.values():
+            layer.factors = None
+
+    def gradients(self) -> Iterator[tuple[str, Tensor]]:
+        """What a backward pass left, by the weight's name and in its shape."""
+        for name, parameter in self.trained.items():
+            if name in self.factors:
+                gradient = torch.empty_like(parameter)
+                _row(gradient).copy_(torch.cat([*_products(*self.factors[name], len(self.blocks[name][0]))]))
+                yield name, gradient
+            elif parameter.grad is not None:
+                yield name, parameter.grad
+
+    @torch.no_grad()
     def step(self, lr: float) -> None:
         """One update at rate `lr`; uses up the gradients."""
         if self.look:
             self.look()
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
-        for name, parameter in self.exact.items():
-            if parameter.grad is not None:
-                self.learned[name].grad = _row(_alike(parameter.grad, parameter))
-        self.optimizer.step()  # blocks have no gradient yet, and are left out
-        for name in self.exact:
-            self.learned[name].grad = None
-        if self.together:
-            self._round(list(self._pieces()))
-        else:
-            for piece in self._pieces():
-                self._round([piece])
+        pieces: list[Piece] = []
+        for piece in self._pieces():
+            if sum(len(master) for master, _, _ in [*pieces, piece]) > _size(piece[0]):
+                self._update(pieces)
+                pieces = []
+            pieces.append(piece)
+        self._update(pieces)
         self.zero_grad()
 
-    def _pieces(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of each bf16 weight its blocks: master, gradient, and where the master is rounded to."""
-        for name, parameter in self.rounded.items():
+    def _pieces(self) -> Iterator[Piece]:
+        for name, parameter in self.trained.items():
             gradients: Iterable[Tensor]
-            if name in self.dense and (factors := self.dense[name].factors):
-                gradients = _products(*factors[0], self.blocks[name][0].numel())
+            if name in self.factors:
+                gradients = _products(*self.factors[name], len(self.blocks[name][0]))
             elif parameter.grad is not None:
                 gradients = _blocks(_alike(parameter.grad, parameter))
             else:
                 continue
             yield from zip(self.blocks[name], gradients, _blocks(parameter), strict=True)
 
-    def _round(self, pieces: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Casts gradients, updates masters, and rounds them."""
+    def _update(self, pieces: list[Piece]) -> None:
         for master, gradient, _ in pieces:
-            master.grad = gradient.float()
-        self.optimizer.step()
-        for master, _, rounded in pieces:
+            master.grad = gradient.to(master.dtype)
+        self.optimizer.step()  # what has no gradient now is left out
+        for master, _, weight in pieces:
             master.grad = None
-            rounded.copy_(master)
+            if weight.dtype != master.dtype:
+                weight.copy_(master)
 
     def state(self, net: FCN) -> State:
         """The net's state dict in full precision: masters in place of what was rounded."""
@@ -214,9 +230,14 @@ def _row(tensor: Tensor) -> Tensor:
 
 
 def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The row cut into blocks of whole filters that a cache can hold; a GPU wants few and large ones."""
+    """The row cut into blocks of whole filters."""
     weights = tensor[0].numel()
-    return torch.split(_row(tensor), weights * max(1, (1 << 28 if tensor.is_cuda else BLOCK) // weights))
+    return torch.split(_row(tensor), weights * max(1, _size(tensor) // weights))
+
+
+def _size(tensor: Tensor) -> int:
+    """How many values are updated at once."""
+    return 1 << 28 if tensor.is_cuda else BLOCK
 
 
 def _products(gradient: Tensor, x: Tensor, size: int) -> Iterator[Tensor]:
@@ -308,10 +329,9 @@ def backward(
     pixels = group.total(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
     scale = 1 / torch.where(pixels > 0, pixels, 1.0) if reduction == "mean" else torch.ones_like(pixels)
     total = torch.zeros_like(pixels)
-    optimizer.zero_grad()
     size = -(-len(drawn) // -(-accumulate // group.size))
-    # Gradients that are summed, over passes or a group, or looked at, have to be whole.
-    optimizer.factor(joined is net and len(drawn) <= size)
+    # Gradients that are summed, over passes or a group, have to be whole.
+    optimizer.zero_grad(factors=joined is net and len(drawn) <= size)
     for first in range(0, len(drawn), size):
         part = drawn[first : first + size]
         shapes = {image.mask.shape for image in part}
@@ -331,6 +351,7 @@ def backward(
             loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
             (loss * group.size).backward()  # type: ignore[no-untyped-call]  # joined gradients are means
         total += loss.detach()
+    optimizer.gather()
     for dropout in (net.drop6, net.drop7):
         dropout.generators = None
     return group.total(total)

@@ -56,7 +56,7 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
         optimizer, share = training.Optimizer(net, experiment), group.share(experiment.batch_size)
         drawn = Noise().draw(0, share)
         training.backward(group.joined(net), optimizer, drawn, "mean", experiment.train.accumulate, None, group)
-        found |= {f"gradient/{name}": p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+        found |= {f"gradient/{name}": gradient.clone() for name, gradient in optimizer.gradients()}
         net = fresh(torch.float64)
         optimizer = training.Optimizer(net, experiment)
         losses = [

@@ -71,6 +71,8 @@ def build(torchfcn: tuple[Any, Any]) -> Iterator[Build]:
         ours = FCN(classes, net.stride, pad=100, at_once=net.at_once, **options)
         # Wide nets share their weights: those of one are a gigabyte.
         ours.load_state_dict(theirs.to(dtype).state_dict(), strict=True, assign=not narrow)
+        if narrow:  # as nets are trained
+            ours = ours.to(memory_format=torch.channels_last)
         return Pair(name, theirs.eval(), ours.to(dtype).eval())
 
     with pytest.MonkeyPatch.context() as patch:

@@ -88,12 +88,14 @@ def gradients_agree(pair: Pair, classes: int, trainer: Any, heavy: Params, measu
     """Those of one step, both nets in evaluation mode: without batch norm that only means dropout off."""
     dtype, one = pair.ours.score_fr.weight.dtype, drawn(21, 34, classes, 0.1, seed=5)
     tolerance = {torch.float32: 1e-4, torch.float64: 1e-11}[dtype]
-    ours = backward(pair.ours, Optimizer(pair.ours, heavy), [one], heavy.loss, 1, None)
+    optimizer = Optimizer(pair.ours, heavy)
+    ours = backward(pair.ours, optimizer, [one], heavy.loss, 1, None)
     theirs = loss_sum(trainer, pair.oracle, [one], dtype)
     theirs.backward()  # type: ignore[no-untyped-call]
     measure(f"loss of first step, {kind}", pair.name, difference(ours, theirs), tolerance)
-    expected = dict(gradients(pair.oracle))
-    for key, gradient in gradients(pair.ours):
+    expected, found = dict(gradients(pair.oracle)), dict(optimizer.gradients())
+    assert found.keys() == expected.keys()
+    for key, gradient in found.items():
         error = difference(gradient, expected[key])
         measure(f"gradients of first step, {kind}", f"{pair.name} {key}", error, tolerance)
 
@@ -128,11 +130,13 @@ def test_an_accumulated_batch_has_the_gradient_of_its_mean_over_all_valid_pixels
     pixels = sum(int((one.mask != VOID).sum()) for one in batch)
     theirs = loss_sum(trainer, pair.oracle, batch, torch.float64) / pixels
     theirs.backward()  # type: ignore[no-untyped-call]
-    ours = backward(pair.ours, Optimizer(pair.ours, heavy), batch, "mean", accumulate, None)
+    optimizer = Optimizer(pair.ours, heavy)
+    ours = backward(pair.ours, optimizer, batch, "mean", accumulate, None)
     case = f"{accumulate} passes" + (", sizes mixed" if mixed else "")
     measure("loss of an accumulated batch, fp64", case, difference(ours, theirs), 1e-12)
-    expected = dict(gradients(pair.oracle))
-    for key, gradient in gradients(pair.ours):
+    expected, found = dict(gradients(pair.oracle)), dict(optimizer.gradients())
+    assert found.keys() == expected.keys()
+    for key, gradient in found.items():
         measure("gradients of an accumulated batch, fp64", f"{case} {key}", difference(gradient, expected[key]), 1e-12)
 
 
@@ -140,5 +144,6 @@ def test_an_accumulated_batch_has_the_gradient_of_its_mean_over_all_valid_pixels
 def test_a_batch_that_is_all_void_has_no_loss_and_no_gradient(reduction: str, build: Build, heavy: Params) -> None:
     ours = build("8s", torch.float64, CLASSES, narrow=True).ours
     batch = [drawn(24, 31, CLASSES, 1.0, seed=i) for i in range(4)]
-    assert backward(ours, Optimizer(ours, heavy), batch, reduction, 2, None).item() == 0
-    assert all(not gradient.any() for _, gradient in gradients(ours))  # NaN counts as any
+    optimizer = Optimizer(ours, heavy)
+    assert backward(ours, optimizer, batch, reduction, 2, None).item() == 0
+    assert all(not gradient.any() for _, gradient in optimizer.gradients())  # NaN counts as any
