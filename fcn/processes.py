@@ -112,11 +112,12 @@ def group() -> Iterator[Group]:
         dist.destroy_process_group()
 
 
-def spread(module: str, batch_size: int) -> None:
+def spread(module: str, images: int, *, machines: bool = True) -> None:
     """Runs this stage as several processes and ends with them, if the machine has several devices.
 
-    module       the stage, as `python -m` takes it
-    batch_size   more processes than images would have nothing to do
+    module     the stage, as `python -m` takes it
+    images     that can be worked on at once: more processes would have nothing to do
+    machines   whether several machines can do it, or only this one
 
     FCN_PROCESSES says how many processes instead; FCN_TORCHRUN gives torchrun's own options, for
     several machines or for restarts. Returns at once in a process that torchrun has started, and where
@@ -124,10 +125,10 @@ def spread(module: str, batch_size: int) -> None:
     """
     if "WORLD_SIZE" in os.environ:
         return
-    options = shlex.split(os.environ.get("FCN_TORCHRUN", ""))
+    options = shlex.split(os.environ.get("FCN_TORCHRUN", "")) if machines else []
     if not options:
-        count = min(_wanted(), batch_size)
-        if count == 1:
+        count = min(_wanted(), images)
+        if count <= 1:
             return
         options = ["--standalone", f"--nproc-per-node={count}"]
     from torch.distributed import run

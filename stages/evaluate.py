@@ -3,10 +3,19 @@
 import argparse
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fcn import files, machine, params, recorded
 from fcn.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fcn.data import Split
+    from fcn.processes import Group
+    from fcn.weights import Meta
 
 
 def main() -> None:
@@ -21,38 +30,53 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
     paths = parser.parse_args()
     machine.prepare()
-    with files.alone(paths.predictions):
-        recorded.begin()
-        _evaluate(paths)
-
-
-def _evaluate(paths: argparse.Namespace) -> None:
-    from torch import Tensor
-
-    from fcn import evaluation, exhibits, figures, metrics, pipeline, review, tracking, verdict, weights
+    from fcn import processes
     from fcn.data import Split
+
+    split = Split(paths.data, "val")
+    processes.spread("stages.evaluate", len(split), machines=False)
+    with processes.group() as group:
+        if group.leads:
+            with files.alone(paths.predictions):
+                recorded.begin()
+                _evaluate(paths, split, group)
+        else:
+            for _ in _counted(paths, split, group):
+                pass
+
+
+def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, Tensor]]":
+    """Model file, what it says of itself, and counts of each net, its masks kept; a group shares the images out."""
+    from fcn import evaluation, figures, weights
+
+    if group.leads:
+        shutil.rmtree(paths.predictions, ignore_errors=True)
+    group.told(None)  # by the leader that the folder is empty
+    for path in paths.models:
+        net, meta = weights.build(path)
+        if meta.labels is None or meta.labels.names != split.labels.names:
+            raise UserError(f"{path} was trained on other classes than {paths.data} has")
+        folder = paths.predictions / path.stem
+
+        def keep(i: int, prediction: "Tensor", folder: Path = folder) -> None:
+            figures.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
+
+        yield path, meta, evaluation.count(net.to(machine.device()), split, keep, group)
+
+
+def _evaluate(paths: argparse.Namespace, split: "Split", group: "Group") -> None:
+    from fcn import exhibits, figures, metrics, pipeline, review, tracking, verdict
 
     experiment = params.load()
     entry = pipeline.read("evaluate", experiment)
-    split = Split(paths.data, "val")
     table: dict[str, dict[str, float]] = {}
     iu: dict[str, list[float]] = {}
     pixels: dict[str, list[float]] = {}
     pictures: list[Path] = []
-    shutil.rmtree(paths.predictions, ignore_errors=True)
     with tracking.stage("evaluate", experiment, entry.params) as run:
         run.data(paths.data, "val", "evaluation")
-        for path in paths.models:
-            net, meta = weights.build(path)
-            if meta.labels is None or meta.labels.names != split.labels.names:
-                raise UserError(f"{path} was trained on other classes than {paths.data} has")
+        for path, meta, counts in _counted(paths, split, group):
             run.tag(**{f"{path.stem}__sha256": files.sha256(path)})
-            folder = paths.predictions / path.stem
-
-            def keep(i: int, prediction: Tensor, folder: Path = folder) -> None:
-                figures.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
-
-            counts = evaluation.count(net.to(machine.device()), split, keep)
             pictures.append(paths.figures / f"confusion_{path.stem}.png")
             figures.confusion(counts, split.labels, pictures[-1])
             truth, answers = counts.sum(1).tolist(), counts.sum(0).tolist()

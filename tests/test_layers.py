@@ -11,6 +11,7 @@ from fcn.layers import (
     Dropout,
     FixedUpsampling,
     LearnedUpsampling,
+    _Windows,
     bilinear_kernel,
     bilinear_row,
 )
@@ -103,3 +104,19 @@ def test_a_dense_convolution_and_its_gradients_are_those_of_a_convolution(
         assert ours is not None
         assert theirs is not None
         assert (ours.double() - theirs).abs().max() <= tolerance * theirs.abs().max()
+
+
+@pytest.mark.parametrize(("kernel", "size"), [(7, (7, 9)), (7, (12, 10)), (1, (3, 4))])
+def test_windows_and_their_gradients_are_those_of_unfold_to_the_bit(kernel: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    ours = torch.randn(2, *size, 5, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    windows = _Windows.apply(ours, kernel)
+    expected = theirs.unfold(1, kernel, 1).unfold(2, kernel, 1).permute(0, 1, 2, 4, 5, 3)
+    push = torch.randn(windows.shape)
+    windows.backward(push)
+    expected.backward(push)
+    assert torch.equal(windows, expected)
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert torch.equal(ours.grad, theirs.grad)

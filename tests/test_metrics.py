@@ -66,8 +66,13 @@ def test_confusion_refuses_shapes_and_classes_that_do_not_fit() -> None:
         confusion(torch.zeros(2, 2), torch.zeros(2, 3), 3)
     with pytest.raises(ValueError, match=r"not 0\.\.2"):
         confusion(torch.tensor([[3]]), torch.tensor([[0]]), 3)
-    with pytest.raises(ValueError, match=r"outside 0\.\.2"):
-        confusion(torch.tensor([[0]]), torch.tensor([[3]]), 3)
+    with pytest.raises(ValueError, match=r"mask has classes -1\.\.0, not 0\.\.2"):
+        confusion(torch.tensor([[-1, 0]]), torch.tensor([[0, 0]]), 3)
+    with pytest.raises(ValueError, match=r"mask has classes 0\.\.256, not 0\.\.2"):
+        confusion(torch.tensor([[256, 0]]), torch.tensor([[0, 0]]), 3)
+    with pytest.raises(ValueError, match=r"prediction has classes 0\.\.3, not 0\.\.2"):
+        confusion(torch.tensor([[0, VOID]]), torch.tensor([[0, 3]]), 3)
+    assert confusion(torch.zeros(0, 4, dtype=torch.uint8), torch.zeros(0, 4), 3).tolist() == [[0] * 3] * 3
 
 
 def test_scores_of_nothing_are_refused() -> None:

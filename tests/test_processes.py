@@ -112,3 +112,24 @@ def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_b
         out.unlink()
         shutil.rmtree(checkout.folder / ".fcn" / "states")  # a finished one stays until DVC has recorded its stage
     assert digests[0] == digests[1] == digests[2]
+
+
+@pytest.mark.slow
+def test_the_evaluate_stage_gives_the_same_files_in_one_process_and_in_two(ready: Checkout) -> None:
+    command = yaml.safe_load(ready.read("dvc.lock"))["stages"]["evaluate"]["cmd"].split()
+    kinds = ("data/predictions/**/*.png", "metrics/*.json", "metrics/*.csv")
+    found = []
+    for count in ("1", "2"):  # a thread each: their number changes bits
+        for path in (ready.folder / "data" / "predictions").glob("*/*.png"):
+            path.unlink()
+        said = ready.run(*command, FCN_PROCESSES=count, OMP_NUM_THREADS="1", FCN_TORCHRUN="--nnodes=2 for others")
+        assert [line.split()[0] for line in said.splitlines() if line.startswith("fcn")] == [
+            "fcn32s",
+            "fcn16s",
+            "fcn8s",
+        ]
+        found.append({p: p.read_bytes() for kind in kinds for p in sorted(ready.folder.glob(kind))})
+    assert "write a whole number" in ready.run(*command, code=1, FCN_PROCESSES="all")
+    images = len((ready.folder / "data/resized/scenes/val.csv").read_text().splitlines()) - 1
+    assert sum(path.suffix == ".png" for path in found[0]) == 3 * images
+    assert found[0] == found[1]
