@@ -13,8 +13,9 @@ import torch  # noqa: E402
 from benchmarks import sides  # noqa: E402
 from fcn import params  # noqa: E402
 from fcn.models import FCN  # noqa: E402
+from fcn.optimizer import Optimizer  # noqa: E402
 from fcn.sampling import Drawn  # noqa: E402
-from fcn.training import Optimizer, backward, train_mode  # noqa: E402
+from fcn.training import backward, train_mode  # noqa: E402
 from tests.parity.oracle import rgb  # noqa: E402
 
 Work = Callable[[], object]

@@ -3,7 +3,7 @@
     python -m benchmarks.step [--rounds 7] [--cases 224x224x21 375x500x21 375x500x151]
 
 Prints a table and writes benchmarks/results/step-DEVICE.json. Times are medians; a ratio is the peer's time by
-ours in the same round, its median. GFLOP/s count the multiplications and additions of the canvas that is
+ours in the same round, its median. GFLOP/s count the multiplications and additions of what is
 computed; the limit is the best that one of the net's own 3×3 layers reaches, forward, in the same precision.
 Memory is the peak of a process that only trains. Each side has a process of its own, and the peer's is as its
 users have it: with the C library's own way of keeping memory.

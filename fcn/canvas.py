@@ -52,7 +52,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Bordered:
-    """A map behind a convolution, before its ReLU, in two parts for as long as no row feels image and edge.
+    """A map that still needs its ReLU, in two parts for as long as no row feels image and edge.
 
     image   (N, C, h, w) the rows and columns that feel the image; later (N, C, H, W), the whole map
     frame   (1, C, ., .) all other rows and columns, as around a middle of few that are alike; None later
@@ -91,7 +91,7 @@ class Bordered:
         if self.frame is None or not (rows.apart and columns.apart):
             return Bordered(pool(self.whole()), None, rows, columns)
         height, width = self.frame.shape[2:]
-        more = _windows(self.rows, height), _windows(self.columns, width)
+        more = _missing(self.rows, height), _missing(self.columns, width)
         frame, alike = _lengthened(self.frame, self.rows.near, self.columns.near, *more)
         odd = (self.rows.start % 2, self.rows.end % 2, self.columns.start % 2, self.columns.end % 2)
         return Bordered(pool(_Surrounded.apply(self.image, alike, odd)), pool(frame), rows, columns)
@@ -122,7 +122,7 @@ def _copied(x: Tensor, dim: int, at: int, count: int) -> Tensor:
     return torch.cat(parts, dim)
 
 
-def _windows(span: Span, length: int) -> int:
+def _missing(span: Span, length: int) -> int:
     """How many more rows a frame of `length` needs to be pooled as the whole map is, one window of rows alike kept."""
     more = (span.length - length) % 2
     while (length + more - span.far) // 2 <= -(-span.near // 2):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fcn import files
 from fcn.models import FCN
-from fcn.training import Optimizer
+from fcn.optimizer import Optimizer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ class Watch:
         for name, module in self.net.named_modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 self._hooks.append(self._module(name).register_forward_hook(self._activation(name)))
-        self.optimizer.look = self._gradients
+        self.optimizer.norms = {}
 
     @torch.no_grad()
     def end(self) -> Row | None:
@@ -65,7 +65,10 @@ class Watch:
             return None
         for hook in self._hooks:
             hook.remove()
-        self.optimizer.look = None
+        for name, norm in (self.optimizer.norms or {}).items():
+            if name.endswith(".weight"):
+                self._row[f"{name.removesuffix('.weight')}.gradient_norm"] = norm
+        self.optimizer.norms = None
         for name, before in self._before.items():
             layer, _, kind = name.rpartition(".")
             if kind == "weight" and f"{layer}.gradient_norm" in self._row:
@@ -93,11 +96,6 @@ class Watch:
             self._row[f"{name}.activation_std"] = float(values.std(correction=0))
 
         return look
-
-    def _gradients(self) -> None:
-        for name, gradient in self.optimizer.gradients():
-            if name.endswith(".weight"):
-                self._row[f"{name.removesuffix('.weight')}.gradient_norm"] = float(gradient.float().norm())
 
 
 def picture(rows: Sequence[Row], title: str, path: Path) -> None:

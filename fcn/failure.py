@@ -10,7 +10,7 @@ import torch
 
 from fcn import files, machine
 from fcn.errors import UserError
-from fcn.training import Optimizer
+from fcn.optimizer import Optimizer
 from fcn.weights import State
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+
 
 @dataclass(frozen=True)
 class Preprocessing:

@@ -126,7 +126,7 @@ class FCN(nn.Module):
         size = (image.shape[2], image.shape[3])
         h = self.preprocessing(image, self.score_fr.weight.dtype)
         h = h.contiguous(memory_format=torch.channels_last)
-        pools = self._apart(h) if self.apart else self._trunk(h)
+        pools = self._parts(h) if self.apart else self._trunk(h)
         h = self.drop6(self._relu(pools[5], "fc", "6"))
         h = self.drop7(self._relu(h, "fc", "7"))
         logits: Tensor = self.score_fr(h)
@@ -150,8 +150,8 @@ class FCN(nn.Module):
             pools[block] = h = self._pool(h)
         return pools
 
-    def _apart(self, h: Tensor) -> dict[int, Tensor]:
-        """The same of blocks 3 to 5, what lies around the image computed apart: fcn.canvas."""
+    def _parts(self, h: Tensor) -> dict[int, Tensor]:
+        """The same of the blocks that are looked at, what lies around the image computed apart: fcn.canvas."""
         layers: dict[str, nn.Conv2d] = dict(self.named_children())  # type: ignore[arg-type]
         pools = {}
         parts = Bordered.begin(layers["conv1_1"], h)
@@ -159,7 +159,7 @@ class FCN(nn.Module):
             for i in range(1 + (block == 1), count + 1):
                 parts = parts.convolved(layers[f"conv{block}_{i}"])
             parts = parts.pooled(self._pool)
-            if block > 2:
+            if 2**block >= self.stride:  # pool3's for stride 8, pool4's for 16, pool5's
                 pools[block] = parts.whole()
         return pools
 

@@ -1,8 +1,8 @@
-"""Several processes that train one net: torchrun starts them, torch.distributed joins them.
+"""Several processes that train one net, or score it: torchrun starts them, torch.distributed joins them.
 
 The experiment stays the same on any number of them: each takes its share of every batch, losses are
 scaled by what the whole batch holds, and gradients are summed. One of them, the leader, writes files
-and talks to MLflow.
+and talks to MLflow; predicted masks alone are written by all.
 """
 
 import logging

@@ -17,8 +17,8 @@ from safetensors import safe_open
 
 from fcn import files, recorded
 from fcn.models import FCN
+from fcn.optimizer import Optimizer
 from fcn.processes import ALONE, Group
-from fcn.training import Optimizer
 from fcn.weights import State
 
 SAVE_EVERY = 60.0  # seconds between two saved states

@@ -21,6 +21,7 @@ from fcn import debug, evaluation, failure, files, machine, pipeline, processes,
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.metrics import scores
+from fcn.optimizer import Optimizer
 from fcn.params import Params, Rung
 from fcn.processes import ALONE, Group
 from fcn.progress import Progress
@@ -28,7 +29,7 @@ from fcn.resume import Resume, signals
 from fcn.sampling import Sampler, class_weights
 from fcn.start import Start, start, summary
 from fcn.titles import SCORES
-from fcn.training import Optimizer, Step, freeze, steps
+from fcn.training import Step, freeze, steps
 
 LOSS_EVERY = 10  # steps in one point of the loss curve, and between two looks at a GPU, which is not to be waited for
 MARKS = {10**n for n in range(8)}  # steps after which the weights' digest is kept, for `fcn verify`

@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--borders", type=Path, required=True, help="CSV file of wrong pixels about borders by net")
     parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
     paths = parser.parse_args()
+    experiment = params.load()
     machine.prepare()
     from fcn import processes
     from fcn.data import Split
@@ -39,7 +40,7 @@ def main() -> None:
         if group.leads:
             with files.alone(paths.predictions):
                 recorded.begin()
-                _evaluate(paths, split, group)
+                _evaluate(paths, experiment, split, group)
         else:
             for _ in _counted(paths, split, group):
                 pass
@@ -64,10 +65,9 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
         yield path, meta, evaluation.count(net.to(machine.device()), split, keep, group)
 
 
-def _evaluate(paths: argparse.Namespace, split: "Split", group: "Group") -> None:
+def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Split", group: "Group") -> None:
     from fcn import exhibits, figures, metrics, pipeline, review, tracking, verdict
 
-    experiment = params.load()
     entry = pipeline.read("evaluate", experiment)
     table: dict[str, dict[str, float]] = {}
     iu: dict[str, list[float]] = {}

@@ -24,6 +24,7 @@ from torch import Tensor  # noqa: E402
 from fcn import evaluation, packing, params, training  # noqa: E402
 from fcn.data import Split  # noqa: E402
 from fcn.models import FCN  # noqa: E402
+from fcn.optimizer import Optimizer  # noqa: E402
 from fcn.params import Params  # noqa: E402
 from fcn.sampling import Sampler  # noqa: E402
 from fcn.sources import scenes  # noqa: E402
@@ -88,7 +89,7 @@ def learn_and_score(folder: Path, experiment: Params) -> tuple[float, Tensor]:
     torch.nn.init.zeros_(net.score_fr.bias)
     sampler = Sampler(train, experiment.data, seed=1, stride=32, batch_size=experiment.batch_size)
     once = experiment.train.model_copy(update={"iterations": 1})
-    (step,) = training.steps(net, training.Optimizer(net, experiment), sampler, experiment, once)
+    (step,) = training.steps(net, Optimizer(net, experiment), sampler, experiment, once)
     return float(step.loss), evaluation.count(net, val)
 
 

@@ -19,6 +19,7 @@ from fcn import evaluation, models, params, processes, resume, rung, training  #
 from fcn.data import Split  # noqa: E402
 from fcn.labels import VOID  # noqa: E402
 from fcn.models import FCN, Backbone  # noqa: E402
+from fcn.optimizer import Optimizer  # noqa: E402
 from fcn.sampling import Drawn  # noqa: E402
 
 # Narrow and without batch norm, which on a CPU has to see the whole batch.
@@ -41,7 +42,8 @@ class Noise:
 
 def fresh(dtype: torch.dtype) -> FCN:
     torch.manual_seed(0)
-    net = FCN(8, 8, "vgg16", pad="same").to(dtype)
+    net = FCN(8, 8, "vgg16").to(dtype)  # its border too, which is computed apart
+    net = net.to(memory_format=torch.channels_last)
     for layer in (net.score_fr, net.score_pool4, net.score_pool3):
         torch.nn.init.normal_(layer.weight, 0, 0.1)
     return net
@@ -53,12 +55,12 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
     found: dict[str, torch.Tensor] = {}
     with processes.group() as group:
         net = fresh(torch.float32)
-        optimizer, share = training.Optimizer(net, experiment), group.share(experiment.batch_size)
+        optimizer, share = Optimizer(net, experiment), group.share(experiment.batch_size)
         drawn = Noise().draw(0, share)
         training.backward(group.joined(net), optimizer, drawn, "mean", experiment.train.accumulate, None, group)
         found |= {f"gradient/{name}": gradient.clone() for name, gradient in optimizer.gradients()}
         net = fresh(torch.float64)
-        optimizer = training.Optimizer(net, experiment)
+        optimizer = Optimizer(net, experiment)
         losses = [
             step.loss
             for step in training.steps(net, optimizer, Noise(), experiment, experiment.train, group=group)  # type: ignore[arg-type]

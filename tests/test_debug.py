@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fcn import debug, training
+from fcn import debug, models, training
 from fcn.data import Split
-from fcn.models import FCN
+from fcn.models import FCN, Backbone
+from fcn.optimizer import Optimizer
 from fcn.params import Params
-from fcn.sampling import Sampler
+from fcn.sampling import Drawn, Sampler
 
 
 def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
@@ -21,7 +23,7 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
     torch.manual_seed(0)
     net = FCN(8, 8, "slim", pad="same")
     torch.nn.init.zeros_(net.score_pool3.weight)
-    optimizer = training.Optimizer(net, experiment)
+    optimizer = Optimizer(net, experiment)
     watch = debug.Watch(net, optimizer, iterations=40)  # every second step, and the first
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
     watch.begin(1)
@@ -47,9 +49,31 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
     assert (0xD6, 0x27, 0x28) in colours  # score_pool3, in the step in which it leaves zero
 
 
+def test_where_the_border_is_computed_apart_activations_are_those_about_the_image(
+    small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(models.BACKBONES, "narrow", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
+    torch.manual_seed(0)
+    net = FCN(8, 8, "narrow").to(memory_format=torch.channels_last)
+    watch = debug.Watch(net, Optimizer(net, small()), iterations=1)
+    watch.begin(1)
+    seen: list[torch.Tensor] = []
+    hook = net.conv2_1.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().relu()))
+    images = [Drawn("", np.full((40, 56, 3), 90, np.uint8), np.zeros((40, 56), np.uint8), 0)]
+    training.backward(net, watch.optimizer, images, "mean", 1, None)
+    watch.optimizer.step(0.1)
+    hook.remove()
+    row = watch.end()
+    assert row is not None
+    # Two rows at each end feel the edge, one is alike; of 20 pooled ones the image is felt by 25.
+    assert [tuple(around.shape[2:]) for around in seen] == [(5, 5), (25, 33)]
+    assert row["conv2_1.activation_mean"] == pytest.approx(float(seen[1].mean()), rel=1e-5)
+    assert row["fc6.gradient_norm"] > 0
+
+
 def test_activations_are_those_after_the_relu(small: Callable[..., Params]) -> None:
     net = FCN(3, 8, "slim", pad="same").eval()
-    watch = debug.Watch(net, training.Optimizer(net, small()), iterations=1)
+    watch = debug.Watch(net, Optimizer(net, small()), iterations=1)
     watch.begin(1)
     seen: list[torch.Tensor] = []
     hook = net.conv1_2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))

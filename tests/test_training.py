@@ -17,6 +17,7 @@ from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.models import FCN
+from fcn.optimizer import Optimizer
 from fcn.params import Params
 from fcn.sampling import Drawn, Sampler
 
@@ -59,10 +60,10 @@ def test_a_gradient_moves_its_own_weight_however_the_two_lie_in_memory_and_in_bl
         (torch.channels_last, 1 << 12),
         (torch.channels_last, 1 << 28),
     ):
-        monkeypatch.setattr(training, "BLOCK", block)
+        monkeypatch.setattr("fcn.optimizer.BLOCK", block)
         model = net(dtype=torch.float32)
         experiment = small(optimizer=optimizer, momentum=0.9, weight_decay=0.1, precision=precision)
-        trained = training.Optimizer(model, experiment)
+        trained = Optimizer(model, experiment)
         torch.manual_seed(1)
         for _ in range(2):
             for parameter in model.parameters():
@@ -79,7 +80,7 @@ def test_a_mean_over_the_batch_does_not_depend_on_its_passes(small: Small, weigh
     gradients, losses = [], []
     for passes in (1, 2, 4):
         model = net().eval()  # batch norm's statistics would differ
-        optimizer = training.Optimizer(model, small())
+        optimizer = Optimizer(model, small())
         losses.append(float(training.backward(model, optimizer, images, "mean", passes, weight)))
         gradients.append(torch.cat([gradient.flatten() for _, gradient in optimizer.gradients()]))
     assert losses[1:] == pytest.approx(losses[:1] * 2, rel=1e-12)
@@ -89,7 +90,7 @@ def test_a_mean_over_the_batch_does_not_depend_on_its_passes(small: Small, weigh
 
 def test_a_batch_that_is_all_void_gives_zero_and_no_nan(small: Small) -> None:
     model = net().eval()
-    optimizer = training.Optimizer(model, small())
+    optimizer = Optimizer(model, small())
     loss = training.backward(model, optimizer, drawn([(9, 9)], [1.0]), "mean", 1, None)
     assert float(loss) == 0
     gradients = dict(optimizer.gradients())
@@ -103,19 +104,19 @@ def test_a_summed_loss_is_the_mean_times_the_valid_pixels(small: Small) -> None:
     losses = []
     for reduction in ("sum", "mean"):
         model = net().eval()
-        losses.append(float(training.backward(model, training.Optimizer(model, small()), images, reduction, 1, None)))
+        losses.append(float(training.backward(model, Optimizer(model, small()), images, reduction, 1, None)))
     assert losses[0] == pytest.approx(losses[1] * valid, rel=1e-12)
 
 
 def test_images_of_one_pass_must_have_one_size(small: Small) -> None:
     model = net()
     with pytest.raises(UserError, match="accumulate: 2, so that a pass has one image"):
-        training.backward(model, training.Optimizer(model, small()), drawn([(9, 9), (8, 9)], [0, 0]), "mean", 1, None)
+        training.backward(model, Optimizer(model, small()), drawn([(9, 9), (8, 9)], [0, 0]), "mean", 1, None)
 
 
 def test_under_sgd_biases_learn_twice_as_fast_and_are_not_decayed(small: Small) -> None:
     model = net()
-    optimizer = training.Optimizer(model, small(optimizer="sgd", momentum=0.0, weight_decay=0.1))
+    optimizer = Optimizer(model, small(optimizer="sgd", momentum=0.0, weight_decay=0.1))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -132,7 +133,7 @@ def test_under_sgd_biases_learn_twice_as_fast_and_are_not_decayed(small: Small) 
 
 def test_momentum_accumulates_as_by_hand(small: Small) -> None:
     model = net()
-    optimizer = training.Optimizer(model, small(optimizer="sgd", momentum=0.5, weight_decay=0.0))
+    optimizer = Optimizer(model, small(optimizer="sgd", momentum=0.5, weight_decay=0.0))
     before = model.fc7.weight.detach().clone()
     for _ in range(3):  # velocities 1, 1.5, 1.75
         for parameter in model.parameters():
@@ -154,7 +155,7 @@ def test_frozen_layers_and_their_statistics_stay_as_they_are(small: Small, packe
     training.freeze(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
-    list(training.steps(model, training.Optimizer(model, experiment), sampler, experiment, experiment.train))
+    list(training.steps(model, Optimizer(model, experiment), sampler, experiment, experiment.train))
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     layers = ("score_fr", "score_pool4", "score_pool3")
     assert changed == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
@@ -163,7 +164,7 @@ def test_frozen_layers_and_their_statistics_stay_as_they_are(small: Small, packe
 def test_bf16_weights_are_their_masters_rounded(small: Small, packed: Path) -> None:
     experiment = small(precision="bf16")
     model = net(dtype=torch.float32)
-    optimizer = training.Optimizer(model, experiment)
+    optimizer = Optimizer(model, experiment)
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
     list(training.steps(model, optimizer, sampler, experiment, experiment.train))
     state = optimizer.state(model)
@@ -183,14 +184,14 @@ def test_training_begun_in_the_middle_gives_the_same_bits(
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
     section = experiment.train
     whole = net(dtype=torch.float32)
-    steps = training.Optimizer(whole, experiment)
+    steps = Optimizer(whole, experiment)
     middle: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for step in training.steps(whole, steps, sampler, experiment, section):
         if step.number == 2:
             middle = tuple({k: t.clone() for k, t in part.items()} for part in (steps.state(whole), steps.moments()))  # type: ignore[assignment]
     torch.manual_seed(99)
     resumed = FCN(8, 8, "slim", pad="same").to(memory_format=torch.channels_last)
-    again = training.Optimizer(resumed, experiment)
+    again = Optimizer(resumed, experiment)
     again.restore(resumed, *middle)
     list(training.steps(resumed, again, sampler, experiment, section, start=2))
     state = again.state(resumed)
@@ -231,11 +232,11 @@ def test_a_rungs_header_says_what_the_makers_of_published_weights_allow(small: S
 def test_a_gradient_that_is_left_as_factors_moves_weights_as_the_whole_one_does(
     small: Small, monkeypatch: pytest.MonkeyPatch, precision: str, rounding: float
 ) -> None:
-    monkeypatch.setattr(training, "BLOCK", 1 << 13)  # fc6's row of 6272 weights: a block to each, several products
+    monkeypatch.setattr("fcn.optimizer.BLOCK", 1 << 13)  # fc6's row of 6272 weights: a block to each, several products
     moved = []
     for whole in (True, False):
         model = net(dtype=torch.float32)
-        optimizer = training.Optimizer(model, small(precision=precision, optimizer="sgd", momentum=0.0))
+        optimizer = Optimizer(model, small(precision=precision, optimizer="sgd", momentum=0.0))
         before = {name: master.clone() for name, master in optimizer.masters.items()}
         if whole:
             monkeypatch.setattr(optimizer, "dense", {})
@@ -253,7 +254,7 @@ def test_a_frozen_backbone_is_saved_as_it_was_and_not_as_bf16_rounds_it(small: S
     model = net(dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     training.freeze(model)
-    optimizer = training.Optimizer(model, small(precision="bf16"))
+    optimizer = Optimizer(model, small(precision="bf16"))
     assert model.conv3_1.weight.dtype == torch.bfloat16
     assert all(torch.equal(tensor, before[name]) for name, tensor in optimizer.state(model).items())
 

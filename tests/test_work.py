@@ -54,15 +54,16 @@ print(sides.peak_gigabytes() - before)
 """
 
 
-# Bytes of a weight: fp32 and its gradient and momentum; or bf16 and its gradient, an fp32 master and momentum.
+# Bytes of a weight: fp32 and its momentum; or bf16, an fp32 master and its momentum. The 15 million of convolutions
+# have a gradient too; the 119.5 million of fc6 and fc7 never have it whole.
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "weight"), [("fp32", 4 + 4 + 4), ("bf16", 2 + 2 + 4 + 4)])
+@pytest.mark.parametrize(("precision", "weight"), [("fp32", 4 + 4), ("bf16", 2 + 4 + 4)])
 def test_a_step_needs_memory_for_weights_and_maps_and_little_more(precision: str, weight: int) -> None:
-    weights = 134.5e6 * weight
+    weights = 134.5e6 * weight + 15e6 * (4 if precision == "fp32" else 2)
     # What the trunk keeps for the backward pass: each convolution's map and each pooling's, and the choices of the
     # poolings in 8 bytes. Maps of 381×506 (64 channels) in block 1, and so on, with what each layer sees around them.
     maps = [(381 * 506, 64, 2), (196 * 259, 128, 2), (105 * 137, 256, 3), (60 * 76, 512, 3), (38 * 46, 512, 3)]
     size = 4 if precision == "fp32" else 2
     kept = sum(pixels * channels * (count * size + (2 * size + 8) / 4) for pixels, channels, count in maps)
     done = subprocess.run([sys.executable, "-c", MEMORY, precision], cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    assert float(done.stdout) * 1e9 < 1.35 * (weights + kept)
+    assert float(done.stdout) * 1e9 < weights + kept + 0.7e9  # for holes between buffers, and oneDNN's own

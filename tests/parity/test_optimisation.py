@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from fcn.labels import VOID
+from fcn.optimizer import Optimizer
 from fcn.params import Params
-from fcn.training import Optimizer, backward, train_mode
+from fcn.training import backward, train_mode
 
 from .conftest import Build
 from .oracle import NETS, Measure, Pair, difference, drawn, gradients, groups, loss_sum
@@ -146,4 +147,6 @@ def test_a_batch_that_is_all_void_has_no_loss_and_no_gradient(reduction: str, bu
     batch = [drawn(24, 31, CLASSES, 1.0, seed=i) for i in range(4)]
     optimizer = Optimizer(ours, heavy)
     assert backward(ours, optimizer, batch, reduction, 2, None).item() == 0
-    assert all(not gradient.any() for _, gradient in optimizer.gradients())  # NaN counts as any
+    found = dict(optimizer.gradients())
+    assert found.keys() == dict(ours.named_parameters()).keys()
+    assert not any(gradient.any() for gradient in found.values())  # NaN counts as any
