@@ -22,6 +22,7 @@ class Optimizer:
 
     masters   the weights in full precision by name: the net's own, or what its bf16 weights are rounded from
     blocks    masters by name, as they lie in memory, cut up
+    weights   what is rounded from them, likewise; the masters themselves in full precision
     dense     layers that may leave two factors instead of a gradient, by the name of their weights
     factors   what they left
     norms     of the gradients by the weight's name, which an update fills in if it is a dict
@@ -46,6 +47,7 @@ class Optimizer:
             name: exact[name] if p.dtype == torch.bfloat16 else p.detach() for name, p in trained.items()
         }
         self.blocks = {name: _blocks(master) for name, master in self.masters.items()}
+        self.weights = {name: _blocks(p) for name, p in trained.items()}
         self.dense = {
             f"{name}.weight": layer
             for name, layer in net.named_modules()
@@ -120,10 +122,12 @@ class Optimizer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["factor"]
         pieces: list[Piece] = []
+        size = 0
         for piece in self._pieces():
-            if sum(len(master) for master, _, _ in [*pieces, piece]) > _size(piece[0]):
+            size += len(piece[0])
+            if size > _size(piece[0]):
                 self._update(pieces)
-                pieces = []
+                pieces, size = [], len(piece[0])
             pieces.append(piece)
         self._update(pieces)
         self.zero_grad()
@@ -137,7 +141,7 @@ class Optimizer:
                 gradients = _blocks(_alike(parameter.grad, parameter))
             else:
                 continue
-            yield from zip(self.blocks[name], gradients, _blocks(parameter), strict=True)
+            yield from zip(self.blocks[name], gradients, self.weights[name], strict=True)
 
     def _update(self, pieces: list[Piece]) -> None:
         for master, gradient, _ in pieces:
