@@ -108,10 +108,18 @@ def steps(
         yield Step(number, loss, lr, [image.name for image in drawn])
 
 
-def _sent(array: UInt8, device: torch.device) -> Tensor:
-    """On its way to the device; a GPU goes on with the step before meanwhile."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+def _sent(drawn: list[Drawn], arrays: list[UInt8], device: torch.device) -> Tensor:
+    """Images or masks, (N, H, W, ...), on their way to the device, where they are mirrored.
+
+    A GPU goes on with the step before meanwhile.
+    """
+    batch = torch.from_numpy(np.stack(arrays))
+    if device.type == "cuda":
+        batch = batch.pin_memory().to(device, non_blocking=True)
+    for image, pixels in zip(drawn, batch, strict=True):
+        if image.mirrored:
+            pixels.copy_(pixels.flip(1))
+    return batch
 
 
 def backward(
@@ -131,7 +139,7 @@ def backward(
     """
     net: FCN = joined.module if isinstance(joined, DistributedDataParallel) else joined
     device = next(net.parameters()).device
-    masks = [_sent(image.mask.copy(), device) for image in drawn]
+    masks = [_sent([image], [image.mask], device)[0] for image in drawn]
     # In fp64, so that a pixel's share is not rounded on its way.
     pixels = group.total(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
     scale = 1 / torch.where(pixels > 0, pixels, 1.0) if reduction == "mean" else torch.ones_like(pixels)
@@ -147,7 +155,7 @@ def backward(
                 "images of a pass differ in size; set data.size.train or data.crop, "
                 f"or accumulate: {len(drawn) * group.size}, so that a pass has one image"
             )
-        images = _sent(np.stack([image.image for image in part]), device)
+        images = _sent(part, [image.image for image in part], device)
         for dropout in (net.drop6, net.drop7):
             dropout.generators = [
                 torch.Generator(device).manual_seed(image.seed + (dropout is net.drop7)) for image in part

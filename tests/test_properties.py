@@ -236,6 +236,6 @@ def test_a_sampler_begun_at_any_step_draws_what_one_that_never_stopped_draws(
         whole.draw(step)
     for step in range(start, start + 3):
         for one, other in zip(whole.draw(step), begun.draw(step), strict=True):
-            assert (one.name, one.seed) == (other.name, other.seed)
+            assert (one.name, one.seed, one.mirrored) == (other.name, other.seed, other.mirrored)
             assert (one.image == other.image).all()
             assert (one.mask == other.mask).all()
