@@ -1,6 +1,7 @@
 """The experiment, read from params.yaml: typed, bounded, and refused as a whole if one key is off."""
 
 import difflib
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,7 +13,10 @@ from fcn.errors import UserError
 Stride = Literal[32, 16, 8]
 STRIDES: tuple[Stride, ...] = get_args(Stride)
 MOST_VALUES = 10_000  # of a params file; an alias counts as all that it stands for
-LONGEST = 80  # characters of a value that an error repeats
+LONGEST = 80  # characters of a value or key that an error repeats
+SIDE = 100_000  # pixels of an image's side
+NAME = 100  # characters of a name, which becomes a file's
+FINDINGS = 10  # that an error lists
 
 
 def _number(value: object) -> object:
@@ -27,13 +31,15 @@ def _number(value: object) -> object:
 def _size(value: object) -> object:
     """`240x180` means 240 wide and 180 high."""
     width, _, height = str(value).partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError
+    if not (0 < int(width) <= SIDE and 0 < int(height) <= SIDE):
         raise ValueError
     return f"{int(width)}x{int(height)}"
 
 
 def _side_or_size(value: object) -> object:
-    if value == "native" or (type(value) is int and value > 0):
+    if value == "native" or (type(value) is int and 0 < value <= SIDE):
         return value
     return _size(value)
 
@@ -51,7 +57,7 @@ def _pattern(value: object) -> object:
 
 def _name(value: object) -> object:
     """A name becomes part of a path: it must not lead out of its folder."""
-    if not (isinstance(value, str) and value.replace("_", "").replace("-", "").isalnum()):
+    if not (isinstance(value, str) and len(value) <= NAME and value.replace("_", "").replace("-", "").isalnum()):
         raise ValueError
     return value
 
@@ -216,12 +222,15 @@ def check(content: dict[str, Any], where: str) -> Params:
         return Params.model_validate(content)
     except ValidationError as error:
         findings = {_path(e["loc"]): e for e in error.errors(include_url=False)}
-        raise UserError("; ".join(f"{where}: {_finding(path, e, content)}" for path, e in findings.items())) from None
+        lines = [f"{where}: {_finding(path, e, content)}" for path, e in islice(findings.items(), FINDINGS)]
+        if more := len(findings) - len(lines):
+            lines.append(f"and {more} more")
+        raise UserError("; ".join(lines)) from None
 
 
 def _finding(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
     key = ".".join(map(str, path))
-    key = key if key.isprintable() else repr(key)
+    key = _short(key) if len(key) > LONGEST or not key.isprintable() else key
     if error["type"] == "missing":
         return f"{key} is missing; `git diff` or `fcn recipe` shows how it should look"
     if error["type"] == "extra_forbidden":
