@@ -46,7 +46,7 @@ def _discard_output() -> bool:
     """Whether the reader of a piped stdout has left, as `head` does; what is still to be printed is then discarded."""
     stdout = select.poll()
     stdout.register(STDOUT, 0)  # errors are always reported
-    if not any(event & select.POLLERR for _, event in stdout.poll(0)):
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in stdout.poll(0)):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     return True
