@@ -11,6 +11,7 @@ and classes.json, the classes' names and colours. Decoded once, memory-mapped af
 
 from pathlib import Path
 from typing import Annotated, Literal
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -47,11 +48,11 @@ class Split:
         if not path.is_file():
             raise UserError(f"{path} is missing; run `dvc repro resize`")
         try:
-            self.index = pd.read_csv(path, dtype={"id": str})
+            self.index = pd.read_csv(path, dtype={"id": str}, na_filter=False)  # an image may be called NA or null
         except ValueError as error:
             raise UserError(f"{path} is no table ({in_one_line(error)}); run `dvc repro resize`") from None
         expected = [*COLUMNS, *self.labels.names, "void"]
-        if list(self.index.columns) != expected:
+        if list(self.index.columns) != expected or not isinstance(self.index.index, pd.RangeIndex):
             raise UserError(f"{path} has other columns than {', '.join(expected)}; run `dvc repro resize`")
         numbers = self.index[expected[1:]]
         sides = [column for column in COLUMNS if column.endswith(("height", "width"))]
@@ -62,6 +63,10 @@ class Split:
             or not ((numbers[sides] >= 1) & (numbers[sides] <= LONGEST)).all(axis=None)
         ):
             raise UserError(f"{path} must hold whole numbers, one row an image; run `dvc repro resize`")
+        for name, count in self.index["id"].value_counts().items():
+            if count > 1 or not is_file_name(str(name)):
+                what = "twice" if count > 1 else "as a name, which no file can have"
+                raise UserError(f"{path} has {str(name)!r} {what}; run `dvc repro resize`")
         rows = numbers[list(COLUMNS[1:])].to_numpy(np.int64)
         self._heights, self._widths, self._offsets = rows[:, 0], rows[:, 1], rows[:, 2]
         self._mask_heights, self._mask_widths, self._mask_offsets = rows[:, 3], rows[:, 4], rows[:, 5]
@@ -93,6 +98,14 @@ class Split:
     def pixels(self) -> npt.NDArray[np.int64]:
         """(N, C) pixels of each class in each mask; VOID is not counted."""
         return self.index[list(self.labels.names)].to_numpy(np.int64)
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a file in a folder can have this name: no path, and nothing that a terminal would obey.
+
+    Predictions are written under the names of their images.
+    """
+    return name not in ("", ".", "..") and not any(sign == "/" or category(sign) in ("Cc", "Cs") for sign in name)
 
 
 def read_labels(folder: Path) -> Labels:
