@@ -6,7 +6,8 @@ For each of train and val there are, in one folder,
     ROLE.masks    uint8, classes 0..C-1 or VOID
     ROLE.csv      one row an image: id, sizes in pixels, offsets in bytes, pixels per class
 
-and classes.json, the classes' names and colours. Decoded once, memory-mapped afterwards.
+classes.json, the classes' names and colours, and scale.json, how val was resized. Decoded once, memory-mapped
+afterwards.
 """
 
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic import Field, TypeAdapter
 
 from fcn.errors import UserError, in_one_line
 from fcn.labels import Labels
+from fcn.scale import Scale
 
 Role = Literal["train", "val"]
 UInt8 = npt.NDArray[np.uint8]
@@ -120,6 +122,17 @@ def read_labels(folder: Path) -> Labels:
     if not classes:
         raise UserError(f"{path} must hold a colour by class name; run `dvc repro resize`")
     return Labels(tuple(classes), tuple(classes.values()))
+
+
+def read_scale(folder: Path) -> Scale:
+    """How the images of the val split were resized."""
+    path = folder / "scale.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run `dvc repro resize`")
+    try:
+        return TypeAdapter(Scale).validate_json(path.read_bytes(), strict=True)
+    except ValueError:
+        raise UserError(f"{path} must hold a size and a tile; run `dvc repro resize`") from None
 
 
 def _map(path: Path, ends: npt.NDArray[np.int64]) -> UInt8:

@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ from fcn.data import COLUMNS, Role, UInt8, is_file_name
 from fcn.errors import UserError
 from fcn.labels import VOID, Labels
 from fcn.resizing import Packed, cut, resize
+from fcn.scale import Scale
 from fcn.sources import Sample
 from fcn.tiles import Tiling
 
@@ -116,6 +117,11 @@ def write_labels(labels: Labels, out: Path) -> None:
     """classes.json: colour by class name, in the order of the class numbers."""
     classes = dict(zip(labels.names, labels.palette, strict=True))
     (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n")
+
+
+def write_scale(scale: Scale, out: Path) -> None:
+    """scale.json: how the val split was resized, for the model files that are scored on it."""
+    (out / "scale.json").write_text(json.dumps(asdict(scale)) + "\n")
 
 
 def _in_parts(

@@ -12,6 +12,7 @@ from fcn import pictures
 from fcn.data import Role, UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
+from fcn.scale import target_size
 from fcn.sources import Sample
 from fcn.tiles import Tiling, answered, windows
 
@@ -115,14 +116,3 @@ def shrink(pixels: UInt8, width: int, height: int) -> UInt8:
     planes = torch.from_numpy(own)[None].permute(0, 3, 1, 2)  # channels last, as torch knows them: twice as fast
     resized = torch.nn.functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1)[0].numpy())
-
-
-def target_size(size: tuple[int, int], wanted: int | str) -> tuple[int, int]:
-    """Width and height in pixels of an image of `size` after resizing as params.yaml says."""
-    if wanted == "native":
-        return size
-    if isinstance(wanted, int):
-        scale = wanted / min(size)
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    width, height = map(int, wanted.split("x"))
-    return width, height

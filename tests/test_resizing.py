@@ -14,7 +14,7 @@ from conftest import ROOT
 from makers import png
 from PIL import Image
 
-from fcn import packing, resizing
+from fcn import packing, resizing, scale
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID, Labels
@@ -74,7 +74,7 @@ def test_a_mask_gets_no_class_between_two_classes(sample: Callable[..., Sample],
 
 @pytest.mark.parametrize(("wanted", "size"), [(10, (20, 10)), ("native", (40, 20)), ("7x30", (7, 30))])
 def test_the_size_is_native_the_shorter_side_or_exact(wanted: int | str, size: tuple[int, int]) -> None:
-    assert resizing.target_size((40, 20), wanted) == size
+    assert scale.target_size((40, 20), wanted) == size
 
 
 def test_native_masks_keep_their_size_while_images_are_resized(sample: Callable[..., Sample], tmp_path: Path) -> None:
