@@ -242,6 +242,13 @@ def test_a_smaller_image_is_the_mean_of_what_it_covers() -> None:
     assert np.abs(resizing.shrink(pixels, 4, 4)[:3, :3, 0] - expected).max() <= 1
 
 
+@pytest.mark.parametrize("size", [1000, "99999999x1", "20000x20000"])
+def test_an_image_that_would_grow_beyond_all_bounds_is_named(sample: Callable[..., Sample], size: int | str) -> None:
+    said = resizing.resize(sample("line", (2000, 1)), LABELS, size, False)
+    assert isinstance(said, str)
+    assert said.startswith("line is 2000x1 and would be resized to ")
+
+
 def test_resizing_differs_from_pillows_by_one_grey_level_at_most() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (75, 100, 3)).astype(np.uint8)
     for width, height in ((50, 50), (64, 48), (99, 74), (7, 5), (150, 110)):

@@ -28,7 +28,6 @@ from fcn.labelsets import SCENES
 from fcn.models import FCN
 from fcn.scale import Scale
 
-
 SCALE = Scale(100)
 
 
