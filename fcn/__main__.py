@@ -21,8 +21,8 @@ def main() -> None:
                 epilog=f"example: {command.EXAMPLE}",
             )
         )
-    arguments = parser.parse_args()
     with one_line():
+        arguments = parser.parse_args()
         known[arguments.command].run(arguments)
 
 

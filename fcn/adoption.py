@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from fcn import files, params, resizing
+from fcn import files, params, scale
 from fcn.errors import UserError
 from fcn.inspection import Inspection
 from fcn.sources.folder import OWN, unlink
@@ -73,7 +73,7 @@ def sizes(found: Inspection) -> dict[str, Any]:
         cut = {"data.tile": tile, "data.overlap": OVERLAP, "data.crop": f"{SIDE}x{SIDE}"}
         return {"data.size.train": "native", "data.size.val": "native", **cut}
     size: int | str = SIDE if min(map(min, seen)) > SIDE else "native"
-    targets = {resizing.target_size(one, size) for one in seen}
+    targets = {scale.target_size(one, size) for one in seen}
     side = max(32, min(SIDE - 32, min(map(min, targets)) // 32 * 32))
     alike = len(targets) == 1 and max(max(targets)) <= SIDE
     return {

@@ -17,21 +17,28 @@ from fcn import pictures
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.models import FCN
-from fcn.prediction import predict
+from fcn.prediction import predict, seen_size
+from fcn.scale import Target
 
 BYTES = 32 << 20
 PIXELS = 64_000_000
 
 
-def answers(net: FCN, labels: Labels, texts: Sequence[object]) -> list[dict[str, Any]]:
-    """raises   UserError if an image cannot be read, or all are too many pixels, which their headers tell"""
+def answers(
+    net: FCN, labels: Labels, texts: Sequence[object], target: Target = lambda size: size
+) -> list[dict[str, Any]]:
+    """target   the size at which the net sees an image
+
+    raises   UserError if an image cannot be read, or all are too many pixels, which their headers tell
+    """
     files = [_decoded(text, f"image {i}") for i, text in enumerate(texts)]
     left = PIXELS
     for i, file in enumerate(files):
-        left -= math.prod(pictures.opened(file, f"image {i}", PIXELS).size)
+        size = pictures.opened(file, f"image {i}", PIXELS).size
+        left -= max(math.prod(size), math.prod(seen_size(size, target, f"image {i}", PIXELS)))
         if left < 0:
             raise UserError(f"image {i} is too large; a request may hold {PIXELS} pixels")
-    return [_answer(net, labels, file, f"image {i}") for i, file in enumerate(files)]
+    return [_answer(net, labels, file, f"image {i}", target) for i, file in enumerate(files)]
 
 
 def _decoded(text: object, name: str) -> bytes:
@@ -45,9 +52,9 @@ def _decoded(text: object, name: str) -> bytes:
         raise UserError(f"{name} is no base64 text ({error})") from None
 
 
-def _answer(net: FCN, labels: Labels, file: bytes, name: str) -> dict[str, Any]:
+def _answer(net: FCN, labels: Labels, file: bytes, name: str, target: Target) -> dict[str, Any]:
     image = pictures.rgb(pictures.load(file, True, name, PIXELS), name)
-    mask = predict(net, image).mask
+    mask = predict(net, image, seen=target(image.size)).mask
     counts = np.bincount(mask.ravel(), minlength=len(labels.names))
     return {
         "mask": base64.b64encode(labels.png(mask)).decode(),

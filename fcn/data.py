@@ -6,11 +6,13 @@ For each of train and val there are, in one folder,
     ROLE.masks    uint8, classes 0..C-1 or VOID
     ROLE.csv      one row an image: id, sizes in pixels, offsets in bytes, pixels per class
 
-and classes.json, the classes' names and colours. Decoded once, memory-mapped afterwards.
+classes.json, the classes' names and colours, and scale.json, how val was resized. Decoded once, memory-mapped
+afterwards.
 """
 
 from pathlib import Path
 from typing import Annotated, Literal
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from pydantic import Field, TypeAdapter
 
 from fcn.errors import UserError, in_one_line
 from fcn.labels import Labels
+from fcn.scale import Scale
 
 Role = Literal["train", "val"]
 UInt8 = npt.NDArray[np.uint8]
@@ -47,11 +50,11 @@ class Split:
         if not path.is_file():
             raise UserError(f"{path} is missing; run `dvc repro resize`")
         try:
-            self.index = pd.read_csv(path, dtype={"id": str})
+            self.index = pd.read_csv(path, dtype={"id": str}, na_filter=False)  # an image may be called NA or null
         except ValueError as error:
             raise UserError(f"{path} is no table ({in_one_line(error)}); run `dvc repro resize`") from None
         expected = [*COLUMNS, *self.labels.names, "void"]
-        if list(self.index.columns) != expected:
+        if list(self.index.columns) != expected or not isinstance(self.index.index, pd.RangeIndex):
             raise UserError(f"{path} has other columns than {', '.join(expected)}; run `dvc repro resize`")
         numbers = self.index[expected[1:]]
         sides = [column for column in COLUMNS if column.endswith(("height", "width"))]
@@ -62,6 +65,10 @@ class Split:
             or not ((numbers[sides] >= 1) & (numbers[sides] <= LONGEST)).all(axis=None)
         ):
             raise UserError(f"{path} must hold whole numbers, one row an image; run `dvc repro resize`")
+        for name, count in self.index["id"].value_counts().items():
+            if count > 1 or not is_file_name(str(name)):
+                what = "twice" if count > 1 else "as a name, which no file can have"
+                raise UserError(f"{path} has {str(name)!r} {what}; run `dvc repro resize`")
         rows = numbers[list(COLUMNS[1:])].to_numpy(np.int64)
         self._heights, self._widths, self._offsets = rows[:, 0], rows[:, 1], rows[:, 2]
         self._mask_heights, self._mask_widths, self._mask_offsets = rows[:, 3], rows[:, 4], rows[:, 5]
@@ -95,6 +102,14 @@ class Split:
         return self.index[list(self.labels.names)].to_numpy(np.int64)
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a file in a folder can have this name: no path, and nothing that a terminal would obey.
+
+    Predictions are written under the names of their images.
+    """
+    return name not in ("", ".", "..") and not any(sign == "/" or category(sign) in ("Cc", "Cs") for sign in name)
+
+
 def read_labels(folder: Path) -> Labels:
     """Names and colours of the classes of a packed data set."""
     path = folder / "classes.json"
@@ -107,6 +122,17 @@ def read_labels(folder: Path) -> Labels:
     if not classes:
         raise UserError(f"{path} must hold a colour by class name; run `dvc repro resize`")
     return Labels(tuple(classes), tuple(classes.values()))
+
+
+def read_scale(folder: Path) -> Scale:
+    """How the images of the val split were resized."""
+    path = folder / "scale.json"
+    if not path.is_file():
+        raise UserError(f"{path} is missing; run `dvc repro resize`")
+    try:
+        return TypeAdapter(Scale).validate_json(path.read_bytes(), strict=True)
+    except ValueError:
+        raise UserError(f"{path} must hold a size and a tile; run `dvc repro resize`") from None
 
 
 def _map(path: Path, ends: npt.NDArray[np.int64]) -> UInt8:

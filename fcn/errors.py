@@ -3,12 +3,16 @@
 import errno
 import json
 import os
+import select
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
+
+STDOUT = 1
+BROKEN_PIPE = 141  # the exit status that a shell reports for SIGPIPE
 
 
 class UserError(ValueError):
@@ -20,9 +24,12 @@ def one_line() -> Iterator[None]:
     """Turns a user's mistake or the machine's refusal into `error: …` and a non-zero exit."""
     try:
         yield
+        sys.stdout.flush()
     except UserError as error:
         _end(f"error: {error}")
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _discard_output():
+            sys.exit(BROKEN_PIPE)
         if error.errno is None:  # a library's own error in disguise, not the machine's
             raise
         advice = "; free some room and run the same command again" if is_full(error) else ""
@@ -30,10 +37,24 @@ def one_line() -> Iterator[None]:
         _end(f"error: {error.strerror}{name}{advice}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit:  # as of --help
+        _discard_output()
+        raise
+
+
+def _discard_output() -> bool:
+    """Whether the reader of a piped stdout has left, as `head` does; what is still to be printed is then discarded."""
+    stdout = select.poll()
+    stdout.register(STDOUT, 0)  # errors are always reported
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in stdout.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+    return True
 
 
 def _end(line: str) -> NoReturn:
     """Ends this process with a line; one of a group leaves it to the process that began them, to say it once."""
+    _discard_output()
     if place := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         whole = Path(f"{place}.tmp")
         with suppress(OSError):  # a full disk may be what there is to say

@@ -5,8 +5,9 @@ from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from fcn import layers
 from fcn.data import Split
 from fcn.metrics import confusion
 from fcn.models import FCN
@@ -29,11 +30,12 @@ def predictions(net: FCN, split: Split, group: Group = ALONE) -> Iterator[tuple[
         logits = net(images.permute(0, 3, 1, 2))
         for i, scores in zip(handful, logits, strict=True):
             mask = torch.from_numpy(split.mask(i).copy()).to(device)
-            if mask.shape != scores.shape[1:]:
-                scores = nn.functional.interpolate(
-                    scores[None], (mask.shape[0], mask.shape[1]), mode="bilinear", align_corners=False
-                )[0]
-            yield i, mask, scores.max(0)[1]
+            if mask.shape == scores.shape[1:]:
+                yield i, mask, scores.max(0)[1]
+            else:
+                sides = zip(scores.shape[1:], mask.shape, strict=True)
+                strips = layers.resized(scores, *(layers.axis(own, wanted) for own, wanted in sides))
+                yield i, mask, torch.cat([strip.max(0)[1] for _, strip in strips])
 
 
 def count(net: FCN, split: Split, keep: Callable[[int, Tensor], object] | None = None, group: Group = ALONE) -> Tensor:

@@ -113,9 +113,10 @@ class Contents:
 
         raises   UserError if it is nowhere
         """
-        for member, _, _ in self._members():
-            if member == name or member.endswith(f"/{name}"):
-                return member.removesuffix(name)
+        with _said(self.path):
+            for member, _, _ in self._members():
+                if member == name or member.endswith(f"/{name}"):
+                    return member.removesuffix(name)
         raise UserError(f"{self.path} lacks {name}")
 
     def _members(self) -> Iterator[tuple[str, bool, Member]]:

@@ -16,7 +16,8 @@ from fcn.data import UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.models import FCN
-from fcn.prediction import overlay, predict
+from fcn.prediction import overlay, predict, seen_size
+from fcn.scale import Target
 
 SHEET = 40  # images that a contact sheet shows at most
 LARGEST = 1 << 30  # pixels, of one image at a time; Pillow holds four bytes for each
@@ -44,9 +45,12 @@ class Outputs:
         return self.folder / "sheet.png"
 
 
-def run(net: FCN, labels: Labels, named: list[str], outputs: Outputs, tile: int) -> tuple[int, int]:
+def run(
+    net: FCN, labels: Labels, named: list[str], outputs: Outputs, tile: int, target: Target = lambda size: size
+) -> tuple[int, int]:
     """Predicts every image that is named, and says on stderr which could not be.
 
+    target   the size at which the net sees an image
     returns  how many were done, how many were not
     raises   UserError if nothing is found, or a result would overwrite an image
     """
@@ -57,10 +61,10 @@ def run(net: FCN, labels: Labels, named: list[str], outputs: Outputs, tile: int)
     rows: list[list[UInt8]] = []
     failed = len(findings)
     with tqdm(total=len(targets), desc="predict", bar_format=BAR, disable=not sys.stderr.isatty()) as bar:
-        for done, (file, target) in enumerate(targets.items()):
+        for done, (file, paths) in enumerate(targets.items()):
             bar.set_postfix_str(file.name, refresh=False)
             try:
-                row = _one(net, labels, file, target, tile, bar.update)
+                row = _one(net, labels, file, paths, tile, target, bar.update)
             except UserError as error:
                 failed += 1
                 tqdm.write(f"error: {error}", file=sys.stderr)
@@ -73,11 +77,18 @@ def run(net: FCN, labels: Labels, named: list[str], outputs: Outputs, tile: int)
 
 
 def _one(
-    net: FCN, labels: Labels, file: Path, outputs: Mapping[str, Path], tile: int, progress: Callable[[float], object]
+    net: FCN,
+    labels: Labels,
+    file: Path,
+    outputs: Mapping[str, Path],
+    tile: int,
+    target: Target,
+    progress: Callable[[float], object],
 ) -> list[UInt8]:
     """Predicts one image, writes what is asked for, and gives its row of the contact sheet."""
     image = pictures.rgb(pictures.load(file, True, largest=LARGEST), str(file))
-    result = predict(net, image, tile=tile, confidence="confidence" in outputs, progress=progress)
+    size = seen_size(image.size, target, str(file), LARGEST)
+    result = predict(net, image, seen=size, tile=tile, confidence="confidence" in outputs, progress=progress)
     figures.save_mask(result.mask, labels, outputs["mask"])
     if result.confidence is not None:
         figures.save(Image.fromarray(result.confidence), outputs["confidence"])

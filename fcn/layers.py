@@ -1,12 +1,13 @@
 """The layers that torch does not have: preprocessing, bilinear upsampling that is fixed, seeded dropout."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+STRIP = 1 << 22  # values of a strip of resized logits
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
@@ -53,6 +54,51 @@ def bilinear_kernel(channels: int, size: int) -> Tensor:
     kernel = torch.zeros(channels, channels, size, size, dtype=torch.float64)
     kernel[range(channels), range(channels)] = torch.outer(row, row)
     return kernel
+
+
+class Axis(NamedTuple):
+    """One side of a map that is resized: each pixel of the result lies between two of the map's.
+
+    lower, upper   (n,) int64, the two
+    fraction       (n,) fp64, how far it is from the lower one to the upper one, 0..1
+    """
+
+    lower: Tensor
+    upper: Tensor
+    fraction: Tensor
+
+    def part(self, first: int, last: int) -> "tuple[slice, Axis]":
+        """The results whose lower pixel is one of first..last (excluded), and their axis counted from `first`."""
+        start, stop = torch.searchsorted(self.lower, torch.tensor([first, last])).tolist()
+        own = slice(start, stop)
+        return own, Axis(self.lower[own] - first, self.upper[own] - first, self.fraction[own])
+
+
+def axis(pixels: int, result: int) -> Axis:
+    """A side of `pixels` brought to `result`: as torch's interpolate, bilinear, the edges of both aligned."""
+    places = (torch.arange(result, dtype=torch.float64) + 0.5) * pixels / result - 0.5
+    places = places.clamp(0, pixels - 1)
+    lower = places.long()
+    return Axis(lower, (lower + 1).clamp(max=pixels - 1), places - lower)
+
+
+def resized(maps: Tensor, rows: Axis, columns: Axis) -> Iterator[tuple[int, Tensor]]:
+    """Bilinear, in strips, so that the whole result, which may be large, is never there.
+
+    maps     (C, h, w)
+    yields   the first row of each strip, and the strip, (C, n, W)
+    """
+    device, width = maps.device, len(columns.lower)
+    left, right, across = (part.to(device) for part in columns)
+    height = max(1, STRIP // max(1, len(maps) * width))
+    for top in range(0, len(rows.lower), height):
+        own = slice(top, top + height)
+        first, last = int(rows.lower[own][0]), int(rows.upper[own][-1])
+        wide = maps[:, first : last + 1]
+        wide = torch.lerp(wide[..., left], wide[..., right], across.to(maps.dtype))
+        above, below = ((part[own] - first).to(device) for part in (rows.lower, rows.upper))
+        down = rows.fraction[own, None].to(device, maps.dtype)
+        yield top, torch.lerp(wide[:, above], wide[:, below], down)
 
 
 class FixedUpsampling(nn.Module):

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn.errors import UserError
+from fcn.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -67,11 +67,9 @@ def device() -> "torch.device":
     torch.backends.cudnn.allow_tf32 = False  # fp32 has the same meaning everywhere; who wants speed writes bf16
     name = os.environ.get("FCN_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"FCN_DEVICE is {name!r}, which this machine cannot use ({str(error).splitlines()[0]})"
-        ) from None
+        torch.zeros(1, device=name).item()  # the device meta has shapes and no values
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise UserError(f"FCN_DEVICE is {name!r}, which this machine cannot use ({first_line(error)})") from None
     return torch.device(name)
 
 

@@ -10,17 +10,18 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from fcn import machine, workers
-from fcn.data import COLUMNS, Role, UInt8
+from fcn.data import COLUMNS, Role, UInt8, is_file_name
 from fcn.errors import UserError
 from fcn.labels import VOID, Labels
 from fcn.resizing import Packed, cut, resize
+from fcn.scale import Scale
 from fcn.sources import Sample
 from fcn.tiles import Tiling
 
@@ -61,14 +62,18 @@ def pack(
     """
     if reserved := {*COLUMNS, "void"} & set(labels.names):
         raise UserError(f"a class is called {reserved.pop()!r}, which is a column of the index; rename it")
-    names = Counter(sample.name for sample in samples)  # predictions are kept under them
-    findings = [f"{name} stands {count} times in the list of {role}" for name, count in names.items() if count > 1]
+    findings = [
+        f"{s.name!r} is no name for a file; rename {str(s.image)!r}" for s in samples if not is_file_name(s.name)
+    ]
+    if findings:
+        raise UserError(_listed(findings))
+    names: Counter[str] = Counter()  # predictions are kept under them
     contents: dict[str, str] = {}
     offset = mask_offset = 0
     with (
         open(out / f"{role}.images", "wb") as images,
         open(out / f"{role}.masks", "wb") as masks,
-        open(out / f"{role}.csv", "w", newline="") as index,
+        open(out / f"{role}.csv", "w", newline="", encoding="utf-8") as index,
     ):
         writer = csv.writer(index, lineterminator="\n")
         writer.writerow([*COLUMNS, *labels.names, "void"])
@@ -84,13 +89,20 @@ def pack(
             pixels = [*entry.pixels[: len(labels.names)], entry.pixels[VOID]]
             sizes = [*entry.image[:2], offset, *entry.mask, mask_offset, *entry.original]
             writer.writerow([entry.name, *sizes, *pixels])
+            names[entry.name] += 1
             contents[entry.content] = entry.name
             offset += math.prod(entry.image)
             mask_offset += math.prod(entry.mask)
+    # A tile has a name of its own, which an image may have, too.
+    findings += [f"{name} stands {count} times in the list of {role}" for name, count in names.items() if count > 1]
     if findings:
-        more = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
-        raise UserError("\n       ".join(findings[:SHOWN] + more))
+        raise UserError(_listed(findings))
     return contents
+
+
+def _listed(findings: list[str]) -> str:
+    more = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
+    return "\n       ".join(findings[:SHOWN] + more)
 
 
 def histogram(mask: UInt8) -> list[int]:
@@ -105,6 +117,11 @@ def write_labels(labels: Labels, out: Path) -> None:
     """classes.json: colour by class name, in the order of the class numbers."""
     classes = dict(zip(labels.names, labels.palette, strict=True))
     (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n")
+
+
+def write_scale(scale: Scale, out: Path) -> None:
+    """scale.json: how the val split was resized, for the model files that are scored on it."""
+    (out / "scale.json").write_text(json.dumps(asdict(scale)) + "\n")
 
 
 def _in_parts(

@@ -10,20 +10,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fcn import machine, weights
+from fcn import layers, machine, weights
 from fcn.data import UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.models import FCN
 from fcn.receptive_field import context
-from fcn.tiles import Span, on_grid
+from fcn.resizing import shrink
+from fcn.scale import Scale, Size, Target
+from fcn.tiles import on_grid
 
 TILE = 1024  # pixels: 512 of them are kept, the rest is overlap; more is faster, and takes memory
 STRIP = 256  # rows of an overlay that are blended together
 
 
-def load(path: Path) -> tuple[FCN, Labels]:
-    """The net of a model file, where it is to compute, and its classes.
+def load(path: Path) -> tuple[FCN, Labels, Scale]:
+    """The net of a model file, where it is to compute, its classes, and how images were resized for its scores.
 
     raises   UserError if it is missing, damaged, or says nothing of classes
     """
@@ -32,7 +34,18 @@ def load(path: Path) -> tuple[FCN, Labels]:
         raise UserError(f"{path} does not say what its classes are; take one that `dvc repro` made")
     if not meta.scored:
         print(f"warning: {path} was neither trained nor published: what it predicts means nothing", file=sys.stderr)
-    return net.to(machine.device()), meta.labels
+    return net.to(machine.device()), meta.labels, meta.scale or Scale()
+
+
+def seen_size(image: Size, target: Target, name: str, largest: int) -> Size:
+    """Width and height at which the net sees an image of this size.
+
+    raises   UserError if that is more than `largest` pixels, as for an image that is a thousand times as wide as high
+    """
+    width, height = target(image)
+    if width * height > largest:
+        raise UserError(f"{name} would be resized to {width}x{height}; {largest // 10**6} million pixels are allowed")
+    return width, height
 
 
 @dataclass(frozen=True)
@@ -49,44 +62,65 @@ def predict(
     net: FCN,
     image: Image.Image,
     *,
+    seen: Size | None = None,
+    size: Size | None = None,
     tile: int = TILE,
     confidence: bool = False,
     progress: Callable[[float], object] = lambda fraction: None,
 ) -> Prediction:
     """The class of every pixel, the same whatever the tiles' size, up to rounding.
 
+    Logits are upsampled to the result, not the mask.
+
     image     RGB
+    seen      width and height that the image is resized to, as `fcn.packing` does it, for the net; its own by default
+    size      of the result; the image's own by default
     tile      pixels, the side of the largest piece that the net sees at once: more is faster and takes memory
     progress  is told, after each tile, the fraction of the image that it was
     """
-    mask = np.empty((image.height, image.width), np.uint8)
+    width, height = size or image.size
+    mask = np.empty((height, width), np.uint8)
     sure = np.empty_like(mask) if confidence else None
-    for rows, columns, logits in tiles(net, image, tile):
-        kept = np.s_[rows.first : rows.last, columns.first : columns.last]
+    if seen not in (None, image.size):
+        image = Image.fromarray(shrink(np.array(image), *seen))
+    for rows, columns, logits in tiles(net, image, tile, (width, height)):
+        kept = np.s_[rows, columns]
         best, winner = logits.max(0)
         mask[kept] = winner.to(torch.uint8).cpu().numpy()
         if sure is not None:  # exp(best) / sum of all exp: the softmax of the best, in the logits' own memory
             probability = 1 / logits.sub_(best).exp_().sum(0)
             sure[kept] = (255 * probability).round().to(torch.uint8).cpu().numpy()
-        progress((rows.last - rows.first) * (columns.last - columns.first) / mask.size)
+        progress(winner.numel() / mask.size)
     return Prediction(mask, sure)
 
 
 @torch.no_grad()
-def tiles(net: FCN, image: Image.Image, tile: int) -> Iterator[tuple[Span, Span, Tensor]]:
-    """Rows, columns and logits of each tile's kept part; together they cover the image once.
+def tiles(net: FCN, image: Image.Image, tile: int, size: Size) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Rows, columns and logits of pieces of the result, in its size; together they cover it once.
 
-    yields   (rows, columns, logits): logits (C, rows.last - rows.first, columns.last - columns.first)
+    yields   (rows, columns, logits): logits (C, H, W), as many as there are rows and columns
     """
     device = next(net.parameters()).device
-    window = context(net)
-    for rows in on_grid(image.height, tile, window):
-        for columns in on_grid(image.width, tile, window):
+    down, across = (layers.axis(*sides) for sides in zip(reversed(image.size), reversed(size), strict=True))
+    before, after = context(net)
+    # What lies between two pixels of the image needs both: the tiles keep one more row and column.
+    more = int(size != image.size)
+    for rows in on_grid(image.height, tile, (before, after + more)):
+        for columns in on_grid(image.width, tile, (before, after + more)):
             piece = np.asarray(image.crop((columns.start, rows.start, columns.stop, rows.stop)))
             pixels = torch.from_numpy(piece.copy()).to(device).permute(2, 0, 1)[None]
             top, left = rows.first - rows.start, columns.first - columns.start
-            height, width = rows.last - rows.first, columns.last - columns.first
-            yield rows, columns, net(pixels)[0, :, top : top + height, left : left + width]
+            bottom, right = (min(span.last + more, span.stop) - span.start for span in (rows, columns))
+            logits = net(pixels)[0, :, top:bottom, left:right]
+            if not more:
+                yield slice(rows.first, rows.last), slice(columns.first, columns.last), logits
+                continue
+            (wide, own), (own_rows, rows_axis) = (
+                across.part(columns.first, columns.last),
+                down.part(rows.first, rows.last),
+            )
+            for first, strip in layers.resized(logits, rows_axis, own):
+                yield slice(own_rows.start + first, own_rows.start + first + strip.shape[1]), wide, strip
 
 
 def overlay(image: Image.Image, mask: UInt8, labels: Labels) -> None:

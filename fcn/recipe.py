@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fcn import files, machine
+from fcn import documents, files, machine
 from fcn.errors import UserError
 from fcn.params import STRIDES, check, load, parse
 from fcn.titles import NETS, SCORES
@@ -20,8 +20,20 @@ PARAMS = Path("params.yaml")
 
 
 def names() -> dict[str, str]:
-    """The first line of each recipe's header, by name."""
-    return {p.stem: p.read_text().splitlines()[0].lstrip("# ") for p in sorted(RECIPES.glob("*.yaml"))}
+    """The first line of each recipe's header by name, or why the recipe cannot be read."""
+    return {path.stem: _header(path) for path in _paths()}
+
+
+def _paths() -> list[Path]:
+    return sorted(path for path in RECIPES.glob("*.yaml") if path.is_file())
+
+
+def _header(path: Path) -> str:
+    try:
+        first = next(iter(documents.read(path).splitlines()), "").lstrip("# ")
+    except UserError as error:
+        return f"cannot be read: {error}"
+    return "".join(c if c.isprintable() else "?" for c in first) or "has no header"
 
 
 def put(name: str, force: bool = False) -> None:
@@ -32,7 +44,7 @@ def put(name: str, force: bool = False) -> None:
     path = RECIPES / f"{name}.yaml"
     if name not in names():
         raise UserError(f"there is no recipe {name!r}; there is {', '.join(names())}")
-    text = path.read_text(encoding="utf-8")
+    text = documents.read(path)
     check(parse(text, str(path)), str(path))
     if not force and PARAMS.exists() and _edited():
         raise UserError("params.yaml has edits that are not committed; commit them, or add --force to lose them")
@@ -40,11 +52,11 @@ def put(name: str, force: bool = False) -> None:
 
 
 def _edited() -> bool:
-    text = PARAMS.read_text(encoding="utf-8")
-    if any(text == p.read_text(encoding="utf-8") for p in RECIPES.glob("*.yaml")):
+    content = PARAMS.read_bytes()
+    if any(content == path.read_bytes() for path in _paths()):
         return False
-    kept = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, text=True, check=False)
-    return kept.returncode != 0 or kept.stdout != text
+    kept = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
+    return kept.returncode != 0 or kept.stdout != content
 
 
 def record(name: str, variants: list[str]) -> Path:

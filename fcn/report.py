@@ -44,11 +44,10 @@ class Content:
 def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     """Everything that the report says, from params, metrics and model files."""
     scores: dict[str, Any] = json.loads((metrics / "scores.json").read_text())
-    table = pd.read_csv(metrics / "classes.csv", index_col="class")
+    table = _table(metrics / "classes.csv", "class").set_index("class")
     metas = {path: weights.load(path)[1] for path in models}
     labels = next(meta.labels for meta in metas.values() if meta.labels)
     names, truth = list(labels.names), table["pixels"].tolist()
-    table.index = pd.Index(names)  # as they are: pandas reads a class called "none" as no name
     warnings = []
     for net, row in scores.items():
         found = table[f"{net}_pixels"].tolist()
@@ -66,9 +65,14 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
         verdict.missing(names, truth),
         warnings,
         {net: rows for net, rows in curves.items() if len(rows)},
-        pd.read_csv(metrics / "images.csv", dtype={"image": str}, keep_default_na=False, na_values=[""]),
-        pd.read_csv(metrics / "borders.csv"),
+        _table(metrics / "images.csv", "image"),
+        _table(metrics / "borders.csv", "distance"),
     )
+
+
+def _table(path: Path, names: str) -> pd.DataFrame:
+    """A table of numbers whose column `names` is text: an image or a class may be called NA, null or 1e5."""
+    return pd.read_csv(path, dtype={names: str}, keep_default_na=False, na_values=[""])
 
 
 def _facts(params: Params, metas: dict[Path, weights.Meta]) -> dict[str, str]:

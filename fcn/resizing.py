@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from fcn import pictures
-from fcn.data import Role, UInt8
+from fcn.data import LONGEST, Role, UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
+from fcn.scale import target_size
 from fcn.sources import Sample
 from fcn.tiles import Tiling, answered, windows
 
@@ -36,9 +37,9 @@ def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -
     """One sample, as it is packed, or what is wrong with it."""
     try:
         image, mask = read(sample, labels)
+        return _fit(sample.name, image, mask, fingerprint(image), size, native_mask)
     except UserError as error:
         return str(error)
-    return _fit(sample.name, image, mask, fingerprint(image), size, native_mask)
 
 
 def cut(
@@ -63,7 +64,10 @@ def cut(
             whole = part.shape == (height, width)
             name = sample.name if whole else f"{sample.name}_y{rows.start:05d}_x{columns.start:05d}"
             # A copy: a view would keep the whole raster while the next is decoded.
-            yield _fit(name, image[tile].copy(), part.copy(), content, size, native_masks)
+            try:
+                yield _fit(name, image[tile].copy(), part.copy(), content, size, native_masks)
+            except UserError as error:
+                yield str(error)
         del image, mask, part
 
 
@@ -84,6 +88,9 @@ def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: int | str, na
     """Image antialiased, mask by nearest pixel, so that no class is invented between two."""
     height, width = mask.shape
     target = target_size((width, height), size)
+    if max(target) > LONGEST or target[0] * target[1] > pictures.LARGEST:
+        asked = f"{name} is {width}x{height} and would be resized to {target[0]}x{target[1]}"
+        raise UserError(f"{asked}, which is too large; change data.size, or leave it out")
     if target != (width, height):
         image = shrink(image, *target)
         if not native_mask:
@@ -115,14 +122,3 @@ def shrink(pixels: UInt8, width: int, height: int) -> UInt8:
     planes = torch.from_numpy(own)[None].permute(0, 3, 1, 2)  # channels last, as torch knows them: twice as fast
     resized = torch.nn.functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1)[0].numpy())
-
-
-def target_size(size: tuple[int, int], wanted: int | str) -> tuple[int, int]:
-    """Width and height in pixels of an image of `size` after resizing as params.yaml says."""
-    if wanted == "native":
-        return size
-    if isinstance(wanted, int):
-        scale = wanted / min(size)
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    width, height = map(int, wanted.split("x"))
-    return width, height

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fcn import debug, evaluation, failure, files, machine, pipeline, processes, recorded, tracking, weights
-from fcn.data import Split
+from fcn.data import Split, read_scale
 from fcn.errors import UserError
 from fcn.metrics import scores
 from fcn.optimizer import Optimizer
@@ -80,6 +80,7 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
                 processes=group.size,
                 digests=resume.digests,
                 params=entry.params,
+                scale=read_scale(data),
             )
             weights.save(out, resume.best or work.optimizer.state(begun.net), meta)
             files.write_text(curves / "train.csv", _csv(resume.train, ["iteration", "lr", "loss"]))

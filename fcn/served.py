@@ -61,7 +61,8 @@ class Segmenter(PythonModel):
         self.libc = _glibc()
         from fcn import prediction
 
-        self.net, self.labels = prediction.load(Path(context.artifacts["weights"]))
+        self.net, self.labels, scale = prediction.load(Path(context.artifacts["weights"]))
+        self.target = scale.target
         # One request at a time, in one thread: torch uses all cores for each, and memory stays that of one.
         self.turn = ThreadPoolExecutor(1)
 
@@ -69,7 +70,7 @@ class Segmenter(PythonModel):
         from fcn.answers import answers
 
         try:
-            return self.turn.submit(answers, self.net, self.labels, list(model_input["image"])).result()
+            return self.turn.submit(answers, self.net, self.labels, list(model_input["image"]), self.target).result()
         except UserError as error:
             raise Refusal(str(error)) from None
         except Exception as error:  # a bug, or too little memory: the server's log says it all, the client gets 500

@@ -21,7 +21,8 @@ def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Itera
     rows: list[list[UInt8]] = []
     for i in np.random.default_rng(seed).permutation(len(split))[:count]:
         image, truth = split.image(i), split.mask(i)
-        prediction = predict(net, Image.fromarray(image)).mask
+        height, width = truth.shape
+        prediction = predict(net, Image.fromarray(image), size=(width, height)).mask
         yield _saved(Image.fromarray(image), out / f"{split.name(i)}.image.png")
         for kind, mask in (("truth", truth), ("prediction", prediction)):
             yield _saved(split.labels.picture(mask), out / f"{split.name(i)}.{kind}.png")

@@ -15,6 +15,7 @@ from fcn.errors import UserError, in_one_line
 from fcn.labels import Labels
 from fcn.layers import Preprocessing
 from fcn.models import FCN
+from fcn.scale import Scale
 
 State = dict[str, Tensor]
 
@@ -32,6 +33,7 @@ class Meta:
     params         those that its stage declares
     processes      that trained it together
     digests        of its weights after some steps, by the step's number
+    scale          how images were resized for its scores; none: not at all
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # the class describes the file, too
@@ -46,6 +48,7 @@ class Meta:
     params: dict[str, Any]
     processes: int = 1
     digests: dict[str, str] = field(default_factory=dict)
+    scale: Scale | None = None
 
     @property
     def scored(self) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from fcn import figures, files, machine, packing, params, recorded, sources, tiles
 from fcn.data import Role, Split
 from fcn.errors import UserError, one_line
+from fcn.scale import Scale
 
 
 def main() -> None:
@@ -42,6 +43,7 @@ def _resize(paths: argparse.Namespace) -> None:
             raise UserError("\n       ".join(findings))
         packing.refuse_shared(contents["train"], contents["val"], getattr(source, "SHARED", ""))
         packing.write_labels(labels, folder)
+        packing.write_scale(Scale(data.size.val, data.tile), folder)
     packed: dict[str, Split] = {role: Split(paths.out, role) for role, _, _ in roles}
     figures.class_frequencies(packed, paths.figures / "classes.png")
     figures.samples(packed["train"], paths.figures / "samples.png")

@@ -89,7 +89,7 @@ def test_masks_are_the_argmax_of_the_whole_images_logits(fcn: Fcn, model: Path) 
 
 
 def test_a_large_image_in_small_tiles_gets_the_same_mask(model: Path) -> None:
-    net, _ = prediction.load(model)
+    net, _, _ = prediction.load(model)
     image = noise(40, 1200)
     told: list[float] = []
     whole = prediction.predict(net, image, tile=2000)
@@ -181,7 +181,7 @@ def test_a_users_mistake_is_one_line(fcn: Fcn, model: Path, words: list[str], li
 def test_visualize_draws_the_same_images_for_the_same_seed(fcn: Fcn, model: Path, packed: Path) -> None:
     from fcn import visualization
 
-    net, _ = prediction.load(model)
+    net, _, _ = prediction.load(model)
     split = Split(packed, "val")
     runs = [list(visualization.visualize(net, split, 3, seed, Path(f"{i}"))) for i, seed in enumerate((5, 5, 6, 7))]
     assert [p.name for p in runs[0]] == [p.name for p in runs[1]]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from fcn import metrics, packing, params, resizing
+from fcn import metrics, packing, params, resizing, scale
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID
@@ -132,7 +132,7 @@ def test_a_resized_mask_has_the_images_size_and_no_class_that_it_did_not_have(
     (sample,) = written([case], tmp_path)
     packed = resizing.resize(sample, SCENES, size, native_mask)
     assert not isinstance(packed, str)
-    width, height = resizing.target_size((image.shape[1], image.shape[0]), size)
+    width, height = scale.target_size((image.shape[1], image.shape[0]), size)
     assert packed.image.shape == (height, width, 3)
     assert packed.mask.shape == (mask.shape if native_mask else (height, width))
     assert set(np.unique(packed.mask)) <= set(np.unique(mask))
@@ -143,7 +143,7 @@ def test_a_resized_mask_has_the_images_size_and_no_class_that_it_did_not_have(
 @given(SIDES, SIDES, st.integers(1, 100))
 @steady(100)
 def test_a_shorter_side_is_as_asked_and_the_longer_one_in_proportion(width: int, height: int, wanted: int) -> None:
-    found = resizing.target_size((width, height), wanted)
+    found = scale.target_size((width, height), wanted)
     assert min(found) == wanted
     assert max(found) == pytest.approx(max(width, height) * wanted / min(width, height), abs=0.5)
 

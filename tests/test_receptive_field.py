@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fcn import prediction, receptive_field
+from fcn import layers, prediction, receptive_field
 from fcn.models import BACKBONES, FCN, Backbone
 
 NARROW = Backbone((2, 2, 3, 3, 3), (2, 2, 2, 2, 2), 2)
@@ -62,11 +62,28 @@ def test_logits_in_tiles_are_those_of_the_whole_image(
         whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
     tiled = torch.full_like(whole, torch.nan)
     count = 0
-    for rows, columns, logits in prediction.tiles(net, Image.fromarray(pixels), 640):
-        tiled[:, rows.first : rows.last, columns.first : columns.last] = logits
+    for rows, columns, logits in prediction.tiles(net, Image.fromarray(pixels), 640, (width, height)):
+        tiled[:, rows, columns] = logits
         count += 1
     assert count > 1
     assert torch.allclose(tiled, whole, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("size", [(1500, 90), (1031, 41), (700, 1), (1, 40), (1030, 97)])
+def test_resized_logits_of_tiles_are_those_that_torch_makes_of_the_whole_image(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    net = narrow(monkeypatch, 8, "same")
+    monkeypatch.setattr(layers, "STRIP", 10_000)  # values: several strips a tile
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 1030, 3), np.uint8)
+    with torch.no_grad():
+        whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    expected = torch.nn.functional.interpolate(whole, size[::-1], mode="bilinear", align_corners=False)[0]
+    found = torch.full_like(expected, torch.nan)
+    for rows, columns, logits in prediction.tiles(net, Image.fromarray(pixels), 640, size):
+        assert found[:, rows, columns].isnan().all()
+        found[:, rows, columns] = logits
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_tiles_without_their_context_would_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +93,6 @@ def test_tiles_without_their_context_would_differ(monkeypatch: pytest.MonkeyPatc
     with torch.no_grad():
         whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
     monkeypatch.setattr(prediction, "context", lambda net: (233 - 64, 233 - 64))
-    tiles = prediction.tiles(net, Image.fromarray(pixels), 640)
-    same = [torch.allclose(logits, whole[:, r.first : r.last, c.first : c.last]) for r, c, logits in tiles]
+    tiles = prediction.tiles(net, Image.fromarray(pixels), 640, (1100, 40))
+    same = [torch.allclose(logits, whole[:, rows, columns]) for rows, columns, logits in tiles]
     assert not all(same)

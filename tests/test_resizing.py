@@ -14,7 +14,7 @@ from conftest import ROOT
 from makers import png
 from PIL import Image
 
-from fcn import packing, resizing
+from fcn import packing, resizing, scale
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID, Labels
@@ -74,7 +74,7 @@ def test_a_mask_gets_no_class_between_two_classes(sample: Callable[..., Sample],
 
 @pytest.mark.parametrize(("wanted", "size"), [(10, (20, 10)), ("native", (40, 20)), ("7x30", (7, 30))])
 def test_the_size_is_native_the_shorter_side_or_exact(wanted: int | str, size: tuple[int, int]) -> None:
-    assert resizing.target_size((40, 20), wanted) == size
+    assert scale.target_size((40, 20), wanted) == size
 
 
 def test_native_masks_keep_their_size_while_images_are_resized(sample: Callable[..., Sample], tmp_path: Path) -> None:
@@ -240,6 +240,13 @@ def test_a_smaller_image_is_the_mean_of_what_it_covers() -> None:
     weight = np.array([1 / 7, 6 / 8, 1 / 8])  # of rows 2 and 3 together, in rows 0, 1 and 2 of the result
     expected = 160 * np.outer(weight, weight)
     assert np.abs(resizing.shrink(pixels, 4, 4)[:3, :3, 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [1000, "99999999x1", "20000x20000"])
+def test_an_image_that_would_grow_beyond_all_bounds_is_named(sample: Callable[..., Sample], size: int | str) -> None:
+    said = resizing.resize(sample("line", (2000, 1)), LABELS, size, False)
+    assert isinstance(said, str)
+    assert said.startswith("line is 2000x1 and would be resized to ")
 
 
 def test_resizing_differs_from_pillows_by_one_grey_level_at_most() -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from fcn import answers, door, prediction, weights
 from fcn.errors import UserError
 from fcn.labelsets import SCENES
 from fcn.models import FCN
+from fcn.scale import Scale
+
+SCALE = Scale(100)
 
 
 def text(image: Image.Image, kind: str = "png") -> str:
@@ -133,10 +137,10 @@ def run(checkout: Checkout, *words: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with a registered net."""
+    """A checkout with a registered net, whose scores are those of images resized."""
     checkout = Checkout(tmp_path_factory.mktemp("served"))
     path = checkout.folder / "data/weights/fcn8s.safetensors"
-    weights.save(path, net().state_dict(), META)
+    weights.save(path, net().state_dict(), replace(META, scale=SCALE))
     assert "no model is registered" in checkout.run(sys.executable, "-m", "fcn", "serve", "--port", "0", code=1)
     assert "is registered as version 1 of fcn" in run(checkout, "fcn", "register")
     return checkout
@@ -196,7 +200,7 @@ def test_mlflows_own_server_serves_it_too(served: Checkout) -> None:
     (answer,) = good.json()["predictions"]
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     ours, _ = weights.build(served.folder / "data/weights/fcn8s.safetensors")
-    assert np.array_equal(mask, prediction.predict(ours, image).mask)
+    assert np.array_equal(mask, prediction.predict(ours, image, seen=SCALE.target(image.size)).mask)
     assert bad.status_code == 400
     assert bad.json()["message"].startswith("image 0 is no whole picture (it is none of PNG")
     assert len(bad.text) < 300

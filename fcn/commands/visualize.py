@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn.visualization import visualize
 
     split = Split(states.packed(params.load()), "val")
-    net, labels = prediction.load(arguments.model)
+    net, labels, _ = prediction.load(arguments.model)
     if labels.names != split.labels.names:
         raise UserError(f"{arguments.model} was trained on other classes than the val split has; run `dvc repro`")
     own = f"{arguments.model.stem}-seed{arguments.seed}"
