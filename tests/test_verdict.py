@@ -67,7 +67,7 @@ def ade20k() -> torch.Tensor:
 
 
 def test_two_of_151_classes_learned_are_not_nothing() -> None:
-    """Accuracy 4,940 of 20,000 is below 25 %; mean IU, (0.35 + 0.35 + 4800 / 19860) / 151, is three times 25 % / 151."""
+    """Accuracy 4,940 of 20,000 is below 25 %; mean IU, (0.35 + 0.35 + 4800 / 19860) / 151, is above 25 % / 151."""
     counts = ade20k()
     assert class_iu(counts)[1:3].tolist() == pytest.approx([0.35, 0.35])
     line = verdict(counts)
