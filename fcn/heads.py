@@ -50,6 +50,11 @@ def look(folder: Path, pair: Pair) -> Seen:
         return Seen(error=str(error).replace(f"{folder}/", ""))
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels of an image when it is upright, from its first bytes."""
+    return _head(path).size
+
+
 def _head(path: Path) -> Head:
     with pictures.opened(path) as picture:
         try:

@@ -47,6 +47,20 @@ CROPS = {
 }
 
 
+def normalized_positions(backbone: str, pad: int | Literal["same"], height: int, width: int) -> int:
+    """Pixels of the smallest map that batch norm follows, for one image; 0 if none does.
+
+    A pooling whose last window may be a half gives half a side, rounded up; so five give a 32nd, rounded up.
+    """
+    norm, border = BACKBONES[backbone].norm, 0 if pad == "same" else 2 * BORDER - 2  # conv1_1 takes two pixels
+    if not norm:
+        return 0
+    # fc6 takes 6 pixels of pool5 with the border; conv5 is the smallest map otherwise.
+    factor, less = (32, 0 if pad == "same" else 6) if "fc" in norm else (16, 0)
+    rows, columns = (-(-(side + border) // factor) - less for side in (height, width))
+    return rows * columns
+
+
 class FCN(nn.Module):
     """Scores of every class at every pixel.
 

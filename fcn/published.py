@@ -65,20 +65,25 @@ def load(net: FCN, name: str) -> None:
 
     raises   UserError if there are none of this name, or they are another net's
     """
+    if net.preprocessing != CAFFE and name in NETS:
+        raise UserError(f"{name} expects model.preprocessing: caffe")
+    check(name, net.stride, net.at_once, net.score_fr.out_channels)
+    fill(net, state_dict(name, archive(name), at_once=net.at_once), name)
+    net.preprocessing = NETS[name].preprocessing
+
+
+def check(name: str, stride: int, at_once: bool, classes: int) -> None:
+    """raises   UserError if there are no published weights of this name, or they cannot fill such a net"""
     if name not in NETS:
         raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(NETS)}")
-    if net.preprocessing != CAFFE:
-        raise UserError(f"{name} expects model.preprocessing: caffe")
-    theirs, classes = NETS[name], net.score_fr.out_channels
-    if theirs.stride != net.stride:
-        raise UserError(f"{name} is FCN-{theirs.stride}s and cannot fill FCN-{net.stride}s")
-    if theirs.at_once != net.at_once:
+    theirs = NETS[name]
+    if theirs.stride != stride:
+        raise UserError(f"{name} is FCN-{theirs.stride}s and cannot fill FCN-{stride}s")
+    if theirs.at_once != at_once:
         raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
     if theirs.classes != classes:
         note = f" ({theirs.note})" if theirs.note else ""
         raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}{note}, the data set has {classes}")
-    fill(net, state_dict(name, archive(name), at_once=net.at_once), name)
-    net.preprocessing = theirs.preprocessing
 
 
 def fill(net: FCN, state: State, name: str) -> None:

@@ -21,7 +21,7 @@ class Content:
     classes    IU by class (rows) and net (columns)
     shares     of each class among the scored pixels
     missing    classes that are in no mask
-    warnings   nets that learned nothing, and why
+    warnings   nets that a constant answer beats, or nearly, and why
     curves     validation rows by net: iteration and scores; none for a net that was not trained
     images     mean IU by image and net, and the share of pixels on which the nets differ
     borders    pixels, and how many each net has wrong, by distance from a border between classes
@@ -50,9 +50,16 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     names, truth = list(labels.names), table["pixels"].tolist()
     warnings = []
     for net, row in scores.items():
-        found = table[f"{net}_pixels"].tolist()
-        if why := verdict.nothing_learned(names, truth, found, row["pixel_accuracy"]):
-            warnings.append(f"{NETS[net]} {why}")
+        why = verdict.warning(
+            names,
+            truth,
+            table[f"{net}_pixels"].tolist(),
+            pixel_accuracy=row["pixel_accuracy"],
+            mean_iu=row["mean_iu"],
+            stride=int(net.removeprefix("fcn").removesuffix("s")),
+            images=int(table["train_images"].max()),
+        )
+        warnings += [f"{NETS[net]} {why}"] if why else []
     curves = {net: pd.read_csv(metrics / net / "val.csv") for net in NETS}
     return Content(
         f"FCN on {params.data.dataset}",

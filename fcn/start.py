@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fcn import files, machine, published, weights
+from fcn import compatibility, files, machine, published, weights
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.layers import PREPROCESSINGS
@@ -39,9 +39,10 @@ def start(train: Split, stride: int, params: Params, parent: Path, group: Group 
 
     parent   model file of the coarser net, or of the backbone
     """
+    _check(train, stride, params, group)
     parent_state, parent_meta = weights.load(parent)
     architecture = _architecture(train, stride, params)
-    net = _net(train, architecture, params, parent_meta)
+    net = _net(architecture, params, parent_meta)
     init = params.rung(stride).init
     if init == "parent":
         generator = torch.Generator().manual_seed(params.seed * 64 + stride)
@@ -58,7 +59,7 @@ def start(train: Split, stride: int, params: Params, parent: Path, group: Group 
     return Start(net, architecture, table, files.sha256(parent) if own else None, None if own else init)
 
 
-def _net(train: Split, architecture: dict[str, Any], params: Params, parent: weights.Meta) -> FCN:
+def _net(architecture: dict[str, Any], params: Params, parent: weights.Meta) -> FCN:
     wanted, rung = PREPROCESSINGS[params.model.preprocessing], params.rung(architecture["stride"])
     if rung.init == "parent" and parent.preprocessing != wanted:
         raise UserError(
@@ -66,13 +67,16 @@ def _net(train: Split, architecture: dict[str, Any], params: Params, parent: wei
             f"{params.model.preprocessing!r} is {wanted}; they must agree"
         )
     net = FCN(**architecture, preprocessing=wanted)
-    if net.backbone.norm and rung.accumulate > 1:
-        raise UserError(
-            "batch norm takes its statistics over one pass, so accumulation changes them; set accumulate: 1"
-        )
-    if "fc" in net.backbone.norm and params.batch_size == 1 and max(_size(train, params)) <= 32:
-        raise UserError("batch norm needs more than the one value of fc6 here; set a batch_size of 2 or larger images")
     return net
+
+
+def _check(train: Split, stride: int, params: Params, group: Group) -> None:
+    """What must agree is known now: refused before the first step."""
+    rung = params.rung(stride)
+    compatibility.check_class_weights(params.data.class_weights, len(train.labels.names))
+    compatibility.check_batch_norm(rung, params.model.backbone, "train" if stride == 32 else f"finetune.fcn{stride}s")
+    sizes = ((train.name(i), (width, height)) for i in range(len(train)) for height, width in [train.size(i)])
+    compatibility.check_images(rung, params, sizes, processes=group.size)
 
 
 def _size(train: Split, params: Params) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fcn.data import UInt8
-from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.layers import BatchNorm
 from fcn.models import FCN
@@ -149,12 +148,6 @@ def backward(
     optimizer.zero_grad(factors=joined is net and len(drawn) <= size)
     for first in range(0, len(drawn), size):
         part = drawn[first : first + size]
-        shapes = {image.mask.shape for image in part}
-        if len(shapes) > 1:
-            raise UserError(
-                "images of a pass differ in size; set data.size.train or data.crop, "
-                f"or accumulate: {len(drawn) * group.size}, so that a pass has one image"
-            )
         images = _sent(part, [image.image for image in part], device)
         for dropout in (net.drop6, net.drop7):
             dropout.generators = [

@@ -67,11 +67,13 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
 
 def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Split", group: "Group") -> None:
     from fcn import exhibits, figures, metrics, pipeline, review, tracking, verdict
+    from fcn.data import Split
 
     entry = pipeline.read("evaluate", experiment)
     table: dict[str, dict[str, float]] = {}
     iu: dict[str, list[float]] = {}
-    pixels: dict[str, list[float]] = {}
+    shown = (Split(paths.data, "train").pixels() > 0).sum(0).tolist()
+    pixels: dict[str, list[float]] = {"train_images": shown}
     pictures: list[Path] = []
     with tracking.stage("evaluate", experiment, entry.params) as run:
         run.data(paths.data, "val", "evaluation")
@@ -88,8 +90,16 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
             iu[path.stem] = metrics.class_iu(counts).tolist()
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
             pixels[f"{path.stem}_pixels"] = answers
-            hits = table[path.stem]["pixel_accuracy"]
-            if warning := verdict.nothing_learned(split.labels.names, truth, answers, hits):
+            warning = verdict.warning(
+                split.labels.names,
+                truth,
+                answers,
+                pixel_accuracy=table[path.stem]["pixel_accuracy"],
+                mean_iu=table[path.stem]["mean_iu"],
+                stride=meta.architecture["stride"],
+                images=max(shown),
+            )
+            if warning:
                 print(f"WARNING: {path.stem} {warning}", flush=True)
         files.write_text(paths.scores, json.dumps(table, indent=1) + "\n")
         files.write_text(paths.classes, figures.class_table(split.labels, iu | pixels))

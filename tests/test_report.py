@@ -36,12 +36,19 @@ class Written:
 
 
 def written(
-    folder: Path, recipe: str, labels: Labels, counts: dict[str, Tensor], scores: dict[str, Any], **changes: Any
+    folder: Path,
+    recipe: str,
+    labels: Labels,
+    counts: dict[str, Tensor],
+    scores: dict[str, Any],
+    images: int = 400,
+    **changes: Any,
 ) -> Written:
     """Everything that the report stage reads, as evaluate and the rungs leave it."""
     experiment = params.check(changed((ROOT / "recipes" / f"{recipe}.yaml").read_text(), changes), "params.yaml")
     (folder / "scores.json").write_text(json.dumps(scores))
     columns = {net: metrics.class_iu(matrix).tolist() for net, matrix in counts.items() if net in scores}
+    columns["train_images"] = [images] * len(labels.names)
     columns["pixels"] = next(iter(counts.values())).sum(1).tolist()
     columns |= {f"{net}_pixels": matrix.sum(0).tolist() for net, matrix in counts.items() if net in scores}
     (folder / "classes.csv").write_text(figures.class_table(labels, columns))
@@ -136,13 +143,17 @@ def test_classes_in_no_mask_are_named_and_have_no_iu(tmp_path: Path) -> None:
     assert "| cow | — | — | — | none |" in report.markdown(content)
 
 
-def test_a_net_that_learned_nothing_is_said_first_and_with_likely_causes(tmp_path: Path) -> None:
+def test_a_constant_answer_is_said_first_and_with_likely_causes(tmp_path: Path) -> None:
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS} | {"fcn16s": torch.tensor([[9, 0], [6, 0]])}
     scores = {net: row(87, 86, 77, 76) for net in NETS} | {"fcn16s": row(60, 50, 30, 36)}
-    content = written(tmp_path, "scenes", TWO, counts, scores).content()
+    content = written(tmp_path, "scenes", TWO, counts, scores, images=2).content()
+    line = (
+        "FCN-16s gives one constant answer, road everywhere; likely causes: few images (no class is in more than 2 of"
+    )
     for text in (report.markdown(content), page.page(content, tmp_path)):
-        assert text.count("learned nothing") == 1
-        assert 0 < text.index("FCN-16s learned nothing: it answers road everywhere; likely a rate") < text.index("60.0")
+        assert text.count("constant answer") == 1
+        assert 0 < text.index(line) < text.index("60.0")
+        assert "finer than the stride of 16 pixels" in text
 
 
 class Page(HTMLParser):

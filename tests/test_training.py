@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fcn import machine, start, training
 from fcn.data import Split
-from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.models import FCN
 from fcn.optimizer import Optimizer
@@ -106,12 +105,6 @@ def test_a_summed_loss_is_the_mean_times_the_valid_pixels(small: Small) -> None:
         model = net().eval()
         losses.append(float(training.backward(model, Optimizer(model, small()), images, reduction, 1, None)))
     assert losses[0] == pytest.approx(losses[1] * valid, rel=1e-12)
-
-
-def test_images_of_one_pass_must_have_one_size(small: Small) -> None:
-    model = net()
-    with pytest.raises(UserError, match="accumulate: 2, so that a pass has one image"):
-        training.backward(model, Optimizer(model, small()), drawn([(9, 9), (8, 9)], [0, 0]), "mean", 1, None)
 
 
 def test_under_sgd_biases_learn_twice_as_fast_and_are_not_decayed(small: Small) -> None:

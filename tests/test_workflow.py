@@ -327,8 +327,8 @@ def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> Non
             {"data.dataset": "cityscapes"},
             "error: params.yaml: data.dataset is 'cityscapes'; there is ",
         ),
-        ("dvc repro resize", {"data.scenes.val": 0}, "error: data/raw/val.txt is empty; split 'val' needs"),
-        ("dvc repro train", {"train.accumulate": 2}, "error: batch norm takes its statistics over one pass"),
+        ("dvc repro resize", {"data.scenes.val": 0}, "error: params.yaml: data.scenes.val is 0; a split needs"),
+        ("dvc repro train", {"train.accumulate": 2}, "batch norm takes its statistics over one pass"),
     ],
 )
 def test_a_users_mistake_is_one_line_without_a_traceback(

@@ -10,10 +10,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from fcn import params, recorded, sources
+    from fcn import params, precheck, recorded
 
     if said := recorded.mend():
         print(said)
     experiment = params.load()
-    sources.check(experiment.data)
-    print("\n".join(["params.yaml is a valid experiment", *experiment.warnings()]))
+    warnings = precheck.check(experiment)
+    print("\n".join(["params.yaml is a valid experiment", *experiment.warnings(), *warnings]))

@@ -33,15 +33,24 @@ def archives(data: Data) -> tuple[Archive, ...]:
     return ()
 
 
+def check(data: Data) -> None:
+    """raises   UserError if a split is none of the two, or would have no image"""
+    counts = {"train": data.scenes.train, "val": data.scenes.val}
+    for split in (data.splits.train, data.splits.val):
+        if split not in counts:
+            raise UserError(f"params.yaml: scenes has no split {split!r}; there is {' and '.join(counts)}")
+        if not counts[split]:
+            raise UserError(f"params.yaml: data.scenes.{split} is 0; a split needs at least one image")
+
+
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     """Draws both splits as PNG files; scene i of a split is the same whatever their number."""
     counts = {"train": data.scenes.train, "val": data.scenes.val}
     width, height = map(int, data.scenes.size.split("x"))
     (out / "image").mkdir(parents=True)
     (out / "mask").mkdir()
+    check(data)
     for split in sorted({data.splits.train, data.splits.val}):
-        if split not in counts:
-            raise UserError(f"params.yaml: scenes has no split {split!r}; there is {' and '.join(counts)}")
         names = [f"{split}_{i:04d}" for i in range(counts[split])]
         seeds = [(data.scenes.seed, list(counts).index(split), i) for i in range(counts[split])]
         with workers.pool() as pool:
