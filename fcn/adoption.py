@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from fcn import files, params, scale
-from fcn.errors import UserError
+from fcn.errors import UserError, counted
+from fcn.heads import RASTER
 from fcn.inspection import Inspection
 from fcn.sources.folder import OWN, unlink
 
@@ -20,14 +21,14 @@ RECIPES = Path("recipes")
 LIKE = RECIPES / "scenes.yaml"  # its nets and steps: slim, from scratch, minutes on a CPU
 SIDE = 256  # pixels, the shorter side that photographs are brought to
 TILE, OVERLAP = 512, 64  # pixels, of rasters
-RASTER = 16_000_000  # pixels, from which an image is no photograph
 NATIVE = 2_000_000  # pixels, up to which masks are scored in their own size
 
 
 def recipe(found: Inspection, name: str) -> str:
     """A complete params file for the folder, with the default experiment's nets."""
     head = (
-        f"# {name}: {len(found.matches.pairs)} images of one's own, {len(found.own.classes)} classes.\n"
+        f"# {name}: {counted(len(found.matches.pairs), 'image')} of one's own, "
+        f"{counted(len(found.own.classes), 'class', 'classes')}.\n"
         "#   stands for  no published experiment; FCN-32s, FCN-16s and FCN-8s from scratch with the slim backbone\n"
         "#   expected    unknown; with few images start from ImageNet weights (model: vgg16, torchvision)\n"
         "#   time        `fcn plan` says\n"
@@ -120,7 +121,9 @@ def adopt(found: Inspection, name: str) -> Iterator[str]:
     raises   UserError, and leaves nothing, if the folder has errors, or the name is taken
     """
     if found.errors:
-        raise UserError(f"{found.folder} has {len(found.errors)} errors, listed above; mend them, then adopt it")
+        raise UserError(
+            f"{found.folder} has {counted(len(found.errors), 'error')}, listed above; mend the folder, then adopt it"
+        )
     place, path = OWN / name, RECIPES / f"own-{name}.yaml"
     text = recipe(found, name)
     for taken in (place, place.with_name(f"{name}.dvc"), path):

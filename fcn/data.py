@@ -4,7 +4,7 @@ For each of train and val there are, in one folder,
 
     ROLE.images   uint8 RGB pixels of all images, one after the other, row by row
     ROLE.masks    uint8, classes 0..C-1 or VOID
-    ROLE.csv      one row an image: id, sizes in pixels, offsets in bytes, pixels per class
+    ROLE.csv      one row an image: id, sizes in pixels, offsets in bytes, void pixels, pixels per class
 
 classes.json, the classes' names and colours, and scale.json, how val was resized. Decoded once, memory-mapped
 afterwards.
@@ -38,7 +38,13 @@ COLUMNS = (
     "mask_offset",
     "original_height",
     "original_width",
+    "void",
 )
+
+
+def columns(labels: Labels) -> list[str]:
+    """The index's columns. Those of classes have a prefix, so that a class may be called `id` or `void`."""
+    return [*COLUMNS, *(f"pixels:{name}" for name in labels.names)]
 
 
 class Split:
@@ -53,7 +59,7 @@ class Split:
             self.index = pd.read_csv(path, dtype={"id": str}, na_filter=False)  # an image may be called NA or null
         except ValueError as error:
             raise UserError(f"{path} is no table ({in_one_line(error)}); run `dvc repro resize`") from None
-        expected = [*COLUMNS, *self.labels.names, "void"]
+        expected = columns(self.labels)
         if list(self.index.columns) != expected or not isinstance(self.index.index, pd.RangeIndex):
             raise UserError(f"{path} has other columns than {', '.join(expected)}; run `dvc repro resize`")
         numbers = self.index[expected[1:]]
@@ -99,7 +105,7 @@ class Split:
 
     def pixels(self) -> npt.NDArray[np.int64]:
         """(N, C) pixels of each class in each mask; VOID is not counted."""
-        return self.index[list(self.labels.names)].to_numpy(np.int64)
+        return self.index[columns(self.labels)[len(COLUMNS) :]].to_numpy(np.int64)
 
 
 def is_file_name(name: str) -> bool:

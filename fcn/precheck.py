@@ -1,6 +1,6 @@
 """Everything that can be known of an experiment before its first stage runs; each stage checks again what it sees."""
 
-from fcn import compatibility, heads, pairing, published, resizing, sources, tiles
+from fcn import compatibility, heads, pairing, published, scale, sources, tiles
 from fcn.compatibility import Size
 from fcn.errors import UserError
 from fcn.params import Params
@@ -53,9 +53,9 @@ def image_sizes(params: Params) -> list[tuple[str, Size]]:
     """Name and size of training images as resize will make them, a tile for each image; empty if unknown."""
     data = params.data
     if isinstance(data.size.train, str) and data.size.train != "native":
-        return [("", resizing.target_size((1, 1), data.size.train))]
+        return [("", scale.target_size((1, 1), data.size.train))]
     if data.dataset == "scenes":
-        whole = [("", resizing.target_size((1, 1), data.scenes.size))]
+        whole = [("", scale.target_size((1, 1), data.scenes.size))]
     elif data.dataset == "folder":
         folder = OWN / data.folder.name
         found = pairing.files(folder)
@@ -67,7 +67,7 @@ def image_sizes(params: Params) -> list[tuple[str, Size]]:
     tile = tiles.tiling(data.tile, data.overlap)
     if tile:
         whole = [(name, (min(width, tile.width), min(height, tile.height))) for name, (width, height) in whole]
-    return [(name, resizing.target_size(size, data.size.train)) for name, size in whole]
+    return [(name, scale.target_size(size, data.size.train)) for name, size in whole]
 
 
 def _splits(params: Params) -> tuple[str, str]:

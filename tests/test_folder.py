@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, changed
 from PIL import Image
 
-from fcn import adoption, declared, findings, inspection, packing, pairing, params, resizing, sources
+from fcn import adoption, declared, findings, inspection, pairing, params, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.sources import folder as source
@@ -215,11 +215,6 @@ def test_a_label_map_is_chosen_by_name() -> None:
         declared.labels(own())
 
 
-def test_a_class_called_like_a_column_of_the_index_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a class is called 'void', which is a column of the index"):
-        packing.pack([], declared.coded(["sky", "void"], "none"), "native", False, "train", tmp_path)
-
-
 # What inspect says
 
 PLAIN = {f"images/{i}.jpg": "image" for i in range(4)} | {f"masks/{i}.png": [0, 1, 255] for i in range(4)}
@@ -264,8 +259,8 @@ def test_inspect_reads_a_table_of_classes_and_lists_what_it_lacks(make: Make) ->
     found = inspected(folder)
     assert found.own.classes == [{"sky": "0,0,0"}, {"rare": "1,1,1"}]
     assert found.own.void == "30,30,200"
-    assert found.errors == ["colours not in classes.csv: 1, 200,30,30 (24 pixels, first in masks/1.png)"]
-    assert "in no mask: 1 classes, rare" in found.notes
+    assert found.errors == ["1 colour not in classes.csv: 200,30,30 (24 pixels, first in masks/1.png)"]
+    assert "in no mask: 1 class, rare" in found.warnings
 
 
 def test_inspect_takes_names_from_a_text_file(make: Make) -> None:
@@ -308,7 +303,7 @@ def test_inspect_refuses_masks_with_soft_edges(make: Make) -> None:
         soft = np.stack([np.arange(24).reshape(SIZE) + 24 * i] * 3, 2).astype(np.uint8)
         write(folder / "masks" / f"{i}.png", soft)
     found = inspected(folder, images="images/*", masks="masks/*")
-    assert found.errors[0].startswith("unknown colours in the masks: 72, such as ")
+    assert found.errors[0].startswith("72 unknown colours in the masks, such as ")
     assert "drawn with soft edges, or saved in a lossy format?" in found.errors[0]
 
 
