@@ -91,10 +91,10 @@ def test_a_name_too_long_for_the_files_that_are_called_after_it_is_refused_in_by
 
 
 def test_the_longest_name_that_is_allowed_has_room_for_all_that_is_added_to_it(tmp_path: Path) -> None:
-    name = "x" * sources.LONGEST + "_y999999999_x999999999"
-    with files.replacing(tmp_path / f"{name}.prediction.png") as temporary:
+    name = f"{'x' * sources.LONGEST}_y999999999_x999999999.prediction.png"
+    with files.replacing(tmp_path / name) as temporary:
         temporary.write_bytes(b"")
-    assert [path.stem for path in tmp_path.iterdir()] == [f"{name}.prediction"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_mask_gets_no_class_between_two_classes(sample: Callable[..., Sample], tmp_path: Path) -> None:
