@@ -170,7 +170,7 @@ def _numbered(spelt: Mapping[str, Code], voids: list[str], colours: bool) -> Gue
         found.void = []
         found.warnings.append(
             "masks hold 0 and 255 alone: taken for two classes, neither for void; to name them, write the lines "
-            "NAME,0 and NAME,255 in classes.csv, and void,255 instead if 255 is no class"
+            "NAME,0 and NAME,255 in classes.csv; if 255 is no class, write void,255"
         )
     elif voids:
         share = sum(spelt[code].pixels for code in voids) / sum(seen.pixels for seen in spelt.values())

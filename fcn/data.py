@@ -107,6 +107,15 @@ class Split:
         """(N, C) pixels of each class in each mask; VOID is not counted."""
         return self.index[columns(self.labels)[len(COLUMNS) :]].to_numpy(np.int64)
 
+    def absent(self) -> list[str]:
+        """The classes that no mask of the split has."""
+        return [name for name, count in zip(self.labels.names, self.pixels().sum(0), strict=True) if not count]
+
+    def void(self) -> float:
+        """The share of the masks' pixels that is void."""
+        void = int(self.index["void"].sum())
+        return void / (void + int(self.pixels().sum()))
+
 
 def is_file_name(name: str) -> bool:
     """Whether a file in a folder can have this name: no path, and nothing that a terminal would obey.

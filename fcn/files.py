@@ -18,6 +18,8 @@ from fcn.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROOM = 255 - len("..1234567890.tmp")  # bytes of a name, to which a temporary one adds
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -26,10 +28,13 @@ def replacing(path: Path) -> Iterator[Path]:
     An exception leaves the old file as it was and nothing else behind; what a kill left, the next writer removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    name = path.name
+    if len(os.fsencode(name)) > ROOM:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    for left in path.parent.glob(f".{glob.escape(name)}.*.tmp"):
         if not lives(left.suffixes[-2][1:]):
             left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         with naming(path):
             yield temporary

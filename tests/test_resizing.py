@@ -78,6 +78,17 @@ def test_classes_may_be_called_like_the_columns_of_the_index(sample: Callable[..
     assert split.index["void"].tolist() == [1]
 
 
+def test_a_split_says_how_much_of_it_is_void_and_which_classes_it_lacks(
+    sample: Callable[..., Sample], tmp_path: Path
+) -> None:
+    split = pack([sample()], tmp_path / "out")
+    assert (split.absent(), split.void()) == ([], 1 / 800)
+    lonely = sample("b")
+    Image.fromarray(np.zeros((20, 40), np.uint8)).save(lonely.mask)
+    split = pack([lonely], tmp_path / "out")
+    assert (split.absent(), split.void()) == (["road"], 0)
+
+
 def test_a_name_too_long_for_the_files_that_are_called_after_it_is_refused_in_bytes(
     sample: Callable[..., Sample], tmp_path: Path
 ) -> None:
@@ -91,10 +102,10 @@ def test_a_name_too_long_for_the_files_that_are_called_after_it_is_refused_in_by
 
 
 def test_the_longest_name_that_is_allowed_has_room_for_all_that_is_added_to_it(tmp_path: Path) -> None:
-    name = "x" * sources.LONGEST + "_y999999999_x999999999"
-    with files.replacing(tmp_path / f"{name}.prediction.png") as temporary:
+    name = f"{'x' * sources.LONGEST}_y999999999_x999999999.prediction.png"
+    with files.replacing(tmp_path / name) as temporary:
         temporary.write_bytes(b"")
-    assert [path.stem for path in tmp_path.iterdir()] == [f"{name}.prediction"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_mask_gets_no_class_between_two_classes(sample: Callable[..., Sample], tmp_path: Path) -> None:
