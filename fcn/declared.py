@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from fcn import palette
 from fcn.errors import UserError
 from fcn.labels import UNKNOWN, Labels
-from fcn.labelsets import MAPS, voc_colour
+from fcn.labelsets import MAPS
 from fcn.params import Folder
 
 WHERE = "params.yaml: data.folder.classes"
@@ -41,8 +42,8 @@ def coded(classes: Sequence[str | dict[str, int | str]], void: str) -> Labels:
     for twice in (value for values in (names, every) for value in values if values.count(value) > 1):
         raise UserError(f"{WHERE} and void: {twice} stands twice")
     codes = [tuple(map(_code, some)) for some in texts]
-    palette = [_rgb(some[0]) if colours else voc_colour(i) for i, some in enumerate(codes)]
-    return Labels(tuple(names), tuple(palette), tuple(map(_code, unscored)), codes=tuple(codes), colours=colours)
+    drawn = tuple(_rgb(some[0]) for some in codes) if colours else palette.class_colours(len(codes))
+    return Labels(tuple(names), drawn, tuple(map(_code, unscored)), codes=tuple(codes), colours=colours)
 
 
 def _code(text: str) -> int:
