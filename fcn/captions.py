@@ -22,7 +22,7 @@ def captions(content: Content) -> dict[str, str]:
             best, worst = max(iu, key=iu.__getitem__), min(iu, key=iu.__getitem__)
             text += f". The highest IU has {best}, {percent(iu[best])}, the lowest {worst}, {percent(iu[worst])}"
         alts[f"confusion_{net}"] = text + "."
-    alts["samples"] = "Training images, each above its mask in the colours of the classes."
+    alts["samples"] = "Training images, each beside its mask in the colours of the classes."
     shares = dict(zip(content.labels.names, content.shares, strict=True))
     common, rare = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
     alts["classes"] = (
@@ -51,7 +51,7 @@ def _reviewed(content: Content) -> dict[str, str]:
     for kind, word, (i, *_) in zip(("best", "worst"), ("highest", "lowest"), ends(scores), strict=True):
         alts[kind] = (
             f"The validation images on which {name} has the {word} mean IU, from {images[i]}, {percent(scores[i])}: "
-            f"image, truth, predictions, and in red what {name} has wrong. An image's mean IU is over the classes that "
+            f"image, truth, predictions, and marked what {name} has wrong. An image's mean IU is over the classes that "
             "its mask or the prediction has; beside each image stand the nets' own."
         )
     differ = content.images["differ"].to_numpy(float)
@@ -60,8 +60,8 @@ def _reviewed(content: Content) -> dict[str, str]:
     for i in disputed(differ, 1):
         alts["strides"] = (
             f"The validation images on which the nets differ most, from {images[i]}, "
-            f"{percent(differ[i])} % of its pixels: image, truth, and for each step to a finer net in blue what "
-            "it mends, in orange what it spoils, in pink what is wrong before and after, but not alike; beside each "
+            f"{percent(differ[i])} % of its pixels: image, truth, and for each step to a finer net, marked in "
+            "colours, what it mends, what it spoils, and what is wrong before and after, but not alike; beside each "
             "image the shares of its pixels, in per cent."
         )
     return alts | {"borders": _borders(content, nets)}

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from fcn import palette
 from fcn.errors import UserError
 from fcn.labels import UNKNOWN, Labels
-from fcn.labelsets import MAPS, voc_colour
+from fcn.labelsets import MAPS
 from fcn.params import Folder
 
 WHERE = "params.yaml: data.folder.classes"
@@ -44,9 +45,9 @@ def coded(classes: Sequence[str | dict[str, int | str]], void: str, where: str =
     for twice in (value for values in (names, every) for value in values if values.count(value) > 1):
         raise UserError(f"{both}: {twice} stands twice")
     codes = [tuple(_code(text, where) for text in some) for some in texts]
-    palette = [_rgb(some[0]) if colours else voc_colour(i) for i, some in enumerate(codes)]
+    drawn = tuple(_rgb(some[0]) for some in codes) if colours else palette.class_colours(len(codes))
     void_codes = tuple(_code(text, where) for text in unscored)
-    return Labels(tuple(names), tuple(palette), void_codes, codes=tuple(codes), colours=colours)
+    return Labels(tuple(names), drawn, void_codes, codes=tuple(codes), colours=colours)
 
 
 def _code(text: str, where: str) -> int:

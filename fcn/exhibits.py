@@ -8,16 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from fcn import charts, figures
+from fcn import charts, palette, sheets
 from fcn.data import Split, UInt8
-from fcn.figures import Colour
 from fcn.labels import VOID, Labels
+from fcn.palette import Colour
 from fcn.review import Numbers, Review, disputed, ends, predictions
 from fcn.titles import NETS
 
 Bits = npt.NDArray[np.bool_]
+# What is marked as which colour, unless a class has one like it.
 WRONG = {"wrong": (213, 0, 0)}
 # Blue, orange and pink of Okabe and Ito: apart for every eye.
+GREYS = [(grey, grey, grey) for grey in (170, 200, 230, 255)]  # of the image below the marks
 MARKS = {"mended": (0, 114, 178), "spoiled": (230, 159, 0), "wrong, another way": (204, 121, 167)}
 
 
@@ -47,17 +49,19 @@ def best_and_worst(split: Split, folder: Path, scores: Mapping[str, Numbers], be
     scores   of each image by net that has a score, coarse to fine, as in `fcn.review.Review`
     """
     nets = list(scores)
+    marks = palette.marks(WRONG, [*split.labels.palette, *GREYS])
     for path, chosen in zip((best, worst), ends(scores[nets[-1]]) if nets else ([], []), strict=True):
-        rows, notes = [], []
+        rows, notes, counts = [], [], sheets.counted([])
         for i in chosen:
             mask, found = split.mask(i), predictions(split, folder, nets, i)
             wrong = {"wrong": (mask != VOID) & (found[nets[-1]] != mask)}
-            shown = [split.image(i), *(figures.colour(m, split.labels) for m in (mask, *found.values()))]
-            rows.append([_small(picture) for picture in (*shown, _marked(split.image(i), wrong, WRONG))])
+            counts += sheets.counted([mask, *found.values()])
+            shown = [split.image(i), *(sheets.colour(m, split.labels) for m in (mask, *found.values()))]
+            rows.append([_small(picture) for picture in (*shown, _marked(split.image(i), wrong, marks))])
             own = (f"{NETS[net]}  {100 * scores[net][i]:.1f}" for net in nets)
             notes.append([_short(split.name(i)), "mean IU, %", *own])
         titles = ["image", "truth", *(NETS[net] for net in nets), *(f"{NETS[net]}'s errors" for net in nets[-1:])]
-        _sheet(rows, split.labels, path, titles, notes, WRONG)
+        _sheet(rows, split.labels, path, counts, titles, notes, marks)
 
 
 def strides(split: Split, folder: Path, differ: Numbers, nets: Sequence[str], path: Path) -> None:
@@ -67,19 +71,21 @@ def strides(split: Split, folder: Path, differ: Numbers, nets: Sequence[str], pa
     nets     those that have a score, coarse to fine
     """
     titles = [f"{NETS[coarse]} to {NETS[fine].removeprefix('FCN-')}" for coarse, fine in pairwise(nets)]
-    rows, notes = [], []
+    marks = palette.marks(MARKS, [*split.labels.palette, *GREYS])
+    rows, notes, counts = [], [], sheets.counted([])
     for i in disputed(differ) if len(nets) > 1 else []:
         mask, found = split.mask(i), predictions(split, folder, nets, i)
         steps = [changes(mask, found[coarse], found[fine]) for coarse, fine in pairwise(nets)]
-        maps = [_small(_marked(split.image(i), step, MARKS)) for step in steps]
-        rows.append([_small(split.image(i)), _small(figures.colour(mask, split.labels)), *maps])
+        counts += sheets.counted([mask])
+        maps = [_small(_marked(split.image(i), step, marks)) for step in steps]
+        rows.append([_small(split.image(i)), _small(sheets.colour(mask, split.labels)), *maps])
         note = [_short(split.name(i)), f"{100 * differ[i]:.1f} % differ"]
         valid = np.count_nonzero(mask != VOID)
         for title, step in zip(titles, steps, strict=True):
             mended, spoiled = (100 * np.count_nonzero(step[what]) / valid for what in ("mended", "spoiled"))
             note += [f"{title}:", f"{mended:.1f} mended, {spoiled:.1f} spoiled"]
         notes.append(note)
-    _sheet(rows, split.labels, path, ["image", "truth", *titles], notes, MARKS)
+    _sheet(rows, split.labels, path, counts, ["image", "truth", *titles], notes, marks)
 
 
 def changes(mask: UInt8, coarse: UInt8, fine: UInt8) -> dict[str, Bits]:
@@ -101,7 +107,7 @@ def _marked(image: UInt8, places: Mapping[str, Bits], marks: Mapping[str, Colour
 
 def _small(picture: UInt8) -> UInt8:
     """As it stands in a contact sheet: large pictures are not kept until all are there."""
-    return np.asarray(figures.thumbnail(Image.fromarray(np.ascontiguousarray(picture))))
+    return np.asarray(sheets.thumbnail(Image.fromarray(np.ascontiguousarray(picture))))
 
 
 def _short(name: str, most: int = 20) -> str:
@@ -112,19 +118,20 @@ def _sheet(
     rows: list[list[UInt8]],
     labels: Labels,
     path: Path,
+    shown: sheets.Counts,
     titles: Sequence[str],
     notes: Sequence[Sequence[str]],
     marks: Mapping[str, Colour],
 ) -> None:
     if rows:
-        figures.sheet(rows, labels, path, titles, notes, marks)
+        sheets.sheet(rows, labels, path, shown, titles, notes, marks)
     else:
         _nothing(path)
 
 
 def _nothing(path: Path) -> None:
     """DVC wants every picture, even where there is nothing to show."""
-    picture = Image.new("RGB", (3 * figures.TILE, 40), "white")
+    picture = Image.new("RGB", (3 * sheets.TILE, 40), "white")
     text = "nothing to show: too few nets have a score, or they agree"
     ImageDraw.Draw(picture).text((6, 20), text, "black", ImageFont.load_default(14), "lm")
-    figures.save(picture, path)
+    sheets.save(picture, path)

@@ -3,142 +3,84 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.ticker import LogLocator, NullFormatter
+from PIL import Image
 
 from fcn import files
-from fcn.data import Split, UInt8
+from fcn.data import Split
 from fcn.labels import Labels
+from fcn.sheets import colour, counted, sheet
 from fcn.titles import NETS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TILE = 160  # pixels, the height of a picture in a contact sheet
-GAP = 6
-LINE = 20  # pixels, the height of a line of text
-Colour = tuple[int, int, int]  # red, green, blue, 0..255
-COLOURS = {"fcn32s": "#c44e52", "fcn16s": "#dd8452", "fcn8s": "#4c72b0"}
-
-
-def colour(mask: npt.NDArray[np.integer], labels: Labels) -> UInt8:
-    """A mask in its classes' colours, (H, W, 3) uint8; void is white."""
-    return np.asarray(labels.picture(mask).convert("RGB"))
+# By net; orange, green and blue of Okabe and Ito: apart for every eye. The same in .dvc/plots/nets.json.
+COLOURS = {"fcn32s": "#e69f00", "fcn16s": "#009e73", "fcn8s": "#0072b2"}
+COLUMN, COLUMNS = 40, 3  # classes in a column of the chart of class frequencies, and columns
 
 
 def samples(split: Split, path: Path, count: int = 10) -> None:
     """A contact sheet of images and masks, evenly spread over the split."""
     chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
     rows = [[split.image(i), colour(split.mask(i), split.labels)] for i in chosen]
-    columns = [[row[k] for row in rows[:5]] for k in (0, 1)] + [[row[k] for row in rows[5:]] for k in (0, 1)]
-    sheet([row for row in columns if row], split.labels, path)
+    sheet(rows, split.labels, path, counted(split.mask(i) for i in chosen))
 
 
 def predictions(split: Split, folder: Path, nets: Sequence[str], path: Path, count: int = 6) -> None:
     """Image, truth and what each net predicted, for images spread evenly over the split."""
-    rows = []
+    rows, shown = [], counted([])
     for i in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int):
         found = [np.asarray(Image.open(folder / net / f"{split.name(i)}.png")) for net in nets]
         masks = [split.mask(i), *found]
+        shown += counted(masks)
         rows.append([split.image(i), *(colour(mask, split.labels) for mask in masks)])
-    sheet(rows, split.labels, path, ["image", "truth", *(NETS.get(net, net) for net in nets)])
-
-
-def sheet(
-    rows: list[list[UInt8]],
-    labels: Labels,
-    path: Path,
-    titles: Sequence[str] = (),
-    notes: Sequence[Sequence[str]] = (),
-    marks: Mapping[str, Colour] | None = None,
-) -> None:
-    """Pictures in rows, under titles if there are any, with the classes' colours below.
-
-    notes   lines of text that stand before each row
-    marks   colours that are no class's, by what they mean
-    """
-    font = ImageFont.load_default(14)
-    tiles = [[thumbnail(Image.fromarray(np.ascontiguousarray(picture))) for picture in row] for row in rows]
-    widths = [max(tile.width for tile in column if tile) for column in zip_longest(*tiles)]
-    left = max((int(font.getlength(line)) + 2 * GAP for lines in notes for line in lines), default=0)
-    at = [left + sum(widths[:j]) + j * GAP for j in range(len(widths))]
-    width = max(at[-1] + widths[-1], 3 * TILE)  # the classes' names need some room too
-    top = 24 if titles else 0
-    classes = zip(labels.names, labels.palette, strict=True)
-    legend = _legend([*(marks or {}).items(), *classes, ("void", (255, 255, 255))], width, font)
-    notes = notes or [()] * len(rows)
-    tall = [
-        max(*(tile.height for tile in row), LINE * len(lines)) + GAP for row, lines in zip(tiles, notes, strict=True)
-    ]
-    height = top + sum(tall)
-    whole = Image.new("RGB", (width, height + legend.height), "white")
-    draw = ImageDraw.Draw(whole)
-    for x, wide, title in zip(at, widths, titles, strict=False):
-        draw.text((x + wide // 2, 11), title, "black", font, "mm")
-    for row, lines, high in zip(tiles, notes, tall, strict=True):
-        for k, line in enumerate(lines):
-            draw.text((2, top + LINE * k), line, "black", font)
-        for x, wide, tile in zip(at, widths, row, strict=False):
-            whole.paste(tile, (x + (wide - tile.width) // 2, top))
-        top += high
-    whole.paste(legend, (0, whole.height - legend.height))
-    save(whole, path)
-
-
-def thumbnail(image: Image.Image) -> Image.Image:
-    """As high as a row of a contact sheet, or as wide as three rows are high."""
-    scale = min(TILE / image.height, 3 * TILE / image.width)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
-
-
-def _legend(
-    entries: Sequence[tuple[str, Colour]], width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont
-) -> Image.Image:
-    """Names beside their colours, in as many lines as they need."""
-    places, x, y = [], 0, 4
-    for name, fill in entries:
-        wide = 22 + int(font.getlength(name)) + 14
-        if x and x + wide > width:
-            x, y = 0, y + 22
-        places.append((x, y, name, fill))
-        x += wide
-    legend = Image.new("RGB", (width, y + 24), "white")
-    draw = ImageDraw.Draw(legend)
-    for x, y, name, fill in places:
-        draw.rectangle((x, y + 2, x + 15, y + 17), fill, "gray")
-        draw.text((x + 21, y + 10), name, "black", font, "lm")
-    return legend
+    sheet(rows, split.labels, path, shown, ["image", "truth", *(NETS.get(net, net) for net in nets)])
 
 
 def class_frequencies(splits: Mapping[str, Split], path: Path) -> None:
-    """Share of the pixels that each class has, in train and in val, on a logarithmic axis."""
+    """Share of the pixels that each class has, in train and in val, on a logarithmic axis; of many, the commonest."""
     labels = next(iter(splits.values())).labels
-    figure = Figure((7, 0.6 + 0.32 * len(labels.names)), layout="constrained")
-    axes = figure.subplots()
-    at = np.arange(len(labels.names))
-    for k, (role, split) in enumerate(splits.items()):
-        pixels = split.pixels().sum(0)
-        shares = pixels / max(1, pixels.sum())
-        colours = np.array(labels.palette) / 255
-        axes.barh(at + 0.4 * k, shares, 0.38, color=colours, edgecolor="black", linewidth=0.5, alpha=1 - 0.5 * k)
-        for y, share in zip(at + 0.4 * k, shares, strict=True):
-            axes.text(share, y, f" {role} {share:.2%}", va="center", fontsize=7)
-    axes.set_yticks(at + 0.2, labels.names)
-    axes.invert_yaxis()
+    pixels = {role: split.pixels().sum(0) for role, split in splits.items()}
+    shares = {role: counts / max(1, counts.sum()) for role, counts in pixels.items()}
+    classes, most = len(labels.names), COLUMN * COLUMNS
+    commonest = np.argsort(-np.maximum.reduce(list(shares.values())), kind="stable")
+    chosen = np.sort(commonest[:most])
+    columns = -(-len(chosen) // COLUMN)
+    rows = -(-len(chosen) // columns)
+    figure = Figure((7 if columns == 1 else 5 * columns, 0.6 + 0.32 * rows), layout="constrained")
+    for k, axes in enumerate(figure.subplots(1, columns, squeeze=False, sharex=True)[0]):
+        _frequencies(axes, labels, shares, chosen[k * rows : (k + 1) * rows], rows)
+    if classes > most:
+        figure.suptitle(f"the {most} commonest classes, and {classes - most} more", fontsize=10)
+    save(figure, path)
+
+
+def _frequencies(
+    axes: Axes, labels: Labels, shares: Mapping[str, npt.NDArray[np.float64]], chosen: npt.NDArray[np.int64], rows: int
+) -> None:
+    at = np.arange(len(chosen))
+    colours = np.array(labels.palette)[chosen] / 255
+    for k, (role, share) in enumerate(shares.items()):
+        values = share[chosen]
+        axes.barh(at + 0.4 * k, values, 0.38, color=colours, edgecolor="black", linewidth=0.5, alpha=1 - 0.5 * k)
+        for y, value in zip(at + 0.4 * k, values, strict=True):
+            axes.text(value, y, f" {role} {value:.2%}", va="center", fontsize=7)
+    axes.set_yticks(at + 0.2, [labels.names[i] for i in chosen])
+    axes.set_ylim(rows - 0.4, -0.4)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # the values stand beside the bars
     axes.margins(x=0.15)
     axes.set_xlabel("share of pixels")
     axes.spines[["top", "right"]].set_visible(False)
-    save(figure, path)
 
 
 def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
@@ -226,15 +168,7 @@ def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
     return text.getvalue()
 
 
-def save_mask(mask: npt.NDArray[np.integer], labels: Labels, path: Path) -> None:
-    """A mask as palette PNG: its pixels are class numbers, its colours the data set's."""
-    save(labels.picture(mask), path)
-
-
-def save(picture: Figure | Image.Image, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Writes a PNG file, whole or not at all."""
     with files.replacing(path) as temporary:
-        if isinstance(picture, Figure):
-            picture.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-        else:
-            picture.save(temporary, "png")
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

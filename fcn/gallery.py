@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fcn import figures, pictures, places
+from fcn import pictures, places, sheets
 from fcn.data import UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
@@ -59,20 +59,23 @@ def run(
         print(f"error: {finding}", file=sys.stderr)
     targets = name(found, outputs)
     rows: list[list[UInt8]] = []
+    shown = sheets.counted([])
     failed = len(findings)
     with tqdm(total=len(targets), desc="predict", bar_format=BAR, disable=not sys.stderr.isatty()) as bar:
         for done, (file, paths) in enumerate(targets.items()):
             bar.set_postfix_str(file.name, refresh=False)
             try:
-                row = _one(net, labels, file, paths, tile, target, bar.update)
+                row, counts = _one(net, labels, file, paths, tile, target, bar.update)
             except UserError as error:
                 failed += 1
                 tqdm.write(f"error: {error}", file=sys.stderr)
             else:
-                rows += [row] if outputs.sheet and len(rows) < SHEET else []
+                if outputs.sheet and len(rows) < SHEET:
+                    rows.append(row)
+                    shown += counts
             bar.update(done + 1 - bar.n)
     if rows:
-        figures.sheet(rows, labels, outputs.contact_sheet, ["image", "prediction", "both"])
+        sheets.sheet(rows, labels, outputs.contact_sheet, shown, ["image", "prediction", "both"])
     return len(targets) + len(findings) - failed, failed
 
 
@@ -84,19 +87,20 @@ def _one(
     tile: int,
     target: Target,
     progress: Callable[[float], object],
-) -> list[UInt8]:
-    """Predicts one image, writes what is asked for, and gives its row of the contact sheet."""
+) -> tuple[list[UInt8], sheets.Counts]:
+    """Predicts one image, writes what is asked for, and gives its row of the contact sheet and pixels by class."""
     image = pictures.rgb(pictures.load(file, True, largest=LARGEST), str(file))
     size = seen_size(image.size, target, str(file), LARGEST)
     result = predict(net, image, seen=size, tile=tile, confidence="confidence" in outputs, progress=progress)
-    figures.save_mask(result.mask, labels, outputs["mask"])
+    sheets.save_mask(result.mask, labels, outputs["mask"])
     if result.confidence is not None:
-        figures.save(Image.fromarray(result.confidence), outputs["confidence"])
-    before, mask = figures.thumbnail(image), figures.thumbnail(labels.picture(result.mask)).convert("RGB")
+        sheets.save(Image.fromarray(result.confidence), outputs["confidence"])
+    before, mask = sheets.thumbnail(image), sheets.thumbnail(labels.picture(result.mask)).convert("RGB")
     if "overlay" in outputs:
         overlay(image, result.mask, labels)
-        figures.save(image, outputs["overlay"])
-    return [np.asarray(picture) for picture in (before, mask, Image.blend(before, mask, 0.5))]
+        sheets.save(image, outputs["overlay"])
+    row = [np.asarray(picture) for picture in (before, mask, Image.blend(before, mask, 0.5))]
+    return row, sheets.counted([result.mask])
 
 
 def name(found: Sequence[tuple[Path, Path]], outputs: Outputs) -> dict[Path, dict[str, Path]]:

@@ -36,7 +36,8 @@ figure { margin: 1.5rem 0 } figcaption { color: light-dark(#555, #aaa) }
 dt { font-weight: 600 } dd { margin: 0 0 .5rem; overflow-wrap: anywhere }
 @media (max-width: 30rem) {
   th, td { padding: .2rem .2rem; font-size: .8rem } td { white-space: normal }
-  .curves { overflow-x: auto } .curves img, .wide img { max-width: none; width: 40rem }
+  .wide img { max-width: none; width: 40rem }
+  figure::before { content: "Swipe sideways to see the whole picture →"; font-size: .8rem }
 }
 """
 
@@ -86,7 +87,7 @@ def page(content: Content, figures: Path, environment: Environment | None = None
 {_scores(content)}
 <p class="note">{html.escape(note(content))}</p>
 <h2>Beside the paper</h2>{_beside(content)}<p class="note">{html.escape(sources(content))}</p>
-<h2>Curves</h2><div class="curves" tabindex="0">{curves}</div>
+<h2>Curves</h2>{curves}
 <h2>What was run</h2><dl>{facts}</dl>{_ran(environment) if environment else ""}
 <h2>IU by class</h2><p class="note">Per cent; a click on a column's head sorts by it.</p>{_classes(content)}
 <h2>Pictures</h2>{"".join(others)}
@@ -161,5 +162,4 @@ def _picture(path: Path, text: str) -> str:
         image.convert("RGB").save(light, "WebP", lossless=not photograph, quality=70 if photograph else 85, method=6)
     source = f"data:image/webp;base64,{base64.b64encode(light.getvalue()).decode()}"
     image_tag = f'<img alt="{text}" width="{width}" height="{height}" src="{source}">'
-    wide = f'<div class="wide" tabindex="0">{image_tag}</div>' if photograph else image_tag
-    return f"<figure>{wide}<figcaption>{text}</figcaption></figure>"
+    return f'<figure><div class="wide" tabindex="0">{image_tag}</div><figcaption>{text}</figcaption></figure>'

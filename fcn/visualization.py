@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fcn import figures
+from fcn import sheets
 from fcn.data import Split, UInt8
 from fcn.models import FCN
 from fcn.prediction import predict
@@ -19,6 +19,7 @@ def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Itera
     seed    of the draw: the same number gives the same images
     """
     rows: list[list[UInt8]] = []
+    shown = sheets.counted([])
     for i in np.random.default_rng(seed).permutation(len(split))[:count]:
         image, truth = split.image(i), split.mask(i)
         height, width = truth.shape
@@ -26,12 +27,13 @@ def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Itera
         yield _saved(Image.fromarray(image), out / f"{split.name(i)}.image.png")
         for kind, mask in (("truth", truth), ("prediction", prediction)):
             yield _saved(split.labels.picture(mask), out / f"{split.name(i)}.{kind}.png")
-        rows.append([image, *(figures.colour(mask, split.labels) for mask in (truth, prediction))])
+        shown += sheets.counted([truth, prediction])
+        rows.append([image, *(sheets.colour(mask, split.labels) for mask in (truth, prediction))])
     sheet = out / "sheet.png"
-    figures.sheet(rows, split.labels, sheet, ["image", "truth", "prediction"])
+    sheets.sheet(rows, split.labels, sheet, shown, ["image", "truth", "prediction"])
     yield sheet
 
 
 def _saved(picture: Image.Image, path: Path) -> Path:
-    figures.save(picture, path)
+    sheets.save(picture, path)
     return path

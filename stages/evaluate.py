@@ -48,7 +48,7 @@ def main() -> None:
 
 def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, Tensor]]":
     """Model file, what it says of itself, and counts of each net, its masks kept; a group shares the images out."""
-    from fcn import evaluation, figures, weights
+    from fcn import evaluation, sheets, weights
 
     if group.leads:
         shutil.rmtree(paths.predictions, ignore_errors=True)
@@ -60,7 +60,7 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
         folder = paths.predictions / path.stem
 
         def keep(i: int, prediction: "Tensor", folder: Path = folder) -> None:
-            figures.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
+            sheets.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
 
         yield path, meta, evaluation.count(net.to(machine.device()), split, keep, group)
 
