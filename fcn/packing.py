@@ -60,6 +60,8 @@ def pack(
     raises        UserError naming every file that is missing, broken, too large, of another size than
                   its partner, listed twice, or holds a code that is no class
     """
+    if reason := labels.wrong():
+        raise UserError(f"the classes cannot be packed: {reason}; change data.folder.classes")
     if reserved := {*COLUMNS, "void"} & set(labels.names):
         raise UserError(f"a class is called {reserved.pop()!r}, which is a column of the index; rename it")
     findings = [
