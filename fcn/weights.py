@@ -113,7 +113,10 @@ def load(path: Path) -> tuple[State, Meta]:
     except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise _refusal(path, in_one_line(error)) from None
     if meta.sha256 not in (None, found):
-        raise UserError(f"{path} is damaged: what it holds is not what was saved; `fcn doctor` says how to get it back")
+        raise UserError(
+            f"{path} is damaged: it does not hold what was saved; "
+            "delete it and run `dvc checkout`, after `fcn doctor`, which says whether DVC's copy is whole"
+        )
     return state, meta
 
 
