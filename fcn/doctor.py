@@ -8,15 +8,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 import psutil
 
-from fcn import cache, files, leftovers, machine, params, recorded, store
-from fcn.errors import UserError, counted, first_line
+from fcn import cache, files, integrity, leftovers, machine, params, recorded, store
+from fcn.errors import UserError, counted, first_line, printable
 
+BRIEF = 30.0  # seconds for which DVC's cache is compared, unless there is time
 TIGHT, FULL = 10e9, 1e9  # bytes free below which it is worth a warning, and below which nothing will work
 
 
@@ -28,12 +30,15 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.level:4}  {self.text}"
+        return f"{self.level:4}  {printable(self.text)}"
 
 
-def findings() -> Iterator[Finding]:
-    """Everything worth knowing, the environment first."""
-    for look in (_environment, _disks, _machine, _params, _dvc, _mlflow, _leftovers):
+def findings(seconds: float = BRIEF) -> Iterator[Finding]:
+    """Everything worth knowing, the environment first.
+
+    seconds   for which DVC's cache is compared
+    """
+    for look in (_environment, _disks, _machine, _params, _dvc, _models, partial(_cache, seconds), _mlflow, _leftovers):
         try:
             yield from look()
         except UserError as error:
@@ -120,6 +125,36 @@ def _dvc() -> Iterator[Finding]:
     dead = [pid for pid in owners if not psutil.pid_exists(pid)]
     if dead:
         yield Finding("warn", f"{path} names dead processes ({', '.join(map(str, dead))}); DVC drops them by itself")
+
+
+def _models() -> Iterator[Finding]:
+    from fcn import weights
+
+    whole = 0
+    for path in sorted(Path("data/weights").glob("*.safetensors")):
+        try:
+            weights.load(path)
+        except UserError as error:
+            yield Finding("bad", str(error))
+        else:
+            whole += 1
+    if whole:
+        yield Finding("ok", f"{whole} model files hold what was saved")
+
+
+def _cache(seconds: float) -> Iterator[Finding]:
+    found = integrity.compare(seconds)
+    for place, path in found.damaged:
+        again = f"`dvc pull` if a remote has it, else `dvc repro`; nothing else brings {path} back"
+        yield Finding("bad", f"{place} is not what its name says: delete it and {path}, then {again}")
+    intact = found.count - len(found.damaged)
+    text = f"{intact} objects of DVC's cache ({found.size / 1e6:.0f} MB) are what their names say"
+    if found.missing:
+        text += f", {found.missing} are not here"
+    if found.left:
+        yield Finding("warn", f"{text}, {found.left} were not compared; `fcn doctor --full` takes its time")
+    else:
+        yield Finding("ok", text)
 
 
 def _mlflow() -> Iterator[Finding]:

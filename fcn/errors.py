@@ -53,8 +53,12 @@ def _discard_output() -> bool:
 
 
 def _end(line: str) -> NoReturn:
-    """Ends this process with a line; one of a group leaves it to the process that began them, to say it once."""
+    """Ends this process with a line; one of a group leaves it to the process that began them, to say it once.
+
+    What is wrong may be the name of a file or of a class, and hold anything.
+    """
     _discard_output()
+    line = "\n".join(map(printable, line.split("\n")))
     if place := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         whole = Path(f"{place}.tmp")
         with suppress(OSError):  # a full disk may be what there is to say
@@ -69,14 +73,19 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def printable(text: str) -> str:
+    """A line of others for a terminal, which would obey control characters: they are escaped, as in a Python string."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 def in_one_line(error: BaseException) -> str:
     """What an error of others says, or its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error of others says, which may go on for pages, or its kind if it says nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return printable(next(iter(str(error).splitlines()), type(error).__name__))
 
 
 def counted(count: int, one: str, many: str = "") -> str:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from fcn import machine
 from fcn.errors import UserError
@@ -184,20 +184,6 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: 
             if not number:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def facts(path: Path, key: str) -> dict[str, Any]:
-    """The facts that `write_tensors` put under a key; no tensor is read.
-
-    raises   KeyError or ValueError if the file is none of ours
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > 100_000_000:  # the format's own limit
-            raise ValueError(f"{path} is no safetensors file")
-        header = json.loads(file.read(length))
-    content = json.loads(header["__metadata__"][key])
-    return dict(content)
 
 
 def hold(path: Path) -> TextIO | None:

@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fcn import cache, files, pipeline, records, states
+from fcn import cache, pipeline, records, states
+from fcn.errors import UserError
 from fcn.states import State
 from fcn.store import Store
 
@@ -72,6 +73,8 @@ def _models(
     runs: Store, run: str, tags: Mapping[str, str], state: State, stage: pipeline.Stage, missing: list[str]
 ) -> None:
     """Digests of the model files that a stage made or scored, as far as the files are at hand."""
+    from fcn import weights  # and with it torch
+
     made = [out["path"] for out in state.outs(stage.name) if out["path"].endswith(".safetensors")]
     scored = [dep for dep in stage.deps if dep.endswith(".safetensors")] if stage.name == "evaluate" else []
     for path in made + scored:
@@ -85,7 +88,11 @@ def _models(
             continue
         found = {name: digest}
         if path in made:
-            parent = files.facts(file, "fcn")["parent"]
+            try:
+                parent = weights.facts(file).parent
+            except UserError:  # damaged; `fcn doctor` says so
+                missing += [path] if path not in missing else []
+                continue
             found |= {"model.path": path} | ({"parent.sha256": parent} if parent else {})
         runs.tag(run, found)
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fcn import pictures, places, sheets
 from fcn.data import UInt8
-from fcn.errors import UserError
+from fcn.errors import UserError, printable
 from fcn.labels import Labels
 from fcn.models import FCN
 from fcn.prediction import overlay, predict, seen_size
@@ -56,19 +56,19 @@ def run(
     """
     found, findings = places.find(named, outputs.folder)
     for finding in findings:
-        print(f"error: {finding}", file=sys.stderr)
+        print(f"error: {printable(finding)}", file=sys.stderr)
     targets = name(found, outputs)
     rows: list[list[UInt8]] = []
     shown = sheets.counted([])
     failed = len(findings)
     with tqdm(total=len(targets), desc="predict", bar_format=BAR, disable=not sys.stderr.isatty()) as bar:
         for done, (file, paths) in enumerate(targets.items()):
-            bar.set_postfix_str(file.name, refresh=False)
+            bar.set_postfix_str(printable(file.name), refresh=False)
             try:
                 row, counts = _one(net, labels, file, paths, tile, target, bar.update)
             except UserError as error:
                 failed += 1
-                tqdm.write(f"error: {error}", file=sys.stderr)
+                tqdm.write(f"error: {printable(str(error))}", file=sys.stderr)
             else:
                 if outputs.sheet and len(rows) < SHEET:
                     rows.append(row)

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from functools import lru_cache
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from fcn.errors import UserError, counted
 
 VOID = 255  # torch's ignore_index, and VOC's own value
 UNKNOWN = 254  # in a table of codes: neither class nor void; no data set has so many classes
+MOST = 254  # classes: UNKNOWN and VOID are none
+LONGEST = 200  # letters of a name
 STRIP = 256  # rows of a mask that are decoded at once, so that a raster needs little memory
 
 
@@ -33,6 +36,21 @@ class Labels:
     void: tuple[int, ...] = (VOID,)
     codes: tuple[tuple[int, ...], ...] = ()
     colours: bool = False
+
+    def wrong(self) -> str:
+        """Why these cannot be the classes of a data set, in a few words; empty if they can."""
+        if not 0 < len(self.names) <= MOST:
+            return f"{len(self.names)} classes, not 1 to {MOST}"
+        for name in self.names:
+            if not 0 < len(name) <= LONGEST or any(category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in name):
+                return f"a class is called {name[:LONGEST]!r}; a name has 1 to {LONGEST} letters and no line breaks"
+            if self.names.count(name) > 1:
+                return f"two classes are called {name!r}"
+        if len(self.palette) != len(self.names):
+            return f"{len(self.palette)} colours for {len(self.names)} classes"
+        if not all(0 <= value <= 255 for colour in self.palette for value in colour):
+            return "a colour outside 0..255"
+        return ""
 
     def decode(self, raw: npt.NDArray[np.unsignedinteger], where: str) -> npt.NDArray[np.uint8]:
         """The mask, classes 0..C-1 or VOID, of a raw one.

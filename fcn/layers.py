@@ -1,5 +1,6 @@
 """The layers that torch does not have: preprocessing, bilinear upsampling that is fixed, seeded dropout."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+LARGEST = 1e6  # of the numbers of a preprocessing: images are 0..255
 STRIP = 1 << 22  # values of a strip of resized logits
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
@@ -19,6 +21,14 @@ class Preprocessing:
     scale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != ["B", "G", "R"]:
+            raise ValueError(f"the channels are {self.order[:20]!r}, not RGB in some order")
+        if not all(math.isfinite(value) and abs(value) <= LARGEST for value in (self.scale, *self.mean, *self.std)):
+            raise ValueError(f"a scale, mean or deviation is not a number up to {LARGEST:g}")
+        if not all((self.scale, *self.std)):
+            raise ValueError("a scale or deviation is 0")
 
     def __call__(self, image: Tensor, dtype: torch.dtype) -> Tensor:
         """image    (N, 3, H, W) RGB, 0..255, uint8 or float

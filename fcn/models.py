@@ -38,6 +38,9 @@ BACKBONES = {
     "slim": Backbone((2, 2, 3, 3, 3), (16, 32, 64, 128, 128), 512, norm=("conv", "fc")),
 }
 
+STRIDES = (32, 16, 8)
+UPSAMPLINGS = ("fixed", "inner", "learned")
+
 # First row and column that is kept where two maps meet: of pool4's scores, of pool3's, and of the
 # result at each stride. With pad 100 the border is cut from the finer map, as in the reference;
 # with pad same from the upsampled one, half of what a kernel of twice its stride adds.
@@ -90,8 +93,10 @@ class FCN(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if stride not in (32, 16, 8) or pad not in CROPS or backbone not in BACKBONES:
-            raise ValueError(f"no FCN of stride {stride}, backbone {backbone!r} and pad {pad!r}")
+        if stride not in STRIDES or pad not in CROPS or backbone not in BACKBONES or upsampling not in UPSAMPLINGS:
+            raise ValueError(
+                f"no FCN of stride {stride}, backbone {backbone!r}, pad {pad!r} and upsampling {upsampling!r}"
+            )
         if at_once and stride != 8:
             raise ValueError("only FCN-8s is trained at once")
         self.stride, self.preprocessing, self.at_once = stride, preprocessing, at_once

@@ -60,6 +60,8 @@ def pack(
     raises        UserError naming every file that is missing, broken, too large, of another size than
                   its partner, listed twice, too long of name, or holds a code that is no class
     """
+    if reason := labels.wrong():
+        raise UserError(f"the classes cannot be packed: {reason}; change data.folder.classes")
     findings = [
         f"{s.name!r} is no name for a file; rename {str(s.image)!r}" for s in samples if not is_file_name(s.name)
     ]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcn import cache, files, identity, states, store
-from fcn.errors import UserError
+from fcn import cache, files, identity, states, store, weights
+from fcn.errors import UserError, printable
 from fcn.states import State
 from fcn.store import Store
 
@@ -18,7 +18,8 @@ WEIGHTS = Path("data/weights")
 class Model:
     """A model file, wherever copies of it lie.
 
-    facts    what it says of itself
+    path     where it lies
+    meta     what it says of itself
     places   its path here, and the states whose dvc.lock names it
     state    one of these states, a commit if there is one
     stage    the one that wrote it, if a dvc.lock says so
@@ -26,7 +27,8 @@ class Model:
 
     sha256: str
     name: str
-    facts: dict[str, Any]
+    path: Path
+    meta: weights.Meta
     places: list[str] = field(default_factory=list)
     state: State | None = None
     stage: str | None = None
@@ -45,7 +47,7 @@ def trace(what: str, newest: int) -> Iterator[str]:
     while digest:
         model = models.get(digest)
         yield from _describe(digest, model, models, runs, complaint)
-        digest = (model.facts.get("parent") if model else _parent(digest, runs)) or ""
+        digest = (model.meta.parent if model else _parent(digest, runs)) or ""
 
 
 def _models(newest: int) -> dict[str, Model]:
@@ -66,11 +68,11 @@ def _models(newest: int) -> dict[str, Model]:
 
 def _add(models: dict[str, Model], path: Path, place: str, name: str) -> Model | None:
     try:
-        facts = files.facts(path, "fcn")
-    except (OSError, KeyError, ValueError):
+        meta = weights.facts(path)
+    except UserError:
         return None  # not whole, or none of ours
     digest = files.sha256(path)
-    model = models.setdefault(digest, Model(digest, name, facts))
+    model = models.setdefault(digest, Model(digest, name, path, meta))
     if place not in model.places:
         model.places.append(place)
     return model
@@ -80,9 +82,9 @@ def _digest(what: str, models: dict[str, Model], runs: Store | None) -> str:
     """The sha256 that the user means."""
     path = Path(what)
     if path.is_file():
+        weights.load(path)  # or it says what is wrong
         model = _add(models, path, what, path.name)
-        if model is None:
-            raise UserError(f"{what} is no model file of this project")
+        assert model
         return model.sha256
     if not re.fullmatch(r"[0-9a-f]{4,64}", what):
         raise UserError(f"{what} is no file, no sha256 (at least 4 digits, 0-9 and a-f) and no id of an MLflow run")
@@ -119,18 +121,17 @@ def _parent(digest: str, runs: Store | None) -> str | None:
 def _describe(
     digest: str, model: Model | None, models: dict[str, Model], runs: Store | None, complaint: str
 ) -> Iterator[str]:
-    yield f"{model.name if model else 'a model without a file here'}"
+    yield printable(model.name) if model else "a model without a file here"
     yield _line("sha256", digest)
     if model:
         yield _line("files", ", ".join(model.places))
         yield _line("stage", model.stage or "unknown; no dvc.lock of this checkout names it")
-        params = identity.flat(model.facts.get("params", {}))
+        yield from _damage(model)
+        params = identity.flat(model.meta.params)
         yield _line("params", ", ".join(f"{key} {value}" for key, value in params.items()) or "none")
         yield from _result(model)
-        yield _line(
-            "parent", model.facts.get("parent") or model.facts.get("published") or "none: the chain begins here"
-        )
-        children = [f"{other.name} {other.sha256[:12]}" for other in models.values() if other.facts["parent"] == digest]
+        yield _line("parent", model.meta.parent or model.meta.published or "none: the chain begins here")
+        children = [f"{other.name} {other.sha256[:12]}" for other in models.values() if other.meta.parent == digest]
         yield _line("children", ", ".join(children) or "none here")
     if complaint:
         yield _line("mlflow", complaint)
@@ -143,6 +144,13 @@ def _describe(
         if not found:
             expected = model is not None and model.stage != "backbone"
             yield _line("mlflow", "no run has it; `fcn sync` adds it" if expected else "no run, as for every backbone")
+
+
+def _damage(model: Model) -> Iterator[str]:
+    try:
+        weights.load(model.path)
+    except UserError as error:
+        yield _line("damaged", str(error))
 
 
 def _result(model: Model) -> Iterator[str]:
@@ -160,4 +168,4 @@ def _result(model: Model) -> Iterator[str]:
 
 
 def _line(name: str, value: str) -> str:
-    return f"  {name:9} {value}"
+    return f"  {name:9} {printable(value)}"

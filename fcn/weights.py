@@ -1,23 +1,57 @@
 """Model files, and the way weights go from a coarser net into a finer one."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fcn import files
 from fcn.errors import UserError, in_one_line
-from fcn.labels import Labels
+from fcn.labels import MOST, Labels
 from fcn.layers import Preprocessing
-from fcn.models import FCN
+from fcn.models import BACKBONES, CROPS, FCN, STRIDES, UPSAMPLINGS
 from fcn.scale import Scale
 
 State = dict[str, Tensor]
+LARGEST = 1 << 20  # bytes of what a model file says of itself
+SAID = 300  # letters of why one is refused
+CHOICES: dict[str, tuple[Any, ...]] = {  # of FCN's arguments; dropout is a fraction
+    "num_classes": tuple(range(1, MOST + 1)),
+    "stride": STRIDES,
+    "backbone": tuple(BACKBONES),
+    "at_once": (False, True),
+    "pad": tuple(CROPS),
+    "upsampling": UPSAMPLINGS,
+}
+
+
+def _architecture(found: dict[str, Any]) -> dict[str, Any]:
+    for name, value in found.items():
+        if name == "dropout":
+            right = type(value) in (int, float) and 0 <= value < 1
+        else:
+            right = any(value == choice and type(value) is type(choice) for choice in CHOICES.get(name, ()))
+        if not right:
+            raise ValueError(f"{name} is {value!r}")
+    return found
+
+
+def _labels(found: Labels) -> Labels:
+    if reason := found.wrong():
+        raise ValueError(reason)
+    return Labels(found.names, found.palette)
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Step = Annotated[str, Field(pattern="^[1-9][0-9]{0,8}$")]
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,100}$")]
 
 
 @dataclass(frozen=True)
@@ -34,21 +68,23 @@ class Meta:
     processes      that trained it together
     digests        of its weights after some steps, by the step's number
     scale          how images were resized for its scores; none: not at all
+    sha256         of all this and of the weights, as `save` found it; none in files of before it was kept
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # the class describes the file, too
 
-    architecture: dict[str, Any]
+    architecture: Annotated[dict[str, Any], AfterValidator(_architecture)]
     preprocessing: Preprocessing
-    labels: Labels | None
-    parent: str | None
-    published: str | None
-    iterations: int
-    threads: int
+    labels: Annotated[Labels, AfterValidator(_labels)] | None
+    parent: Sha256 | None
+    published: Name | None
+    iterations: Annotated[int, Field(ge=0, le=10**12)]
+    threads: Annotated[int, Field(ge=1, le=1 << 20)]
     params: dict[str, Any]
-    processes: int = 1
-    digests: dict[str, str] = field(default_factory=dict)
+    processes: Annotated[int, Field(ge=1, le=1 << 20)] = 1
+    digests: dict[Step, Sha256] = field(default_factory=dict)
     scale: Scale | None = None
+    sha256: Sha256 | None = field(default=None, compare=False)
 
     @property
     def scored(self) -> bool:
@@ -61,7 +97,7 @@ def save(path: Path, state: State, meta: Meta) -> None:
     facts = asdict(meta)
     if meta.labels:  # how raw masks spell the classes is no concern of a net
         facts["labels"] = {"names": meta.labels.names, "palette": meta.labels.palette}
-    files.write_tensors(path, state, "fcn", facts)
+    files.write_tensors(path, state, "fcn", facts | {"sha256": _sha256(state, facts)})
 
 
 def load(path: Path) -> tuple[State, Meta]:
@@ -69,20 +105,59 @@ def load(path: Path) -> tuple[State, Meta]:
 
     raises   UserError if it is missing, damaged, or not one of this project's
     """
+    text, meta = _facts(path)
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+        found = _sha256(state, json.loads(text))
+    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        raise _refusal(path, in_one_line(error)) from None
+    if meta.sha256 not in (None, found):
+        raise UserError(
+            f"{path} is damaged: it does not hold what was saved; "
+            "delete it and run `dvc checkout`, after `fcn doctor`, which says whether DVC's copy is whole"
+        )
+    return state, meta
+
+
+def facts(path: Path) -> Meta:
+    """What a model file says of itself, its weights unread.
+
+    raises   UserError as `load`
+    """
+    return _facts(path)[1]
+
+
+def _facts(path: Path) -> tuple[str, Meta]:
+    """The same, and the text that says it."""
     if not path.is_file():
         raise UserError(f"{path} is missing; run `dvc checkout`, or `dvc repro` if it was never made")
     try:
         with safe_open(path, "pt") as file:
-            meta = TypeAdapter(Meta).validate_json((file.metadata() or {})["fcn"], strict=True)
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+            text = (file.metadata() or {})["fcn"]
+        if len(text) > LARGEST:
+            raise ValueError(f"{len(text)} bytes about itself")
+        meta = TypeAdapter(Meta).validate_json(text, strict=True)
+        if meta.labels and meta.architecture.get("num_classes", len(meta.labels.names)) != len(meta.labels.names):
+            raise ValueError(f"{meta.architecture['num_classes']} scores for {len(meta.labels.names)} classes")
     except ValidationError as error:
-        found = error.errors()[0]
-        reason = f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+        first = error.errors()[0]
+        raise _refusal(path, in_one_line(ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))) from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        reason = in_one_line(error)
-    else:
-        return state, meta
-    raise UserError(f"{path} is no model file of this project ({reason})")
+        raise _refusal(path, in_one_line(error)) from None
+    return text, meta
+
+
+def _refusal(path: Path, reason: str) -> UserError:
+    short = reason if len(reason) <= SAID else f"{reason[:SAID]}…"
+    return UserError(f"{path} is no model file of this project ({short})")
+
+
+def _sha256(state: State, facts: Mapping[str, Any]) -> str:
+    """The digest of a model file's content, but for the digest itself."""
+    said = {key: value for key, value in facts.items() if key != "sha256"}
+    shapes = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in state.items()}
+    return hashlib.sha256(json.dumps([said, shapes, digest(state)], sort_keys=True).encode()).hexdigest()
 
 
 def build(path: Path) -> tuple[FCN, Meta]:
@@ -95,8 +170,8 @@ def build(path: Path) -> tuple[FCN, Meta]:
             raise ValueError("its scores are of another number of classes")  # said before a net of any size is made
         net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
         net.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: {in_one_line(error)}") from None
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise _refusal(path, in_one_line(error)) from None
     return net.eval().to(memory_format=torch.channels_last), meta
 
 

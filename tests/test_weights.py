@@ -1,6 +1,7 @@
 """Model files, and the paper's staged initialisation."""
 
 import json
+import random
 import resource
 import signal
 import struct
@@ -19,7 +20,7 @@ from fcn.sources.scenes import LABELS
 
 def meta(**changes: object) -> weights.Meta:
     architecture = {"num_classes": 8, "stride": 32, "backbone": "slim", "pad": "same"}
-    facts = {"parent": "ab", "published": None, "iterations": 3, "threads": 2, "params": {"lr": 0.001}}
+    facts = {"parent": "ab" * 32, "published": None, "iterations": 3, "threads": 2, "params": {"lr": 0.001}}
     return weights.Meta(
         **{"architecture": architecture, "preprocessing": TORCHVISION, "labels": LABELS} | facts | changes
     )
@@ -130,6 +131,47 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(kind: str, tmp_path: P
     with pytest.raises(UserError, match="is no model file of this project") as caught:
         weights.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_whichever_bit_of_a_model_file_flips_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    weights.save(path, {"conv.weight": torch.randn(2, 3, 3, 3), "bn.count": torch.tensor(7)}, meta())
+    whole = path.read_bytes()
+    length = 8 + struct.unpack("<Q", whole[:8])[0]
+    rng = random.Random(1)
+    places = [*range(8), *range(length, len(whole)), *(rng.randrange(length) for _ in range(800))]
+    for place in places:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        with pytest.raises(UserError, match="a.safetensors is (damaged|no model file)") as caught:
+            weights.load(path)
+        assert str(caught.value).isprintable()
+
+
+def test_a_bit_that_flips_in_the_weights_is_told_from_a_file_that_is_none_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    weights.save(path, backbone(), meta())
+    changed = bytearray(path.read_bytes())
+    changed[-100] ^= 1
+    path.write_bytes(changed)
+    for read in (weights.load, weights.build):
+        with pytest.raises(UserError, match="a.safetensors is damaged: it does not hold what was saved; delete"):
+            read(path)
+
+
+def test_an_older_file_without_a_digest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    weights.save(path, backbone(), meta())
+    whole = path.read_bytes()
+    length = struct.unpack("<Q", whole[:8])[0]
+    header = json.loads(whole[8 : 8 + length])
+    facts = json.loads(header["__metadata__"]["fcn"])
+    del facts["sha256"], facts["scale"]
+    header["__metadata__"]["fcn"] = json.dumps(facts)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
+    assert weights.load(path)[1] == meta()
 
 
 @pytest.fixture

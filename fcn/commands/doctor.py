@@ -12,9 +12,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--days", type=float, default=7.0, help="with --prune: how long a state was left alone (default 7)"
     )
+    parser.add_argument("--full", action="store_true", help="compare all of DVC's cache, however long it takes")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    import math
     import sys
 
     from fcn import machine
@@ -26,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
         for line in leftovers.prune(arguments.days):
             print(line)
     found = []
-    for finding in doctor.findings():
+    for finding in doctor.findings(math.inf if arguments.full else doctor.BRIEF):
         print(finding, flush=True)
         found.append(finding.level)
     if "bad" in found:

@@ -11,6 +11,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from fcn import machine
+
+    machine.prepare()
     from fcn.trace import trace
 
     for line in trace(arguments.what, arguments.commits):
