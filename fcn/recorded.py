@@ -43,7 +43,7 @@ def mend() -> str:
         return ""
     if b"<<<<<<< " in content:
         raise UserError("dvc.lock has the conflicts of a merge; resolve them, or `git checkout --ours dvc.lock`")
-    if not copy.is_file():
+    if not copy.is_file() or stages(copy.read_bytes()) is None:
         raise UserError("dvc.lock is cut off, as by a kill; `git checkout dvc.lock`, or delete it if git has none")
     with files.replacing(LOCK) as temporary:
         shutil.copyfile(copy, temporary)
@@ -79,7 +79,7 @@ def states() -> Path:
 
 def needless() -> list[Path]:
     """The states of finished rungs whose model file dvc.lock names: DVC has it, and nobody will go on from them."""
-    made = {path.parent: path.read_text(encoding="utf-8") for path in sorted(states().glob(f"*/{MADE}"))}
+    made = {path.parent: path.read_text(errors="replace") for path in sorted(states().glob(f"*/{MADE}"))}
     if not made or not LOCK.is_file():
         return []
     lock = stages(LOCK.read_bytes()) or {}

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -49,20 +50,25 @@ class Resume:
     best: State = field(default_factory=dict)
     saved_at: float = field(default_factory=time.monotonic)
 
-    @property
-    def path(self) -> Path:
-        return self.folder / "state.safetensors"
+    def saved(self) -> list[Path]:
+        """The saved states, newest first: each is named by the steps it has done and the sha256 of its content."""
+        names = {path: re.fullmatch(r"(\d+)-[0-9a-f]{64}\.safetensors", path.name) for path in self.folder.glob("*")}
+        return sorted((path for path in names if names[path]), key=lambda path: int(names[path][1]), reverse=True)  # type: ignore[index]
 
     def is_due(self) -> bool:
         """Whether enough time has passed since the last saving to lose it gladly."""
         return time.monotonic() - self.saved_at > SAVE_EVERY
 
     def save(self, net: FCN, optimizer: Optimizer) -> None:
-        """Writes everything that the coming steps depend on; the last state stays until this one is whole."""
+        """Writes everything that the coming steps depend on. The last state is kept, in case this one is damaged."""
         parts = {"net": optimizer.state(net), "best": self.best, "moments": optimizer.moments()}
         tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         facts = {key: getattr(self, key) for key in FACTS}
-        files.write_tensors(self.path, tensors, "resume", facts)
+        for old in self.saved()[1:]:
+            old.unlink()
+        path = self.folder / "state.safetensors"
+        files.write_tensors(path, tensors, "resume", facts)
+        path.replace(self.folder / f"{self.number}-{files.sha256(path)}.safetensors")
         self.saved_at = time.monotonic()
 
     def load(self, net: FCN, optimizer: Optimizer, group: Group = ALONE) -> None:
@@ -78,18 +84,22 @@ class Resume:
             print(f"going on after step {self.number}", flush=True)
 
     def _read(self) -> tuple[dict[str, Any], dict[str, State]] | None:
-        if not self.path.exists():
-            return None
-        parts: dict[str, State] = {"net": {}, "best": {}, "moments": {}}
-        with safe_open(self.path, "pt") as file:
-            for key in file.keys():  # noqa: SIM118, no mapping
-                part, _, name = key.partition("/")
-                parts[part][name] = file.get_tensor(key)
-            return json.loads(file.metadata()["resume"]), parts
+        """The newest state whose content has the digest in its name; those that are damaged are deleted."""
+        for path in self.saved():
+            number, _, digest = path.stem.partition("-")
+            if files.sha256(path) == digest:
+                return _parts(path)
+            path.unlink()
+            print(
+                f"warning: the state saved after step {number} was damaged, and is deleted ({path.parent})", flush=True
+            )
+        return None
 
     def done(self, out: Path) -> None:
         """The rung's files are written. Its last state stays until dvc.lock names `out`: DVC may be killed before."""
-        if self.path.exists():
+        if states := self.saved():
+            for old in states[1:]:
+                old.unlink()
             with suppress(OSError):  # a full disk: the state then stays until it is old
                 files.write_text(self.folder / recorded.MADE, files.md5(out))
 
@@ -107,6 +117,15 @@ class Resume:
                 fcntl.flock(file, fcntl.LOCK_EX)
             files.sign(file)
             yield
+
+
+def _parts(path: Path) -> tuple[dict[str, Any], dict[str, State]]:
+    parts: dict[str, State] = {"net": {}, "best": {}, "moments": {}}
+    with safe_open(path, "pt") as file:
+        for key in file.keys():  # noqa: SIM118, no mapping
+            part, _, name = key.partition("/")
+            parts[part][name] = file.get_tensor(key)
+        return json.loads(file.metadata()["resume"]), parts
 
 
 @contextmanager

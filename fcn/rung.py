@@ -226,7 +226,7 @@ def _save_if_there_is_room(resume: Resume, work: Work, bar: Progress) -> None:
         resume.save(work.begun.net, work.optimizer)
     except OSError as error:
         resume.saved_at = time.monotonic()
-        bar.say(f"warning: no state saved ({error.strerror}); a kill would cost what follows {resume.path}")
+        bar.say(f"warning: no state saved ({error.strerror}); a kill would cost the steps since the last one")
 
 
 def _validate(work: Work, val: Split, resume: Resume, run: tracking.Run, bar: Progress) -> None:

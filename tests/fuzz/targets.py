@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fcn import caffemodel, data, extraction, packing, params, resizing, weights
+from fcn import caffemodel, data, extraction, packing, params, resizing, resume, weights
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.labelsets import SCENES
@@ -208,6 +208,55 @@ def _caffe(content: bytes) -> None:
     caffemodel.state_dict(blobs)
 
 
+# Resume states: the newest of two is replaced
+
+
+class Steps(torch.nn.Linear):
+    """What `Resume` asks of a net and of its optimizer."""
+
+    def state(self, net: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return {name: tensor.detach() for name, tensor in self.state_dict().items()}
+
+    def moments(self) -> dict[str, torch.Tensor]:
+        return {"weight:exp_avg": torch.ones(2, 3)}
+
+    def restore(self, net: torch.nn.Module, state: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
+        self.load_state_dict(state)
+
+
+@cache
+def _states() -> dict[int, tuple[str, bytes]]:
+    """Name and content of a saved state, by its step."""
+    found = resume.Resume(folder() / "states" / "a")
+    net = Steps(3, 2)
+    for number in (3, 7):
+        found.number, found.losses = number, [0.5] * number
+        found.digests, found.best = {"1": "0" * 64}, {"bias": torch.ones(2)}
+        found.save(net, net)  # type: ignore[arg-type]
+    return {int(path.name.partition("-")[0]): (path.name, path.read_bytes()) for path in found.saved()}
+
+
+def _resume_seeds() -> dict[str, bytes]:
+    return {"newest": _states()[7][1]}
+
+
+def _resume(content: bytes) -> None:
+    found = resume.Resume(folder() / "states" / "a")
+    shutil.rmtree(found.folder)
+    found.folder.mkdir()
+    states, net = _states(), Steps(3, 2)
+    for number, text in ((7, content), (3, states[3][1])):
+        (found.folder / states[number][0]).write_bytes(text)
+    said = io.StringIO()
+    with redirect_stdout(said):
+        found.load(net, net)  # type: ignore[arg-type]
+    whole = content == states[7][1]
+    assert (found.number, len(found.losses)) == ((7, 7) if whole else (3, 3))
+    assert len(list(found.saved())) == 1 + whole
+    if not whole:
+        raise UserError(said.getvalue().splitlines()[0])
+
+
 # Pictures
 
 
@@ -301,6 +350,7 @@ TARGETS = {
     "metadata": Target(_meta_seeds, _meta),
     "weights": Target(_weights_seeds, _weights),
     "caffemodel": Target(_caffe_seeds, _caffe),
+    "resume": Target(_resume_seeds, _resume),
     "image": Target(_image_seeds, _image),
     "mask": Target(_mask_seeds, _mask),
     "archive": Target(_archive_seeds, _archive),
