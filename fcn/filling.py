@@ -85,8 +85,10 @@ def _models(
             continue
         found = {name: digest}
         if path in made:
-            parent = files.facts(file, "fcn")["parent"]
-            found |= {"model.path": path} | ({"parent.sha256": parent} if parent else {})
+            facts = files.facts(file, "fcn")
+            found |= {"model.path": path} | ({"parent.sha256": facts["parent"]} if facts["parent"] else {})
+            if isinstance(facts["published"], dict):  # a name alone, in files of earlier versions
+                found |= {f"published.{key}": value for key, value in facts["published"].items()}
         runs.tag(run, found)
 
 

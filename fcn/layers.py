@@ -1,7 +1,7 @@
 """The layers that torch does not have: preprocessing, bilinear upsampling that is fixed, seeded dropout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,10 @@ class Preprocessing:
     scale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def is_like(self, other: "Preprocessing") -> bool:
+        """Whether the two differ in nothing but the mean, which is that of what the weights were trained on."""
+        return replace(self, mean=other.mean) == other
 
     def __call__(self, image: Tensor, dtype: torch.dtype) -> Tensor:
         """image    (N, 3, H, W) RGB, 0..255, uint8 or float

@@ -127,9 +127,7 @@ def _describe(
         params = identity.flat(model.facts.get("params", {}))
         yield _line("params", ", ".join(f"{key} {value}" for key, value in params.items()) or "none")
         yield from _result(model)
-        yield _line(
-            "parent", model.facts.get("parent") or model.facts.get("published") or "none: the chain begins here"
-        )
+        yield _line("parent", model.facts.get("parent") or _published(model) or "none: the chain begins here")
         children = [f"{other.name} {other.sha256[:12]}" for other in models.values() if other.facts["parent"] == digest]
         yield _line("children", ", ".join(children) or "none here")
     if complaint:
@@ -143,6 +141,14 @@ def _describe(
         if not found:
             expected = model is not None and model.stage != "backbone"
             yield _line("mlflow", "no run has it; `fcn sync` adds it" if expected else "no run, as for every backbone")
+
+
+def _published(model: Model) -> str:
+    """The published file that a model was initialised from, if it was."""
+    found = model.facts.get("published")
+    if isinstance(found, dict):
+        return f"{found['name']}, published by others, sha256 {found['sha256']}"
+    return found or ""  # a name alone, in files of earlier versions
 
 
 def _result(model: Model) -> Iterator[str]:

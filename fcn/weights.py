@@ -20,13 +20,23 @@ State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Published:
+    """What others published that weights come from: its name, and the sha256 of the file that was used."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Meta:
     """What a model file says of itself; nothing in it varies between two runs of one experiment.
 
     architecture   FCN's arguments, or the backbone's name alone
     labels         names and colours of its classes
     parent         sha256 of the file it was initialised from, if there is one
-    published      name of the published net it was initialised from, if there is one
+    published      the published net or backbone it was initialised from, if there is one
     iterations     optimiser steps of its own; 0 for surgery only
     threads        of the CPU that computed it: sums of another number of threads round differently
     params         those that its stage declares
@@ -40,7 +50,7 @@ class Meta:
     preprocessing: Preprocessing
     labels: Labels | None
     parent: str | None
-    published: str | None
+    published: Published | None
     iterations: int
     threads: int
     params: dict[str, Any]
