@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fcn import files, machine, transfer, verification
+from fcn import files, machine, pins, transfer, verification
 from fcn.errors import UserError
 from fcn.sources import Archive
 from fcn.transfer import TransferError
@@ -38,18 +38,22 @@ def fetch_all(archives: Sequence[Archive]) -> dict[str, Path]:
 def fetch(archive: Archive) -> Path:
     """The archive's file, verified: the mirror's own, or one kept in `.fcn/downloads/`.
 
-    raises   UserError that names the file and where to put it, if nobody has it
+    raises   UserError that names the file and where to put it, if nobody has it; or both digests, if it is another
     """
-    if path := find(archive):
-        if reason := verification.fault(path, archive):
-            raise UserError(f"{path} is not the published {archive.name}: {reason}; delete or replace it")
-        return path
-    folder = machine.root() / ".fcn" / "downloads"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / f"{archive.name}.lock"):
-        if not (folder / archive.name).is_file():  # nor has the one that we have waited for fetched it
-            _from_anywhere(archive, folder / archive.name)
-    return folder / archive.name
+    archive = pins.pinned(archive)
+    path = find(archive)
+    if path is None:
+        folder = machine.root() / ".fcn" / "downloads"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / archive.name
+        with _alone(folder / f"{archive.name}.lock"):
+            if not path.is_file():  # nor has the one that we have waited for fetched it
+                _from_anywhere(archive, path)
+    elif reason := verification.fault(path, archive):
+        if archive.pin:
+            raise UserError(f"{path} is not the file that was used first: {reason}; {pins.advice(archive.pin)}")
+        raise UserError(f"{path} is not the published {archive.name}: {reason}; delete or replace it")
+    return path
 
 
 def find(archive: Archive) -> Path | None:
@@ -81,6 +85,13 @@ def _from_anywhere(archive: Archive, place: Path) -> None:
     for pause in (0, *PATIENCE):
         time.sleep(max(pause, asked))
         for url in tuple(waiting):
+            if url.startswith("http:") and url not in failures and not archive.has_digest:
+                print(
+                    f"warning: {archive.name} comes from {url} without protection, and no digest of it is published; "
+                    f"what comes is recorded in {pins.path(archive)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             try:
                 return _from(url, archive, place)
             except TransferError as error:
@@ -92,6 +103,7 @@ def _from_anywhere(archive: Archive, place: Path) -> None:
         if not waiting:
             break
     facts = [f"{archive.size} bytes"] * bool(archive.size) + [f"sha256 {archive.sha256}"] * bool(archive.sha256)
+    facts += [f"recorded at its first use; delete the line in {archive.pin} to accept another"] * bool(archive.pin)
     raise UserError(
         f"{archive.name} could not be fetched ({'; '.join(f'{url}: {why}' for url, why in failures.items())}); "
         f"put the file into {place.parent}, or into a folder that FCN_MIRROR names"
@@ -106,7 +118,7 @@ def _from(url: str, archive: Archive, place: Path) -> None:
     while True:
         begun = _size(part)
         try:
-            transfer.receive(url, part, size, bool(archive.sha256 or archive.md5))
+            transfer.receive(url, part, size, bool(archive.sha256 or archive.md5 or archive.sha1))
         except TransferError:
             if _size(part) - begun < GAIN:
                 raise

@@ -142,7 +142,8 @@ class Contents:
             file: IO[bytes] | None = self.archive.open(cast(zipfile.ZipInfo, member))
         else:
             file = self.archive.extractfile(cast(tarfile.TarInfo, member))
-        assert file is not None
+        if file is None:
+            raise UserError(f"{self.path}: {name} is a link or a device, not a file")
         content = bytearray()
         with file:
             while piece := file.read(PIECE):  # whatever size the archive claims

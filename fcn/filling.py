@@ -5,6 +5,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from fcn import cache, pipeline, records, states
@@ -89,11 +90,13 @@ def _models(
         found = {name: digest}
         if path in made:
             try:
-                parent = weights.facts(file).parent
+                meta = weights.facts(file)
             except UserError:  # damaged; `fcn doctor` says so
                 missing += [path] if path not in missing else []
                 continue
-            found |= {"model.path": path} | ({"parent.sha256": parent} if parent else {})
+            found |= {"model.path": path} | ({"parent.sha256": meta.parent} if meta.parent else {})
+            if meta.published:
+                found |= {f"published.{key}": value for key, value in asdict(meta.published).items() if value}
         runs.tag(run, found)
 
 

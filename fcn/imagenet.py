@@ -8,34 +8,45 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from fcn import download, published
+from fcn import download, files, pins, published
 from fcn.errors import UserError, first_line
 from fcn.layers import CAFFE, TORCHVISION, Preprocessing
 from fcn.models import BACKBONES
-from fcn.sources import Archive
-from fcn.weights import State
+from fcn.sources import Archive, at
+from fcn.weights import Published, State
 
 # What torchvision calls each backbone.
 NAMES = {"vgg16": "vgg16", "vgg16_bn": "vgg16_bn", "vgg19": "vgg19", "vgg19_avg": "vgg19"}
 VGG16 = "VGG_ILSVRC_16_layers"
 CAFFE_VGG16 = Archive(
     f"{VGG16}.caffemodel",
-    (f"http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/{VGG16}.caffemodel",),
+    at(f"www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/{VGG16}.caffemodel"),
     "VGG16 by Simonyan and Zisserman: CC BY 4.0",
+    "a6196bc498e45ea4cb2637114ae8db9410cf1556fd60a55ae93272371beba197",  # as OpenVINO's model zoo publishes it
+    553_432_081,
 )
+# torchvision publishes the first eight digits alone, in the files' names; many projects give the others.
+DIGESTS = {
+    "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    "vgg16_bn-6c64b313.pth": "6c64b3138f2f4fcb3bcc4cafde11619c4f440eb1631787e93a682fd88305888a",
+    "vgg19-dcbb9e9d.pth": "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+}
 
 
-def backbone(name: str, origin: str) -> tuple[State, Preprocessing]:
-    """The weights of a backbone; fc6 and fc7 as convolutions, fc8 dropped.
+def backbone(name: str, origin: str) -> tuple[State, Preprocessing, Published]:
+    """The weights of a backbone, what they expect, and the file used; fc6 and fc7 as convolutions, fc8 dropped.
 
     raises   UserError if nobody published these, or they cannot be fetched
     """
     where = archive(name, origin)
     if origin == "caffe":
-        return published.state_dict(VGG16, where), CAFFE
+        state, origin_file = published.state_dict(VGG16, where)
+        return state, CAFFE, origin_file
     path = download.fetch(where)
     with path.open("rb") as file:
-        return from_torchvision(name, unpickle(file, path)), TORCHVISION
+        state = from_torchvision(name, unpickle(file, path))
+    pins.keep_unpublished(where, path)
+    return state, TORCHVISION, Published(where.stem, files.sha256(path))
 
 
 def archive(name: str, origin: str) -> Archive:
@@ -71,10 +82,10 @@ def unpickle(file: BinaryIO, path: Path) -> State:
 
 
 def torchvision_archive(name: str) -> Archive:
-    """Where torchvision keeps the weights; a file's name ends in the first eight digits of its sha256."""
+    """Where torchvision keeps the weights."""
     url: str = models.get_model_weights(NAMES[name])["IMAGENET1K_V1"].url
     file = url.rpartition("/")[2]
-    digest = file.removesuffix(".pth").rpartition("-")[2]
+    digest = DIGESTS.get(file) or file.removesuffix(".pth").rpartition("-")[2]
     return Archive(file, (url,), "torchvision's ImageNet weights: BSD-3-Clause", digest)
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from fcn import caffemodel, files, imagenet, published, sources, weights
+from fcn import caffemodel, files, imagenet, published, sources, verification, weights
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.layers import CAFFE
 from fcn.models import FCN
 from fcn.sources import Archive
-from fcn.weights import Meta, State
+from fcn.weights import Meta, Published, State
 
 LARGEST = 1 << 30  # bytes; the largest published file has 0.6 GB
 
@@ -45,7 +45,8 @@ def convert(
     backbone = name == imagenet.VGG16
     out = out or published.imported(archive(name))
     state, facts = _backbone(state) if backbone else _net(state, name)
-    origin: dict[str, Any] = {"parent": files.sha256(path), "published": name, "iterations": 0, "params": {}}
+    used = Published(name, files.sha256(path))
+    origin: dict[str, Any] = {"parent": None, "published": used, "iterations": 0, "params": {}}
     weights.save(out, state, Meta(**facts, **origin, threads=torch.get_num_threads()))
     return out, name
 
@@ -56,7 +57,7 @@ def archive(name: str) -> Archive:
 
 
 def _read(path: Path, name: str | None, digests: Mapping[str, str]) -> tuple[State, str]:
-    """What a published file holds, and the name of what it is."""
+    """What a published file holds, and the name of what it is; compared with its digest where one is known."""
     if not path.is_file():
         raise UserError(f"{path} is missing")
     if not 0 < path.stat().st_size <= LARGEST:
@@ -70,6 +71,8 @@ def _read(path: Path, name: str | None, digests: Mapping[str, str]) -> tuple[Sta
     if name not in published.NETS and name != imagenet.VGG16:
         known = ", ".join([*published.NETS, imagenet.VGG16])
         raise UserError(f"{path} has the name of no published net; say with --net which it is: {known}")
+    if archive(name).has_digest and (reason := verification.fault(path, archive(name))):
+        raise UserError(f"{path} is not the published {archive(name).name}: {reason}")
     at_once = name in published.NETS and published.NETS[name].at_once
     return caffemodel.state_dict(caffemodel.read(path), at_once=at_once), name
 

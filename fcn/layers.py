@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +29,10 @@ class Preprocessing:
             raise ValueError(f"a scale, mean or deviation is not a number up to {LARGEST:g}")
         if not all((self.scale, *self.std)):
             raise ValueError("a scale or deviation is 0")
+
+    def is_like(self, other: "Preprocessing") -> bool:
+        """Whether the two differ in nothing but the mean, which is that of what the weights were trained on."""
+        return replace(self, mean=other.mean) == other
 
     def __call__(self, image: Tensor, dtype: torch.dtype) -> Tensor:
         """image    (N, 3, H, W) RGB, 0..255, uint8 or float

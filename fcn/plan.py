@@ -52,7 +52,7 @@ def archives(params: Params) -> list[Archive]:
     found = list(sources.get(params.data.dataset).archives(params.data))
     if params.model.weights != "none":
         found.append(imagenet.archive(params.model.backbone, params.model.weights))
-    return found + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.NETS]
+    return found + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.INITS]
 
 
 def image_size(params: Params) -> tuple[int, int, bool]:

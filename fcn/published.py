@@ -5,12 +5,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fcn import caffemodel, download, machine, weights
+from fcn import caffemodel, download, files, machine, pins, weights
 from fcn.errors import UserError, in_one_line
 from fcn.layers import CAFFE, Preprocessing
 from fcn.models import FCN
-from fcn.sources import Archive
-from fcn.weights import State
+from fcn.sources import Archive, at
+from fcn.weights import Published, State
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Net:
     """An FCN of the reference's: VGG16, pad 100, its upsampling fixed.
 
     dataset, classes   whose classes it scores, in the data set's own order, and how many
-    note               what its classes are more than the data set's, if they are
+    note               what its classes are more than the data set's, if they are: then no rung can start from it
     preprocessing      BGR less the mean colour of what it was trained on
 
     source   net.py and *_layers.py in the reference's folders
@@ -54,36 +54,51 @@ NETS = {
 }
 
 
+INITS = [name for name, net in NETS.items() if not net.note]  # those that a rung can start from
+# Of the files that others publish a digest of.
+# source   testdata/dnn/download_models.py of opencv/opencv_extra
+SHA1 = {"fcn8s-heavy-pascal": "c449ea74dd7d83751d1357d6a8c323fcf4038962"}
+
+
 def archive(name: str) -> Archive:
     """Where a net of `NETS` is published."""
     licence = "FCN's authors: unrestricted use (BVLC model license)"
-    return Archive(f"{name}.caffemodel", (f"http://dl.caffe.berkeleyvision.org/{name}.caffemodel",), licence)
+    file = f"{name}.caffemodel"
+    return Archive(file, at(f"dl.caffe.berkeleyvision.org/{file}"), licence, sha1=SHA1.get(name))
 
 
-def load(net: FCN, name: str) -> None:
+def load(net: FCN, name: str) -> Published:
     """Fills a net with published weights, every one of them; their mean colour comes with them.
 
+    returns  the file that was used
     raises   UserError if there are none of this name, or they are another net's
     """
-    if net.preprocessing != CAFFE and name in NETS:
-        raise UserError(f"{name} expects model.preprocessing: caffe")
     check(name, net.stride, net.at_once, net.score_fr.out_channels)
-    fill(net, state_dict(name, archive(name), at_once=net.at_once), name)
-    net.preprocessing = NETS[name].preprocessing
+    theirs = NETS[name].preprocessing
+    if not net.preprocessing.is_like(theirs):
+        raise UserError(f"{name} expects model.preprocessing: caffe")
+    state, used = state_dict(name, archive(name), at_once=net.at_once)
+    fill(net, state, name)
+    net.preprocessing = theirs
+    return used
 
 
 def check(name: str, stride: int, at_once: bool, classes: int) -> None:
     """raises   UserError if there are no published weights of this name, or they cannot fill such a net"""
     if name not in NETS:
-        raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(NETS)}")
+        raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(INITS)}")
     theirs = NETS[name]
+    if name not in INITS:
+        raise UserError(
+            f"{name} scores {theirs.classes} classes ({theirs.note}), which no data set here has; `fcn import` makes "
+            f"a model file of it to predict with; as init there is parent, {', '.join(INITS)}"
+        )
     if theirs.stride != stride:
         raise UserError(f"{name} is FCN-{theirs.stride}s and cannot fill FCN-{stride}s")
     if theirs.at_once != at_once:
         raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
     if theirs.classes != classes:
-        note = f" ({theirs.note})" if theirs.note else ""
-        raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}{note}, the data set has {classes}")
+        raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}, the data set has {classes}")
 
 
 def fill(net: FCN, state: State, name: str) -> None:
@@ -138,12 +153,30 @@ def imported(archive: Archive) -> Path:
     return machine.root() / ".fcn" / "downloads" / f"{archive.name.removesuffix('.caffemodel')}.safetensors"
 
 
-def state_dict(name: str, archive: Archive, *, at_once: bool = False) -> State:
-    """The published weights under our names, from whichever file is here, else fetched."""
-    path = find(archive) or download.fetch(archive)
+def state_dict(name: str, archive: Archive, *, at_once: bool = False) -> tuple[State, Published]:
+    """The published weights under our names, from whichever file is here, else fetched; and which file that is."""
+    path, used = locate(name, archive)
     if path != imported(archive):
-        return caffemodel.state_dict(caffemodel.read(download.fetch(archive)), at_once=at_once)
-    state, meta = weights.load(path)
-    if meta.published != name:
-        raise UserError(f"{path} is {meta.published or 'nothing published'}, not {name}; delete it")
-    return state
+        return caffemodel.state_dict(caffemodel.read(path), at_once=at_once), used
+    return weights.load(path)[0], used
+
+
+def locate(name: str, archive: Archive) -> tuple[Path, Published]:
+    """The file with these weights, fetched if none is here, and what was published.
+
+    Of a file that `fcn import` made, that is the one it was made from.
+    raises   UserError if this is not the file that was used first
+    """
+    path = find(archive)
+    if path == imported(archive):
+        meta = weights.load(path)[1]
+        if meta.published is None or meta.published.name != name:
+            raise UserError(
+                f"{path} is {meta.published.name if meta.published else 'nothing published'}, not {name}; delete it"
+            )
+        used = meta.published
+    else:
+        path = download.fetch(archive)
+        used = Published(name, files.sha256(path))
+    pins.keep(archive, used.sha256, path)
+    return path, used

@@ -96,7 +96,8 @@ def _facts(params: Params, metas: dict[Path, weights.Meta]) -> dict[str, str]:
         chosen = ", the best on val" if params.rung(meta.architecture["stride"]).save == "best" else ""
         facts[NETS[path.stem]] = (
             f"{counted(meta.iterations, 'step')}{chosen}, on {counted(meta.threads, 'thread')}, "
-            f"sha256 {files.sha256(path)[:12]}, from {meta.published or (meta.parent or '')[:12]}"
+            f"sha256 {files.sha256(path)[:12]}, "
+            f"from {(meta.published and meta.published.name) or (meta.parent or '')[:12]}"
         )
     return facts
 

@@ -27,7 +27,7 @@ from fcn.processes import ALONE, Group
 from fcn.progress import Progress
 from fcn.resume import Resume, signals
 from fcn.sampling import Sampler, class_weights
-from fcn.start import Start, start, summary
+from fcn.start import Start, published_digest, start, summary
 from fcn.titles import SCORES
 from fcn.training import Step, freeze, steps
 
@@ -50,7 +50,9 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
         if group.leads:
             leading.enter_context(files.alone(out))
             recorded.begin()
+        train = Split(data, "train")
         fingerprint = entry.fingerprint(
+            **published_digest(train, stride, params),  # first: it may record the digest in one of the deps
             torch=torch.__version__,
             device=torch.cuda.get_device_name() if machine.device().type == "cuda" else "cpu",
             threads=torch.get_num_threads(),
@@ -60,10 +62,9 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
         resume = Resume(recorded.states() / fingerprint)
         if group.leads:
             run = leading.enter_context(tracking.stage(stage, params, entry.params, done=resume.is_done))
-        train = Split(data, "train")
         begun = start(train, stride, params, parent, group)
         if group.leads:
-            print(summary(stride, params, train, begun.table), flush=True)
+            print(summary(stride, params, train, begun), flush=True)
             _introduce(run, stage, data, begun, fingerprint)
             leading.enter_context(resume.turn())
         work = prepare(stage, stride, params, begun, train, group)
@@ -93,6 +94,8 @@ def _introduce(run: tracking.Run, stage: str, data: Path, begun: Start, fingerpr
     """What MLflow knows of a rung before its first step."""
     if begun.parent:
         run.tag(parent__sha256=begun.parent)
+    if begun.published:
+        run.tag(published__name=begun.published.name, published__sha256=begun.published.sha256)
     run.data(data, "train", "training")
     run.data(data, "val", "validation")
     run.tag(fingerprint=fingerprint)

@@ -15,6 +15,7 @@ from fcn.models import FCN
 from fcn.params import Params
 from fcn.processes import ALONE, Group
 from fcn.training import rate
+from fcn.weights import Published
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ class Start:
     architecture   FCN's arguments
     table          (layer, where it comes from) for each layer
     parent         sha256 of the file it starts from, unless that is a published net
-    published      the published net's name, if it starts from one
+    published      the published net, if it starts from one
     """
 
     net: FCN
     architecture: dict[str, Any]
     table: list[tuple[str, str]]
     parent: str | None
-    published: str | None
+    published: Published | None
 
 
 def start(train: Split, stride: int, params: Params, parent: Path, group: Group = ALONE) -> Start:
@@ -47,26 +48,38 @@ def start(train: Split, stride: int, params: Params, parent: Path, group: Group 
     if init == "parent":
         generator = torch.Generator().manual_seed(params.seed * 64 + stride)
         table = weights.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
+        used = None
     else:
-        published.load(net, init)
+        used = published.load(net, init)
         table = [(layer, init) for layer in weights.layers(net.state_dict())]
     net.to(machine.device()).to(memory_format=torch.channels_last)
     if net.backbone.norm and group.size > 1:
         if machine.device().type != "cuda":
             raise UserError("batch norm needs the whole batch in one process on a CPU; set FCN_PROCESSES=1")
         nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-    own = init == "parent"
-    return Start(net, architecture, table, files.sha256(parent) if own else None, None if own else init)
+    return Start(net, architecture, table, None if used else files.sha256(parent), used)
+
+
+def published_digest(train: Split, stride: int, params: Params) -> dict[str, str]:
+    """sha256 of the published file that a rung starts from, if it does; what a fingerprint says of it."""
+    init = params.rung(stride).init
+    if init == "parent":
+        return {}
+    published.check(init, stride, params.model.at_once and stride == 8, len(train.labels.names))
+    return {"init": published.locate(init, published.archive(init))[1].sha256}
 
 
 def _net(architecture: dict[str, Any], params: Params, parent: weights.Meta) -> FCN:
-    wanted, rung = PREPROCESSINGS[params.model.preprocessing], params.rung(architecture["stride"])
-    if rung.init == "parent" and parent.preprocessing != wanted:
-        raise UserError(
-            f"the parent's weights expect {parent.preprocessing}, model.preprocessing "
-            f"{params.model.preprocessing!r} is {wanted}; they must agree"
-        )
-    net = FCN(**architecture, preprocessing=wanted)
+    expected, rung = PREPROCESSINGS[params.model.preprocessing], params.rung(architecture["stride"])
+    if rung.init == "parent":
+        if not expected.is_like(parent.preprocessing):
+            fitting = [name for name, each in PREPROCESSINGS.items() if each.is_like(parent.preprocessing)]
+            raise UserError(
+                f"the parent's weights expect {parent.preprocessing}, model.preprocessing "
+                f"{params.model.preprocessing!r} is {expected}; set model.preprocessing: {' or '.join(fitting) or '?'}"
+            )
+        expected = parent.preprocessing
+    net = FCN(**architecture, preprocessing=expected)
     return net
 
 
@@ -99,7 +112,7 @@ def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
     }
 
 
-def summary(stride: int, params: Params, train: Split, table: list[tuple[str, str]]) -> str:
+def summary(stride: int, params: Params, train: Split, begun: Start) -> str:
     """What is trained, at which rate in both units, since one alone means nothing, and where each layer comes from."""
     rung = params.rung(stride)
     height, width = _size(train, params)
@@ -121,6 +134,11 @@ def summary(stride: int, params: Params, train: Split, table: list[tuple[str, st
         lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which")
     if rung.init != "parent":
         lines.append(published.archive(rung.init).notice)
-    for what in dict.fromkeys(fate for _, fate in table):
-        lines.append(f"{what:8} {' '.join(layer for layer, fate in table if fate == what)}")
+    if begun.net.preprocessing != PREPROCESSINGS[params.model.preprocessing]:
+        means = zip(begun.net.preprocessing.order, begun.net.preprocessing.mean, strict=True)
+        lines.append(
+            f"mean colour {', '.join(f'{c} {mean:g}' for c, mean in means)}: that of the weights it starts from"
+        )
+    for what in dict.fromkeys(fate for _, fate in begun.table):
+        lines.append(f"{what:8} {' '.join(layer for layer, fate in begun.table if fate == what)}")
     return "\n".join(lines)

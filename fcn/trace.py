@@ -130,7 +130,7 @@ def _describe(
         params = identity.flat(model.meta.params)
         yield _line("params", ", ".join(f"{key} {value}" for key, value in params.items()) or "none")
         yield from _result(model)
-        yield _line("parent", model.meta.parent or model.meta.published or "none: the chain begins here")
+        yield _line("parent", model.meta.parent or _published(model.meta) or "none: the chain begins here")
         children = [f"{other.name} {other.sha256[:12]}" for other in models.values() if other.meta.parent == digest]
         yield _line("children", ", ".join(children) or "none here")
     if complaint:
@@ -151,6 +151,14 @@ def _damage(model: Model) -> Iterator[str]:
         weights.load(model.path)
     except UserError as error:
         yield _line("damaged", str(error))
+
+
+def _published(meta: weights.Meta) -> str:
+    """The published file that a model was initialised from, if it was."""
+    if meta.published is None:
+        return ""
+    digest = f", sha256 {meta.published.sha256}" if meta.published.sha256 else ""
+    return f"{meta.published.name}, published by others{digest}"
 
 
 def _result(model: Model) -> Iterator[str]:

@@ -22,9 +22,14 @@ def fault(path: Path, archive: Archive) -> str | None:
     if archive.size is not None and path.stat().st_size != archive.size and not (is_gzip(archive) and tarred):
         return f"it has {path.stat().st_size} bytes, {archive.size} are published"
     if archive.sha256:
-        return None if files.sha256(path).startswith(archive.sha256) else "its sha256 differs"
+        found = files.sha256(path)
+        return None if found.startswith(archive.sha256) else f"its sha256 is {found}, not {archive.sha256}"
     if archive.md5:
-        return None if _md5(path) in archive.md5 else "its md5 differs"
+        found = _digest(path, "md5")
+        return None if found in archive.md5 else f"its md5 is {found}, not {' or '.join(archive.md5)}"
+    if archive.sha1:
+        found = _digest(path, "sha1")
+        return None if found == archive.sha1 else f"its sha1 is {found}, not {archive.sha1}"
     if is_gzip(archive) and not (tarred or beginning.startswith(GZIP)):
         return "it is no compressed archive"
     if archive.name.endswith(".tar") and not tarred:
@@ -45,9 +50,9 @@ def _is_zip(path: Path) -> bool:
         return False
 
 
-def _md5(path: Path) -> str:
+def _digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def unpack(part: Path, archive: Archive, plain: Path) -> bool:

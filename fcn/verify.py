@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fcn import files, pipeline, rung, weights
+from fcn import files, pipeline, published, rung, weights
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.params import Params
@@ -56,6 +56,9 @@ def _check_it_is_the_same(path: Path, parent: Path, meta: weights.Meta, params: 
         )
     if meta.parent is not None and meta.parent != files.sha256(parent):
         raise UserError(f"{path} did not start from {parent} as it is now; run `dvc repro`")
+    init = params.rung(stride).init
+    if meta.published and published.locate(init, published.archive(init))[1] != meta.published:
+        raise UserError(f"{path} did not start from {init} as it is now; run `dvc repro`")
     if meta.threads != torch.get_num_threads() or meta.processes != 1:
         raise UserError(
             f"{path} was trained by {meta.processes} processes of {meta.threads} threads, which changes bits; "

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -51,7 +52,25 @@ def _labels(found: Labels) -> Labels:
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Step = Annotated[str, Field(pattern="^[1-9][0-9]{0,8}$")]
-Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,100}$")]
+NAME = "^[A-Za-z0-9_-]{1,100}$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What others published that weights come from: its name, and the sha256 of the file that was used.
+
+    sha256   empty in model files of earlier versions, which recorded the name alone
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: Name
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+
+
+def _named(found: object) -> object:
+    return Published(found) if isinstance(found, str) and re.fullmatch(NAME, found) else found
 
 
 @dataclass(frozen=True)
@@ -61,7 +80,7 @@ class Meta:
     architecture   FCN's arguments, or the backbone's name alone
     labels         names and colours of its classes
     parent         sha256 of the file it was initialised from, if there is one
-    published      name of the published net it was initialised from, if there is one
+    published      the published net or backbone it was initialised from, if there is one
     iterations     optimiser steps of its own; 0 for surgery only
     threads        of the CPU that computed it: sums of another number of threads round differently
     params         those that its stage declares
@@ -77,7 +96,7 @@ class Meta:
     preprocessing: Preprocessing
     labels: Annotated[Labels, AfterValidator(_labels)] | None
     parent: Sha256 | None
-    published: Name | None
+    published: Annotated[Published | None, BeforeValidator(_named)]
     iterations: Annotated[int, Field(ge=0, le=10**12)]
     threads: Annotated[int, Field(ge=1, le=1 << 20)]
     params: dict[str, Any]

@@ -30,18 +30,18 @@ def _make(out: Path) -> None:
         torch.manual_seed(experiment.seed)
         net = FCN(1, 32, model.backbone).state_dict()
         state = {name: tensor for name, tensor in net.items() if not name.startswith("score")}
-        preprocessing = PREPROCESSINGS[model.preprocessing]
+        preprocessing, origin_file = PREPROCESSINGS[model.preprocessing], None
     else:
         from fcn import imagenet  # and with it torchvision
 
         print(imagenet.archive(model.backbone, model.weights).notice, flush=True)
-        state, preprocessing = imagenet.backbone(model.backbone, model.weights)
+        state, preprocessing, origin_file = imagenet.backbone(model.backbone, model.weights)
     meta = weights.Meta(
         architecture={"backbone": model.backbone},
         preprocessing=preprocessing,
         labels=None,
         parent=None,
-        published=None,
+        published=origin_file,
         iterations=0,
         threads=torch.get_num_threads(),
         params=pipeline.read("backbone", experiment).params,

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn import files, params, recorded, sources
+from fcn import files, params, pins, recorded, sources
 from fcn.errors import counted, one_line
 
 
@@ -29,6 +29,8 @@ def _download(out: Path) -> None:
         found = fetch_all(archives)
     with files.replacing_folder(out) as folder:
         source.build(experiment.data, found, folder)
+    for archive in archives:
+        pins.keep_unpublished(archive, found[archive.name])
     print(f"{out}: {counted(sum(1 for p in out.rglob('*') if p.is_file()), 'file')}")
 
 

@@ -21,7 +21,7 @@ os.environ["FCN_DEVICE"] = "cpu"  # bits are compared; a GPU has its own
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from fcn import evaluation, packing, params, training  # noqa: E402
+from fcn import evaluation, packing, params, pins, training  # noqa: E402
 from fcn.data import Split  # noqa: E402
 from fcn.models import FCN  # noqa: E402
 from fcn.optimizer import Optimizer  # noqa: E402
@@ -58,6 +58,12 @@ def changed(text: str, changes: dict[str, Any]) -> dict[str, Any]:
         assert last in section, f"no key {key}"
         section[last] = value
     return content
+
+
+@pytest.fixture(autouse=True)
+def own_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digests of files that a test makes up are not recorded in the checkout."""
+    monkeypatch.setattr(pins, "FOLDER", tmp_path / "pins")
 
 
 @pytest.fixture

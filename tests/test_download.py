@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from fcn import download, extraction, transfer
+from fcn import download, extraction, pins, transfer
 from fcn.errors import UserError
 from fcn.sources import Archive
 
@@ -284,7 +284,7 @@ def test_a_tgz_that_the_server_unpacked_is_as_good(host: str, monkeypatch: pytes
             assert contents.read("a") == NOISE
         got.unlink()
     stranger = Archive("a.tgz", (f"{host}/unpacked",), "free", size=len(content), md5=known[:1])
-    assert "its md5 differs" in refusal(stranger)
+    assert f"its md5 is {known[1]}, not {known[0]}" in refusal(stranger)
 
 
 @pytest.mark.parametrize(
@@ -314,8 +314,27 @@ def test_a_file_of_another_size_is_not_fetched_at_all(host: str, tmp_path: Path)
 
 
 def test_a_file_of_another_digest_is_not_kept(host: str, tmp_path: Path) -> None:
-    assert "its sha256 differs" in refusal(Archive("a.zip", (f"{host}/file",), "free", "0" * 64))
+    found = hashlib.sha256(CONTENT).hexdigest()
+    assert f"its sha256 is {found}, not {'0' * 64}" in refusal(Archive("a.zip", (f"{host}/file",), "free", "0" * 64))
     assert [path.name for path in (tmp_path / ".fcn" / "downloads").iterdir()] == ["a.zip.lock"]
+
+
+def test_plain_http_is_warned_of_until_a_digest_guards_it_and_another_file_is_then_not_kept(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wanted, first = unchecked(f"{host}/file"), hashlib.sha256(CONTENT).hexdigest()
+    path = download.fetch(wanted)
+    assert f"warning: a.zip comes from {host}/file without protection" in capfd.readouterr().err
+    pins.keep_unpublished(wanted, path)
+    path.unlink()
+    download.fetch(wanted)
+    assert "warning" not in capfd.readouterr().err
+    path.unlink()
+    monkeypatch.setattr(Host, "content", OLD)
+    reason = refusal(wanted)
+    assert f"its sha256 is {hashlib.sha256(OLD).hexdigest()}, not {first}" in reason
+    assert reason.endswith(f"recorded at its first use; delete the line in {tmp_path}/pins/a.sha256 to accept another")
+    assert not path.exists()
 
 
 def test_a_file_that_never_ends_is_given_up(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +391,7 @@ def test_a_mirror_that_is_no_folder_is_not_passed_over(
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(CONTENT[:-1] + b"x", "its sha256 differs"), (CONTENT[:-1], "bytes, "), (PAGE, "it is a web page")],
+    [(CONTENT[:-1] + b"x", "its sha256 is "), (CONTENT[:-1], "bytes, "), (PAGE, "it is a web page")],
 )
 def test_a_wrong_file_in_the_mirror_is_named_and_left_alone(
     host: str, content: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -55,7 +55,7 @@ def test_a_converted_net_becomes_a_model_file_that_predicts_the_same(
     out, found = importing.convert(tmp_path / "x.pth", digests=digests)
     assert (out, found) == (tmp_path / ".fcn" / "downloads" / f"{name}.safetensors", name)
     net, meta = weights.build(out)
-    assert (meta.published, meta.parent) == (name, files.sha256(tmp_path / "x.pth"))
+    assert (meta.published, meta.parent) == (weights.Published(name, files.sha256(tmp_path / "x.pth")), None)
     assert (meta.labels, meta.preprocessing, meta.scored) == (VOC, CAFFE, True)
     reference = FCN(21, stride, upsampling="learned").eval()
     reference.load_state_dict(state)
@@ -85,8 +85,9 @@ def test_vgg16_by_torchvisions_names_becomes_the_caffe_backbone(tmp_path: Path) 
     digests = saved(state, tmp_path / "x.pth", imagenet.VGG16)
     out, name = importing.convert(tmp_path / "x.pth", digests=digests)
     assert (out.name, name) == ("VGG_ILSVRC_16_layers.safetensors", "VGG_ILSVRC_16_layers")
-    loaded, preprocessing = imagenet.backbone("vgg16", "caffe")
+    loaded, preprocessing, used = imagenet.backbone("vgg16", "caffe")
     assert preprocessing == CAFFE
+    assert used == weights.Published(imagenet.VGG16, files.sha256(tmp_path / "x.pth"))
     assert loaded.keys() == ours.keys()
     assert all(torch.equal(loaded[key], ours[key]) for key in ours)
     del state["features.0.bias"]
@@ -107,7 +108,9 @@ def test_a_caffemodel_is_known_by_its_name_or_by_what_it_is_said_to_be(tmp_path:
             importing.convert(path)
     out, _ = importing.convert(path, name="fcn16s-heavy-pascal", out=tmp_path / "out" / "y.safetensors")
     assert torch.equal(weights.load(out)[0]["fc6.weight"], theirs(16)["fc6.weight"])
-    with pytest.raises(UserError, match="fcn8s-heavy-pascal is another net: score_pool3.weight is missing; "):
+    with pytest.raises(UserError, match="fcn8s-atonce-pascal is another net: score_pool3.weight is missing; "):
+        importing.convert(path, name="fcn8s-atonce-pascal", out=tmp_path / "z.safetensors")
+    with pytest.raises(UserError, match=r"not the published fcn8s-heavy-pascal.caffemodel: its sha1 is [0-9a-f]{40}, "):
         importing.convert(path, name="fcn8s-heavy-pascal", out=tmp_path / "z.safetensors")
     assert not (tmp_path / "z.safetensors").exists()
 

@@ -13,7 +13,7 @@ from fcn.errors import UserError
 from fcn.layers import CAFFE, TORCHVISION
 from fcn.models import BACKBONES, FCN, Backbone
 from fcn.params import Model
-from fcn.weights import transplant
+from fcn.weights import Published, transplant
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def trained(name: str) -> nn.Module:
 def put(net: nn.Module, name: str, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lays the net's file into the mirror, under a name that ends in its digest's first eight digits."""
     torch.save(net.state_dict(), mirror / "x.pth")
-    digest = files.sha256(mirror / "x.pth")[:8]
-    (mirror / "x.pth").rename(mirror / f"{name}-{digest}.pth")
-    archive = sources.Archive(f"{name}-{digest}.pth", (), "", digest)
+    digest = files.sha256(mirror / "x.pth")
+    (mirror / "x.pth").rename(mirror / f"{name}-{digest[:8]}.pth")
+    archive = sources.Archive(f"{name}-{digest[:8]}.pth", (), "", digest)
     monkeypatch.setattr(imagenet, "torchvision_archive", lambda _: archive)
 
 
@@ -70,8 +70,10 @@ def test_a_torchvision_backbone_computes_what_torchvisions_net_does(
 ) -> None:
     theirs = trained(name)
     put(theirs, name, mirror, monkeypatch)
-    state, preprocessing = imagenet.backbone(name, "torchvision")
+    state, preprocessing, used = imagenet.backbone(name, "torchvision")
     assert preprocessing == TORCHVISION
+    (file,) = mirror.glob("*.pth")
+    assert used == Published(file.stem, files.sha256(file))
     ours = FCN(5, 32, name, preprocessing=preprocessing, pad="same")
     transplant(ours, state, init_std=0.0, generator=torch.Generator())
     ours.eval()
@@ -90,7 +92,7 @@ def test_a_torchvision_backbone_computes_what_torchvisions_net_does(
 @pytest.mark.usefixtures("narrow")
 def test_vgg19_for_scene_parsing_ends_at_conv5_3(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(trained("vgg19"), "vgg19", mirror, monkeypatch)
-    state, _ = imagenet.backbone("vgg19_avg", "torchvision")
+    state, _, _ = imagenet.backbone("vgg19_avg", "torchvision")
     assert {"conv4_4.weight", "conv5_3.weight"} < set(state)
     assert "conv5_4.weight" not in state
     transplant(FCN(151, 32, "vgg19_avg", pad="same"), state, init_std=0.02, generator=torch.Generator())
@@ -100,7 +102,7 @@ def test_a_file_with_another_digest_is_never_unpickled(mirror: Path) -> None:
     archive = imagenet.torchvision_archive("vgg16")
     assert archive.name == "vgg16-397923af.pth"
     (mirror / archive.name).write_bytes(b"cos\nsystem\n(S'touch unpickled'\ntR.")
-    with pytest.raises(UserError, match="its sha256 differs"):
+    with pytest.raises(UserError, match=r"its sha256 is [0-9a-f]{64}, not 397923af[0-9a-f]{56};"):
         imagenet.backbone("vgg16", "torchvision")
 
 
@@ -174,7 +176,8 @@ def test_a_net_of_other_classes_or_of_another_kind_is_refused_before_its_file_is
     with pytest.raises(UserError, match=r"scores 33 classes of siftflow, the data set has 21$"):
         published.load(FCN(21, 16), "siftflow-fcn16s-heavy")
     with pytest.raises(
-        UserError, match=r"60 classes of context59 \(class 0 is all that is none of the 59\), the data set has 59$"
+        UserError,
+        match=r"60 classes \(class 0 is all that is none of the 59\), which no data set here has; `fcn import`",
     ):
         published.load(FCN(59, 8), "pascalcontext-fcn8s-heavy")
     with pytest.raises(UserError, match="fcn8s-atonce-pascal expects model.at_once: true"):

@@ -1,9 +1,12 @@
-"""That docs/recipes.md says of each recipe what the recipe's own header says."""
+"""That docs/recipes.md says of each recipe what its header and its numbers say, and these what published solvers do."""
 
 import re
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
+
+from fcn import params
 
 RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if not path.stem.startswith("own-"))
 
@@ -19,3 +22,37 @@ def row(path: Path) -> str:
 def test_the_list_of_recipes_says_what_their_headers_say() -> None:
     rows = [line for line in (ROOT / "docs" / "recipes.md").read_text().splitlines() if line.startswith("| [")]
     assert rows == [row(path) for path in RECIPES]
+
+
+# Read in the solvers and in the loops that call them: rates of 32s, 16s and 8s, rounds and steps of a round.
+SOLVERS = {
+    "voc-heavy": ((1e-10, 1e-12, 1e-14), (25, 4000)),
+    "voc-atonce": ((None, None, 1e-10), (75, 4000)),
+    "siftflow": ((1e-10, 1e-12, 1e-12), (50, 2000)),
+    "nyud-color": ((1e-10, None, None), (50, 2000)),
+    "context59": ((1e-10, 1e-12, 1e-14), (50, 8000)),
+    "ade20k": ((None, None, 1e-10), (1, 160_000)),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_numbers_of_a_recipe_are_those_of_the_solver_that_it_stands_for(name: str) -> None:
+    recipe, (rates, (rounds, steps)) = params.load(ROOT / "recipes" / f"{name}.yaml"), SOLVERS[name]
+    assert (recipe.optimizer, recipe.momentum, recipe.weight_decay, recipe.loss) == ("sgd", 0.99, 5e-4, "sum")
+    assert (recipe.batch_size, recipe.data.sampling, recipe.seed) == (1, "replacement", 1337)
+    assert (recipe.model.upsampling, recipe.model.dropout, recipe.model.pad) == ("fixed", 0.5, 100)
+    for stride, rate in zip((32, 16, 8), rates, strict=True):
+        rung = recipe.rung(stride)
+        assert rung.iterations == (rounds * steps if rate else 0)
+        assert (rung.schedule, rung.accumulate) == ("fixed", 1)
+        if rate:
+            assert recipe.lr * rung.lr_factor == pytest.approx(rate, rel=1e-12)
+            assert rounds == 1 or rung.validate_every == steps
+    assert recipe.warnings() == []
+
+
+def test_the_table_of_sources_says_the_same() -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text()
+    for name, (rates, (rounds, steps)) in SOLVERS.items():
+        written = ", ".join(f"{rate:.0e}" if rate else "–" for rate in rates)
+        assert f"| {name} | {written} | {rounds} × {steps} |" in text

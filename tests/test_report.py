@@ -60,7 +60,9 @@ def written(
         (folder / net).mkdir()
         (folder / net / "train.csv").write_text("iteration,lr,loss\n")
         (folder / net / "val.csv").write_text(",".join(["iteration", *NAMES]) + "\n")
-        meta = weights.Meta({"stride": stride}, CAFFE, labels, None, f"{net}-heavy-pascal", 0, 2, {})
+        meta = weights.Meta(
+            {"stride": stride}, CAFFE, labels, None, weights.Published(f"{net}-heavy-pascal", "ab"), 0, 2, {}
+        )
         weights.save(folder / f"{net}.safetensors", {"x": torch.zeros(1)}, meta)
     return Written(folder, experiment)
 

@@ -19,11 +19,11 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn import machine
 
     machine.prepare()
-    from fcn import files, imagenet, importing
+    from fcn import files, imagenet, importing, published
 
     out, name = importing.convert(arguments.file, name=arguments.net, out=arguments.out)
     print(importing.archive(name).notice)
-    use = "model.weights: caffe" if name == imagenet.VGG16 else f"init: {name}"
+    uses = {imagenet.VGG16: "model.weights: caffe"} | {init: f"init: {init}" for init in published.INITS}
     print(f"{out}: {name}, every name, shape and value checked, sha256 {files.sha256(out)[:12]}")
-    if arguments.out is None:
-        print(f"`{use}` in params.yaml now starts from it")
+    if arguments.out is None and name in uses:
+        print(f"`{uses[name]}` in params.yaml now starts from it")

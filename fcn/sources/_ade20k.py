@@ -10,14 +10,11 @@ from pathlib import Path
 from fcn import extraction
 from fcn.errors import UserError
 from fcn.params import Data
-from fcn.sources import Archive, Sample, list_samples
+from fcn.sources import Archive, Sample, at, list_samples
 
 ARCHIVE = Archive(
     "ADEChallengeData2016.zip",
-    (
-        "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
-        "https://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
-    ),
+    at("data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"),
     "ADE20K: images for non-commercial research and education",
     "7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
     967_382_037,

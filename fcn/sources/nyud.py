@@ -16,20 +16,20 @@ from fcn.errors import UserError
 from fcn.labels import from_one, look_up
 from fcn.labelsets import NYUD, NYUD_LABELS
 from fcn.params import Data
-from fcn.sources import Archive, Sample, _matlab, list_samples
+from fcn.sources import Archive, Sample, _matlab, at, list_samples
 
 LABELS = NYUD
 SIZE = (425, 560)
 LABELED = Archive(
     "nyu_depth_v2_labeled.mat",
-    ("http://horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat",),
+    at("horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat"),
     "NYU Depth Dataset V2 (Silberman, Hoiem, Kohli, Fergus): for research",
     "2d724b0c0ab358aa1ce5df855e5bd14a2279ab7202efe22f32a30d612dcb86aa",
     2_972_037_809,
 )
 REFERENCE = Archive(
     "nyud.tar.gz",
-    ("http://dl.caffe.berkeleyvision.org/nyud.tar.gz",),
+    at("dl.caffe.berkeleyvision.org/nyud.tar.gz"),
     "NYU Depth Dataset V2 as prepared by Gupta et al.: for research",
 )
 LISTS = {

@@ -12,13 +12,13 @@ from fcn.errors import UserError
 from fcn.labels import from_one
 from fcn.labelsets import SIFTFLOW
 from fcn.params import Data
-from fcn.sources import Archive, Sample, _matlab, list_samples
+from fcn.sources import Archive, Sample, _matlab, at, list_samples
 
 LABELS = SIFTFLOW
 SIZE = (256, 256)
 ARCHIVE = Archive(
     "SiftFlowDataset.zip",
-    ("http://www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip",),
+    at("www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip"),
     "SIFT Flow, from LabelMe: for research",
 )
 LISTS = {

@@ -20,8 +20,8 @@ LABELS = VOC
 VOC2012 = Archive(
     "VOCtrainval_11-May-2012.tar",
     (
-        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
         "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
         "https://dataset.bj.bcebos.com/voc/VOCtrainval_11-May-2012.tar",
         "https://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",
     ),
