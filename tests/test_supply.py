@@ -1,4 +1,4 @@
-"""What comes from outside is compared with a digest: tools, actions, archives; and a clone's bytes are the same everywhere."""
+"""Digests for all that comes from outside: tools, actions, archives; and a clone has the same bytes everywhere."""
 
 import subprocess
 import sys
