@@ -107,7 +107,9 @@ def test_the_operations_of_vgg16_are_those_counted_by_hand() -> None:
     assert convolutions + rest <= counted <= 1.01 * (convolutions + rest)  # the upsampling is small
 
 
-@pytest.mark.parametrize(("factors", "count"), [((1.0, 0.01, 0.0001), 0), ((1.0, 1.0, 0.5), 1), ((1.0, 0.01, 0.01), 0), ((0.1, 0.5, 1.0), 2)])
+@pytest.mark.parametrize(
+    ("factors", "count"), [((1.0, 0.01, 0.0001), 0), ((1.0, 1.0, 0.5), 1), ((1.0, 0.01, 0.01), 0), ((0.1, 0.5, 1.0), 2)]
+)
 def test_a_finer_rung_that_learns_no_slower_is_warned_of_under_sgd(
     small: Callable[..., Params], factors: tuple[float, float, float], count: int
 ) -> None:
