@@ -1,10 +1,11 @@
 # Everything a person types. Each target sets up what it needs by itself.
 SHELL := /bin/bash
 PYTHON ?= python3
-UV := uv==0.13.8
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := .venv/.ready
+# A tool in a folder of its own, its version and hashes in tools/; one that is built is built with what the lock has.
+TOOL := uv pip install --quiet --no-cache --link-mode copy --no-build-isolation --require-hashes
 
 .PHONY: repro test check parity bench torture fulldisk malformed fuzz audit ui plots screenshots serve lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
@@ -23,13 +24,11 @@ check: $(READY)  ## format, lint, types, fast tests
 	python -m pytest -m "not slow" -q
 
 parity: $(READY)  ## nets and their training beside torchfcn's, which lives in a folder of its own
-	test -d .oracle/torchfcn || uv pip install --quiet --no-deps --no-cache --link-mode copy \
-	    --target .oracle torchfcn==1.9.7
+	test -d .oracle/torchfcn || $(TOOL) --no-deps --target .oracle -r tools/torchfcn.txt
 	python -m pytest --confcutdir=tests/parity tests/parity
 
 bench: $(READY)  ## FCN-8s' steps and predictions beside torchfcn's, and the input path; quiet machines tell more
-	test -d .oracle/torchfcn || uv pip install --quiet --no-deps --no-cache --link-mode copy \
-	    --target .oracle torchfcn==1.9.7
+	test -d .oracle/torchfcn || $(TOOL) --no-deps --target .oracle -r tools/torchfcn.txt
 	python -m benchmarks.step
 	python -m benchmarks.resize
 
@@ -48,12 +47,13 @@ malformed: $(READY)  ## damaged images, masks, archives, weights, indexes: refus
 
 SECONDS_EACH ?= 600
 fuzz: $(READY)  ## coverage-guided fuzzing of every reader with atheris, which lives in a folder of its own
-	test -d .fuzz/atheris || uv pip install --quiet --no-deps --no-cache --link-mode copy --target .fuzz atheris==3.0.0
+	test -d .fuzz/atheris || $(TOOL) --target .fuzz -r tools/atheris.txt
 	PYTHONPATH=. python -m tests.fuzz.run --seconds $(SECONDS_EACH)
 
 audit: $(READY)  ## the lock against the known holes; asks pypi.org
-	uv tool run pip-audit==2.10.0 --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock || \
-	    { echo "not audited or not clean, see above; offline, nothing can be said" >&2; exit 1; }
+	test -d .audit/pip_audit || $(TOOL) --target .audit -r tools/pip-audit.txt
+	PYTHONPATH=.audit python -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off \
+	    -r requirements.lock || { echo "not audited or not clean, see above; offline, nothing can be said" >&2; exit 1; }
 
 ui: $(READY)  ## MLflow on http://127.0.0.1:5000, to compare the runs
 	fcn ui
@@ -68,9 +68,12 @@ serve: $(READY)  ## register FCN-8s with MLflow and answer requests at http://12
 	fcn register
 	fcn serve --port 5001
 
-lock: .venv/bin/uv  ## pin every package again, with hashes and without a host's name
-	uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \
-	    --python-version 3.11 --extra dev -o requirements.lock pyproject.toml
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \
+    --python-version 3.11
+lock: .venv/bin/uv  ## pin every package and tool again, with hashes and without a host's name
+	$(LOCK) --extra dev -o requirements.lock pyproject.toml
+	$(LOCK) -o tools/pip-audit.txt tools/pip-audit.in
+	for tool in atheris torchfcn uv vl-convert; do $(LOCK) --no-deps -o tools/$$tool.txt tools/$$tool.in || exit; done
 
 readme: $(READY)  ## the tables of README and docs, from what was recorded
 	fcn readme
@@ -78,15 +81,16 @@ readme: $(READY)  ## the tables of README and docs, from what was recorded
 
 # Vega, Vega-Lite 5 (which DVC writes) and Vega-Embed as one script: a wheel carries them for use without a network.
 .vega/vega.js: $(READY)
-	uv pip install --quiet --no-deps --no-cache --link-mode copy --target .vega/wheel vl-convert-python==1.9.0.post1
+	$(TOOL) --target .vega/wheel -r tools/vl-convert.txt
 	PYTHONPATH=.vega/wheel python -c 'import vl_convert as v; print("{" + v.javascript_bundle(vl_version="5.20") + "}")' > $@.part
 	rm -r .vega/wheel
 	mv $@.part $@
 
-.venv/bin/uv:
+.venv/bin/uv: tools/uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fcn needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/uv.txt
+	touch $@
 
 $(READY): requirements.lock pyproject.toml .venv/bin/uv
 	uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock

@@ -64,7 +64,7 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
             run = leading.enter_context(tracking.stage(stage, params, entry.params, done=resume.is_done))
         begun = start(train, stride, params, parent, group)
         if group.leads:
-            print(summary(stride, params, train, begun), flush=True)
+            print(summary(stride, params, train, begun.table, begun.net.preprocessing), flush=True)
             _introduce(run, stage, data, begun, fingerprint)
             leading.enter_context(resume.turn())
         work = prepare(stage, stride, params, begun, train, group)

@@ -10,7 +10,7 @@ from torch import nn
 from fcn import compatibility, files, machine, published, weights
 from fcn.data import Split
 from fcn.errors import UserError, counted
-from fcn.layers import PREPROCESSINGS
+from fcn.layers import PREPROCESSINGS, Preprocessing
 from fcn.models import FCN
 from fcn.params import Params
 from fcn.processes import ALONE, Group
@@ -112,7 +112,9 @@ def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
     }
 
 
-def summary(stride: int, params: Params, train: Split, begun: Start) -> str:
+def summary(
+    stride: int, params: Params, train: Split, table: list[tuple[str, str]], preprocessing: Preprocessing
+) -> str:
     """What is trained, at which rate in both units, since one alone means nothing, and where each layer comes from."""
     rung = params.rung(stride)
     height, width = _size(train, params)
@@ -134,11 +136,9 @@ def summary(stride: int, params: Params, train: Split, begun: Start) -> str:
         lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which")
     if rung.init != "parent":
         lines.append(published.archive(rung.init).notice)
-    if begun.net.preprocessing != PREPROCESSINGS[params.model.preprocessing]:
-        means = zip(begun.net.preprocessing.order, begun.net.preprocessing.mean, strict=True)
-        lines.append(
-            f"mean colour {', '.join(f'{c} {mean:g}' for c, mean in means)}: that of the weights it starts from"
-        )
-    for what in dict.fromkeys(fate for _, fate in begun.table):
-        lines.append(f"{what:8} {' '.join(layer for layer, fate in begun.table if fate == what)}")
+    if preprocessing != PREPROCESSINGS[params.model.preprocessing]:
+        means = ", ".join(f"{c} {mean:g}" for c, mean in zip(preprocessing.order, preprocessing.mean, strict=True))
+        lines.append(f"mean colour {means}: that of the weights it starts from")
+    for what in dict.fromkeys(fate for _, fate in table):
+        lines.append(f"{what:8} {' '.join(layer for layer, fate in table if fate == what)}")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from fcn import identity, params, pipeline, recorded
 from fcn.errors import UserError
 from fcn.params import Params
 
-KEPT = (*identity.CODE, identity.GRAPH, "dvc.lock", "params.yaml", "metrics", "data/own")
+KEPT = (*identity.CODE, identity.GRAPH, "dvc.lock", "params.yaml", "metrics", "data/own", "data/pins")
 PACKED = Path("data/resized")
 REF = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # queue, stash and the like look otherwise
 

@@ -227,7 +227,7 @@ def test_finer_nets_inherit_the_mean_colour_of_a_published_one(folder: Path, sma
         begun = start.start(train, stride, params, parent)
         assert begun.net.preprocessing.mean == (116.190, 97.203, 92.318)  # BGR, the reference's nyud_layers.py
         line = "mean colour B 116.19, G 97.203, R 92.318: that of the weights it starts from"
-        assert line in start.summary(stride, params, train, begun).splitlines()
+        assert line in start.summary(stride, params, train, begun.table, begun.net.preprocessing).splitlines()
         parent = saved(begun, folder / f"fcn{stride}s.safetensors", NYUD)
     assert weights.build(parent)[1].preprocessing.mean == (116.190, 97.203, 92.318)
 

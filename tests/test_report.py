@@ -61,7 +61,7 @@ def written(
         (folder / net / "train.csv").write_text("iteration,lr,loss\n")
         (folder / net / "val.csv").write_text(",".join(["iteration", *NAMES]) + "\n")
         meta = weights.Meta(
-            {"stride": stride}, CAFFE, labels, None, weights.Published(f"{net}-heavy-pascal", "ab"), 0, 2, {}
+            {"stride": stride}, CAFFE, labels, None, weights.Published(f"{net}-heavy-pascal", "ab" * 32), 0, 2, {}
         )
         weights.save(folder / f"{net}.safetensors", {"x": torch.zeros(1)}, meta)
     return Written(folder, experiment)

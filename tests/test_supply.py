@@ -1,4 +1,4 @@
-"""Digests for all that comes from outside: tools, actions, archives; and a clone has the same bytes everywhere."""
+"""A clone has the same bytes whatever git does to line ends, and lists of digests guard with and without asserts."""
 
 import subprocess
 import sys

@@ -15,6 +15,7 @@ from torch import Tensor
 from fcn import machine, start, training
 from fcn.data import Split
 from fcn.labels import VOID
+from fcn.layers import TORCHVISION
 from fcn.models import FCN
 from fcn.optimizer import Optimizer
 from fcn.params import Params
@@ -201,7 +202,9 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
         "batch_size": 1,
         "train.schedule": "fixed",
     }
-    lines = start.summary(32, small(**heavy), Split(packed, "train"), [("fc6", "carried"), ("score_fr", "created")])
+    lines = start.summary(
+        32, small(**heavy), Split(packed, "train"), [("fc6", "carried"), ("score_fr", "created")], TORCHVISION
+    )
     assert lines.splitlines() == [
         "FCN-32s: 4 steps of 1 image, sgd, fp32",
         "lr 1e-10 on the summed loss = 1e-07 on the mean at 32×32, momentum 0.99",
@@ -209,12 +212,14 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
         "created  score_fr",
     ]
     wide = small(**heavy, **{"data.crop": "500x375"})
-    assert "= 1.9e-05 on the mean at 375×500" in start.summary(32, wide, Split(packed, "train"), [])
+    assert "= 1.9e-05 on the mean at 375×500" in start.summary(32, wide, Split(packed, "train"), [], TORCHVISION)
 
 
 def test_a_rungs_header_says_what_the_makers_of_published_weights_allow(small: Small, packed: Path) -> None:
     rung = small(**{"train.init": "fcn32s-heavy-pascal", "train.iterations": 0})
-    assert start.summary(32, rung, Split(packed, "train"), [("fc6", "fcn32s-heavy-pascal")]).splitlines() == [
+    assert start.summary(
+        32, rung, Split(packed, "train"), [("fc6", "fcn32s-heavy-pascal")], TORCHVISION
+    ).splitlines() == [
         "FCN-32s: surgery only, no steps",
         "fcn32s-heavy-pascal.caffemodel: FCN's authors: unrestricted use (BVLC model license)",
         "fcn32s-heavy-pascal fc6",
