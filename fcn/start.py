@@ -105,7 +105,7 @@ def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
         "num_classes": len(train.labels.names),
         "stride": stride,
         "backbone": params.model.backbone,
-        "at_once": params.model.at_once and stride == 8,
+        "at_once": stride == 8 and params.model.at_once,  # no other rung reads it
         "pad": params.model.pad,
         "upsampling": params.model.upsampling,
         "dropout": params.model.dropout,

@@ -40,7 +40,9 @@ def outs(stage: str) -> tuple[list[str], list[Path]]:
     experiment = params.load()
     entry = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]
     names = [
-        next(iter(out)) if isinstance(out, dict) else out for out in entry.get("outs", []) + entry.get("metrics", [])
+        next(iter(out)) if isinstance(out, dict) else out
+        for kind in ("outs", "metrics", "plots")
+        for out in entry.get(kind, [])
     ]
     words = pipeline.read(stage, experiment).cmd.split()
     return words[2:], [Path(name) for name in names]

@@ -131,6 +131,13 @@ def test_params_name_every_value_that_a_stage_reads_and_no_other(
         )
 
 
+@pytest.mark.slow
+def test_what_fcn8s_alone_reads_trains_fcn8s_alone(ready: Checkout) -> None:
+    ready.set(**{"model.at_once": True})
+    printed = ready.run("dvc", "repro")
+    assert re.findall(r"Running stage '(\w+)'", printed) == ["finetune8s", "evaluate", "report"]
+
+
 def test_the_whole_of_params_is_declared_by_some_stage() -> None:
     experiment = params.load(ROOT / "params.yaml")
     declared = [key for entry in STAGES.values() for key in entry.get("params", [])]
