@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := .venv/.ready
 
-.PHONY: repro test check parity bench torture fulldisk malformed fuzz audit ui plots screenshots serve lock readme
+.PHONY: repro test check parity bench torture fulldisk malformed fuzz http audit ui plots screenshots serve lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check
 	dvc repro
@@ -50,6 +50,9 @@ SECONDS_EACH ?= 600
 fuzz: $(READY)  ## coverage-guided fuzzing of every reader with atheris, which lives in a folder of its own
 	test -d .fuzz/atheris || uv pip install --quiet --no-deps --no-cache --link-mode copy --target .fuzz atheris==3.0.0
 	PYTHONPATH=. python -m tests.fuzz.run --seconds $(SECONDS_EACH)
+
+http: $(READY)  ## damaged, slow and abandoned HTTP requests at the served model
+	PYTHONPATH=. python -W ignore -m tests.fuzz.http --seconds $(SECONDS_EACH) --seed $(SEED)
 
 audit: $(READY)  ## the lock against the known holes; asks pypi.org
 	uv tool run pip-audit==2.10.0 --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock || \
