@@ -7,7 +7,7 @@ READY := .venv/.ready
 # A tool in a folder of its own, its version and hashes in tools/; one that is built is built with what the lock has.
 TOOL := uv pip install --quiet --no-cache --link-mode copy --no-build-isolation --require-hashes
 
-.PHONY: repro test check parity bench torture fulldisk malformed fuzz audit ui plots screenshots serve lock readme
+.PHONY: repro test check parity bench torture fulldisk malformed fuzz http audit ui plots screenshots serve lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check
 	dvc repro
@@ -49,6 +49,9 @@ SECONDS_EACH ?= 600
 fuzz: $(READY)  ## coverage-guided fuzzing of every reader with atheris, which lives in a folder of its own
 	test -d .fuzz/atheris || $(TOOL) --target .fuzz -r tools/atheris.txt
 	PYTHONPATH=. python -m tests.fuzz.run --seconds $(SECONDS_EACH)
+
+http: $(READY)  ## damaged, slow and abandoned HTTP requests at the served model
+	PYTHONPATH=. python -W ignore -m tests.fuzz.http --seconds $(SECONDS_EACH) --seed $(SEED)
 
 audit: $(READY)  ## the lock against the known holes; asks pypi.org
 	test -d .audit/pip_audit || $(TOOL) --target .audit -r tools/pip-audit.txt

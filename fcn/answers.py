@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from fcn import pictures
+from fcn import pictures, stopping
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.models import FCN
-from fcn.prediction import predict, seen_size
+from fcn.prediction import predict, seen_size, work
 from fcn.scale import Target
 
 BYTES = 32 << 20
 PIXELS = 64_000_000
+WORK = 500_000_000  # pixels of tiles with their overlaps and borders; 8000x8000 have 290 to 425 million
 
 
 def answers(
@@ -29,15 +30,22 @@ def answers(
 ) -> list[dict[str, Any]]:
     """target   the size at which the net sees an image
 
-    raises   UserError if an image cannot be read, or all are too many pixels, which their headers tell
+    raises   UserError if an image cannot be read, or all are too many pixels or tiles, which their headers tell;
+             StoppedError as fcn.stopping says
     """
     files = [_decoded(text, f"image {i}") for i, text in enumerate(texts)]
-    left = PIXELS
+    left, work_left = PIXELS, WORK
     for i, file in enumerate(files):
         size = pictures.opened(file, f"image {i}", PIXELS).size
-        left -= max(math.prod(size), math.prod(seen_size(size, target, f"image {i}", PIXELS)))
+        seen = seen_size(size, target, f"image {i}", PIXELS)
+        left -= max(math.prod(size), math.prod(seen))
         if left < 0:
             raise UserError(f"image {i} is too large; a request may hold {PIXELS} pixels")
+        work_left -= work(net, seen)
+        if work_left < 0:
+            raise UserError(
+                f"image {i} is too long; the tiles of a request, {seen[0]}x{seen[1]} here, may have {WORK} pixels"
+            )
     return [_answer(net, labels, file, f"image {i}", target) for i, file in enumerate(files)]
 
 
@@ -53,8 +61,9 @@ def _decoded(text: object, name: str) -> bytes:
 
 
 def _answer(net: FCN, labels: Labels, file: bytes, name: str, target: Target) -> dict[str, Any]:
+    stopping.check()
     image = pictures.rgb(pictures.load(file, True, name, PIXELS), name)
-    mask = predict(net, image, seen=target(image.size)).mask
+    mask = predict(net, image, seen=target(image.size), progress=lambda fraction: stopping.check()).mask
     counts = np.bincount(mask.ravel(), minlength=len(labels.names))
     return {
         "mask": base64.b64encode(labels.png(mask)).decode(),

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fcn import layers, machine, weights
+from fcn.canvas import BORDER
 from fcn.data import UInt8
 from fcn.errors import UserError
 from fcn.labels import Labels
@@ -92,6 +93,16 @@ def predict(
             sure[kept] = (255 * probability).round().to(torch.uint8).cpu().numpy()
         progress(winner.numel() / mask.size)
     return Prediction(mask, sure)
+
+
+def work(net: FCN, size: Size, tile: int = TILE) -> int:
+    """Pixels of all tiles of an image, overlaps and the reference's border included: what predicting it costs.
+
+    The border stands for what a small tile costs without it, too.
+    """
+    window = context(net)
+    across, down = (sum(span.stop - span.start + 2 * BORDER for span in on_grid(n, tile, window)) for n in size)
+    return across * down
 
 
 @torch.no_grad()

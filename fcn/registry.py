@@ -41,25 +41,60 @@ def register(path: Path) -> tuple[str, bool]:
     tags["requirements"] = " ".join(requirements)
     with _store() as client, store.locked():
         experiment = store.Store().experiment
-        known = _versions(client)
-        found = [old.version for old in known if all(old.tags.get(key) == value for key, value in tags.items())]
+        known = [old for old in _versions(client) if all(old.tags.get(key) == value for key, value in tags.items())]
+        found = [old.version for old in known if _is_intact(old)]
         number = found[0] if found else _log(client, experiment, path, tags, requirements)
         client.set_registered_model_alias(NAME, ALIAS, number)
     return str(number), not found
 
 
-def champion() -> str:
-    """The version to be served.
+def champion() -> tuple[str, Path]:
+    """The version to be served, and the folder of its files, which are those that were registered.
 
-    raises   UserError if there is none, or it came with other code than this process runs
+    raises   UserError if there is none, its files have changed, or it came with other code than this process runs
     """
     with _store() as client:
         if not client.search_registered_models(f"name = '{NAME}'"):
             raise UserError(f"no model is registered in {store.address()}; run `fcn register`")
         version = client.get_model_version_by_alias(NAME, ALIAS)
-    if version.tags.get("code.sha256") != _code():
-        raise UserError(f"version {version.version} was registered with other code than this; run `fcn register` again")
-    return str(version.version)
+        if version.tags.get("code.sha256") != _code():
+            raise UserError(
+                f"version {version.version} was registered with other code than this; run `fcn register` again"
+            )
+        if not _is_intact(version):
+            raise UserError(
+                f"the files of version {version.version} are not those that were registered; "
+                "run `fcn register` again, which stores them anew"
+            )
+        return str(version.version), _stored(version)
+
+
+def _is_intact(version: Any) -> bool:
+    """Whether the stored weights, code and description are those of `fcn register`: loading them runs their code."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(version.tags.get("files.sha256") == _digest(_stored(version)))
+    except (OSError, MlflowException):  # some are missing
+        return False
+
+
+def _stored(version: Any) -> Path:
+    """The folder of a version's files; from a server they are copied to this machine."""
+    from mlflow.artifacts import download_artifacts
+
+    return Path(download_artifacts(version.source))
+
+
+def _digest(folder: Path) -> str:
+    """Digest of a model's files, but for what MLflow and Python add when they load it."""
+    stored = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "registered_model_meta")
+    lines = (
+        f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in stored
+        if path.parent.name != "__pycache__"
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @contextmanager
@@ -124,6 +159,7 @@ def _log(client: "MlflowClient", experiment: str, path: Path, tags: dict[str, st
         client.create_registered_model(NAME)
     run = trained[0].info.run_id if trained else None
     made = client.create_model_version(NAME, info.model_uri, run, tags, model_id=info.model_id)
+    client.set_model_version_tag(NAME, made.version, "files.sha256", _digest(_stored(made)))
     return str(made.version)
 
 

@@ -9,13 +9,14 @@ import ctypes
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, DEADLINE_EXCEEDED, INTERNAL_ERROR
 from mlflow.pyfunc import PythonModel
 
 from fcn.errors import UserError
@@ -68,9 +69,13 @@ class Segmenter(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
         from fcn.answers import answers
+        from fcn.stopping import StoppedError
 
-        try:
-            return self.turn.submit(answers, self.net, self.labels, list(model_input["image"]), self.target).result()
+        images = list(model_input["image"])
+        try:  # with the context, which has the limit of this request
+            return self.turn.submit(copy_context().run, answers, self.net, self.labels, images, self.target).result()
+        except StoppedError as stopped:
+            raise Refusal(str(stopped), DEADLINE_EXCEEDED) from None
         except UserError as error:
             raise Refusal(str(error)) from None
         except Exception as error:  # a bug, or too little memory: the server's log says it all, the client gets 500

@@ -3,20 +3,25 @@
 import logging
 import os
 import socket
+from collections.abc import Sequence
 
 from fcn import machine, registry
 from fcn.errors import UserError
 
-SECONDS = 600  # that a prediction may take with all that wait before it; MLflow's 60 are few for a CPU
+SECONDS = 600.0  # of computing that a request may take
+CONNECTIONS = 256  # at once; more get status 503
+GRACE = 5  # seconds for what is computed to end, after Ctrl-C
 HOST = "127.0.0.1"
 
 
-def serve(port: int) -> None:
+def serve(port: int, hosts: Sequence[str] = (), seconds: float = SECONDS) -> None:
     """Answers POST /invocations on the loopback until it is interrupted: MLflow's scoring server behind fcn.door.
 
     It is what `mlflow models serve` runs; that has no bound for a request's size, and no place for one.
 
     port     0 for any that is free
+    hosts    names by which clients may call it, beside those of the loopback
+    seconds  of computing that a request may take
     raises   UserError if nothing is registered, or the port is taken
     """
     with socket.socket() as listener:
@@ -26,17 +31,28 @@ def serve(port: int) -> None:
             listener.listen()
         except (OSError, OverflowError) as error:
             raise UserError(f"port {port} cannot be used ({error}); name another with --port") from None
-        number = registry.champion()
-        os.environ.setdefault("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", str(SECONDS))
+        number, folder = registry.champion()
+        # MLflow's own timeout answers, and computes on: it is for a step that does not come to its end.
+        os.environ.setdefault("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", str(int(2 * seconds) + 60))
         machine.prepare()
         import uvicorn
         from mlflow.pyfunc import load_model, scoring_server
 
         logging.getLogger("mlflow.pyfunc.scoring_server").setLevel(logging.ERROR)  # else some lines a bad request
         from fcn.answers import BYTES
+        from fcn.connections import Connection
         from fcn.door import Door
 
-        app = Door(scoring_server.init(load_model(registry.MODEL)), BYTES // 3 * 4 + (1 << 16))
+        app = Door(scoring_server.init(load_model(str(folder))), BYTES // 3 * 4 + (1 << 16), seconds, hosts)
         address = f"http://{HOST}:{listener.getsockname()[1]}/invocations"
         print(f"{registry.NAME} version {number} answers at {address}; Ctrl-C ends it", flush=True)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=GRACE,
+        )
+        uvicorn.Server(config).run(sockets=[listener])

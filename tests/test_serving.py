@@ -85,14 +85,16 @@ def post(
     left = list(parts)
 
     async def receive() -> dict[str, Any]:
+        if not left:  # whoever waits for the client to leave
+            await asyncio.sleep(60)
         return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    pairs = [(name.encode(), value.encode()) for name, value in ({"host": "localhost:5001"} | headers).items()]
     scope = {"type": "http", "path": "/invocations", "method": "POST", "headers": pairs}
-    asyncio.run(door.Door(app, 1000)(scope, receive, send))
+    asyncio.run(door.Door(app, 1000, 60)(scope, receive, send))
     return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]), let_in
 
 

@@ -2,11 +2,21 @@
 
 import argparse
 
+from fcn.errors import UserError
+
 EXAMPLE = "fcn register && fcn serve --port 5001"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=5001, help="on 127.0.0.1; 5001 by default, 0 for any that is free")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer requests for this host name too, as those of a proxy; may be repeated",
+    )
+    parser.add_argument("--seconds", type=float, default=600, help="of computing that a request may take; 600")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -15,4 +25,6 @@ def run(arguments: argparse.Namespace) -> None:
     machine.prepare()
     from fcn import serving
 
-    serving.serve(arguments.port)
+    if not 0 < arguments.seconds <= 86_400:
+        raise UserError(f"--seconds is {arguments.seconds:g}; it must be greater than 0, and a day at most")
+    serving.serve(arguments.port, arguments.allow_host, arguments.seconds)

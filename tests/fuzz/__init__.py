@@ -1,1 +1,1 @@
-"""Readers under fire: coverage-guided fuzzing (`make fuzz`) and seeded mutation (`make malformed`)."""
+"""Readers and the server under fire: fuzzing (`make fuzz`) and seeded mutation (`make malformed`, `make http`)."""
