@@ -185,13 +185,15 @@ def build(path: Path) -> tuple[FCN, Meta]:
     if "stride" not in meta.architecture:
         raise UserError(f"{path} holds a backbone, not a net")
     try:
-        if state["score_fr.weight"].shape[0] != meta.architecture["num_classes"]:
-            raise ValueError("its scores are of another number of classes")  # said before a net of any size is made
-        net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
-        net.load_state_dict(state)
+        with torch.device("meta"):  # no memory is asked for what the file may not hold
+            net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
+        for name, tensor in net.state_dict().items():
+            if name in state and state[name].is_floating_point() != tensor.is_floating_point():
+                raise ValueError(f"{name} is {state[name].dtype}")
+        net.load_state_dict(state, assign=True)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise _refusal(path, in_one_line(error)) from None
-    return net.eval().to(memory_format=torch.channels_last), meta
+    return net.eval().float().to(memory_format=torch.channels_last), meta
 
 
 def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Generator) -> list[tuple[str, str]]:

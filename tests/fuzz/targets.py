@@ -7,7 +7,9 @@ answer; so is a result that holds what it promises. Anything else is a finding.
 import atexit
 import io
 import json
+import math
 import os
+import random
 import shutil
 import struct
 import tarfile
@@ -18,17 +20,31 @@ from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from fcn import caffemodel, data, extraction, packing, params, resizing, resume, weights
+from fcn import (
+    caffemodel,
+    data,
+    extraction,
+    models,
+    packing,
+    params,
+    prediction,
+    resizing,
+    resume,
+    trace,
+    weights,
+)
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.labelsets import SCENES
 from fcn.layers import CAFFE
 from fcn.models import FCN
+from fcn.scale import Scale
 from fcn.sources import Sample
 
 ROOT = Path(__file__).parents[2]
@@ -141,12 +157,14 @@ def _model() -> tuple[bytes, bytes]:
     net = FCN(8, 32, "slim", pad="same")
     state = {name: tensor for name, tensor in net.state_dict().items() if name.startswith("score")}
     architecture = {"num_classes": 8, "stride": 32, "backbone": "slim", "pad": "same"}
-    facts = weights.Meta(architecture, CAFFE, SCENES, "ab" * 32, None, 3, 2, {"lr": 0.001, "seed": 1})
+    meta = weights.Meta(architecture, CAFFE, SCENES, "ab" * 32, None, 3, 2, {"lr": 0.001, "seed": 1})
     path = folder() / "seed.safetensors"
-    weights.save(path, state, facts)
+    weights.save(path, state, meta)
     whole = path.read_bytes()
     header = json.loads(whole[8 : 8 + struct.unpack("<Q", whole[:8])[0]])
-    return header["__metadata__"]["fcn"].encode(), whole
+    facts = json.loads(header["__metadata__"]["fcn"])
+    del facts["sha256"]  # else whatever is changed is refused for being changed
+    return json.dumps(facts).encode(), whole
 
 
 def _meta_seeds() -> dict[str, bytes]:
@@ -163,6 +181,84 @@ def _meta(content: bytes) -> None:
     weights.load(path)
     with suppress(UserError):  # it has no layer; but a net of the file's architecture is made before that is seen
         weights.build(path)
+
+
+ODD = (
+    *(None, True, False, -1, 0, 1, 3, 255, 256, 2**63, 10**400, 0.5, -0.0, 1e308, math.nan, math.inf),
+    *("", "R", "RGB", "none", "native", "vgg16", "x" * 1000, "\x1b[2J\x9b", "\u202e", "\ud800", "../..", "a\nb"),
+    *([], {}, [[]], {"": None}, [0] * 300, [[0, 0, 0]] * 300, ["sky"] * 8, {"size": 7}),
+)
+
+
+@cache
+def _whole() -> tuple[dict[str, Any], bytes]:
+    """Facts and the rest of the file of a net with few weights, which `weights.build` and all behind it can use."""
+    models.BACKBONES["slim"] = models.Backbone((2, 2, 3, 3, 3), (1, 2, 2, 2, 3), 4, norm=("conv", "fc"))
+    architecture = {"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same", "upsampling": "inner"}
+    more = {"at_once": False, "dropout": 0.5}
+    meta = weights.Meta(
+        *(architecture | more, CAFFE, SCENES, "ab" * 32, "fcn8s-heavy-pascal", 3, 2, {"lr": 0.1, "train": {"save": 1}}),
+        digests={"1": "cd" * 32, "10": "ef" * 32},
+        scale=Scale("32x32", "64x64"),
+    )
+    path = folder() / "whole.safetensors"
+    weights.save(path, FCN(**architecture).state_dict(), meta)
+    whole = path.read_bytes()
+    length = 8 + struct.unpack("<Q", whole[:8])[0]
+    return json.loads(whole[8:length]), whole[length:]
+
+
+def _places(node: Any) -> list[tuple[Any, Any]]:
+    """Each value inside a value: what holds it, and its key or place there."""
+    inside = list(node) if isinstance(node, dict) else list(range(len(node))) if isinstance(node, list) else []
+    return [(node, key) for key in inside] + [place for key in inside for place in _places(node[key])]
+
+
+def altered(facts: Any, rng: random.Random) -> Any:
+    """Facts of which one to three values are other, gone, doubled, renamed or another's."""
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        places = _places(facts)
+        if not places:
+            break
+        (holder, key), (other, place) = rng.choice(places), rng.choice(places)
+        kind = rng.randrange(6)
+        if kind == 0:
+            del holder[key]
+        elif kind == 1 and isinstance(holder, list):
+            holder.insert(key, holder[key])
+        elif kind == 2 and isinstance(holder, dict):
+            holder[str(rng.choice(ODD))[:50]] = holder.pop(key)
+        elif kind == 3:
+            holder[key] = json.loads(json.dumps(other[place]))
+        else:
+            holder[key] = json.loads(json.dumps(rng.choice(ODD)))
+    return facts
+
+
+def _facts_seeds() -> dict[str, bytes]:
+    return {"as it is": b""}
+
+
+def _facts(content: bytes) -> None:
+    """A sound file with other facts, drawn by the content, and all that is made of them: a net, masks, lines."""
+    header, rest = _whole()
+    facts = json.loads(header["__metadata__"]["fcn"])
+    del facts["sha256"]  # else it is refused for being changed
+    if content:
+        facts = altered(facts, random.Random(content))
+    text = json.dumps(header | {"__metadata__": {"fcn": json.dumps(facts)}}).encode()
+    path = _file("facts.safetensors", struct.pack("<Q", len(text)) + text + rest)
+    net, meta = weights.build(path)
+    model = trace.Model("ab" * 32, path.name, path, meta)
+    assert all(line.isprintable() for line in trace._describe(model.sha256, model, {model.sha256: model}, None, ""))
+    if meta.labels:
+        image = Image.new("RGB", (9, 7))
+        size = (meta.scale or Scale()).target(image.size)
+        small = max(size) <= 64  # others are refused, or take their time
+        found = prediction.predict(net, image, seen=size if small else None, confidence=True)
+        assert found.mask.shape == (7, 9)
+        assert found.mask.max() < len(meta.labels.names)
+        meta.labels.png(found.mask)
 
 
 def _weights_seeds() -> dict[str, bytes]:
@@ -348,6 +444,7 @@ TARGETS = {
     "params": Target(_params_seeds, _params),
     "packed": Target(_split_seeds, _packed),
     "metadata": Target(_meta_seeds, _meta),
+    "facts": Target(_facts_seeds, _facts),
     "weights": Target(_weights_seeds, _weights),
     "caffemodel": Target(_caffe_seeds, _caffe),
     "resume": Target(_resume_seeds, _resume),
