@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fcn import files
 from fcn.declared import coded
 from fcn.errors import UserError
 from fcn.labels import Labels
@@ -106,7 +107,7 @@ def _numbered(spelt: Mapping[str, Code], voids: list[str], colours: bool) -> Gue
 def _table(path: Path, colours: bool) -> Guess:
     """A class a line, NAME or NAME,CODE or NAME,R,G,B; one called void, ignored or unlabelled is none."""
     found = Guess([], [])
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    text = files.read_text(path)
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(row)]
     if len(rows) > 1 and len(rows[0]) > 1 and not any(cell.isdecimal() for cell in rows[0]):
         rows = rows[1:]  # a head line

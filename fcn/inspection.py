@@ -52,10 +52,12 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
 
     images, masks   patterns such as images/*; without them, those that pair most files
     """
-    names = pairing.files(folder)
+    for pattern in (images, masks):
+        if pattern is not None and ("*" not in pattern or pattern.startswith("/") or ".." in pattern.split("/")):
+            raise UserError(f"{pattern!r} is not a path with a * inside the folder, such as images/* or *_mask")
+    names, notes = pairing.files(folder), list[str]()
     if images is None or masks is None:
-        guessed = layout.guess(folder, names)
-        images, masks = images or guessed[0], masks or guessed[1]
+        images, masks, notes = layout.guess(folder, names, images, masks)
     matches = pairing.match(names, images, masks)
     if not matches.pairs:
         raise UserError(f"{folder}: no image of {images} has a mask of {masks}; * must stand for the same text in both")
@@ -72,7 +74,7 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
     own = Folder(
         name="none", images=images, masks=masks, classes="none", void="none", fraction="none", seed=0, group="none"
     )
-    found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())))
+    found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())), notes=notes)
     for check in (_pairs, _classes, _splits):
         check(found)
     return found
