@@ -23,10 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     from fcn import adoption, findings, inspection
 
+    if arguments.adopt is not None:
+        adoption.check_name(arguments.adopt)
     found = inspection.inspect(arguments.dir, arguments.images, arguments.masks)
     for line in findings.report(found):
         print(line)
-    if arguments.adopt:
+    if arguments.adopt is not None:
         for line in adoption.adopt(found, arguments.adopt):
             print(line)
     elif found.errors:
