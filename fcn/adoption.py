@@ -3,13 +3,14 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fcn import files, pairing, params, resizing
+from fcn import files, pairing, params, resizing, sizing
 from fcn.errors import UserError, shortened
 from fcn.inspection import Inspection
 from fcn.pictures import LARGEST_FILE
@@ -22,10 +23,8 @@ NAME = re.compile(r"[^\W_][\w-]*")
 LONGEST = 64  # bytes of a name
 RESERVED = {"none", "con", "prn", "aux", "nul", *(f"{device}{i}" for device in ("com", "lpt") for i in range(10))}
 COMPLETE = "complete"  # the file that says that all else is in the hidden folder
-SIDE = 256  # pixels, the shorter side that photographs are brought to
+SIDE = 256  # pixels, the shorter side that photographs are brought to where nothing is known of their masks
 TILE, OVERLAP = 512, 64  # pixels, of rasters
-RASTER = 16_000_000  # pixels, from which an image is no photograph
-NATIVE = 2_000_000  # pixels, up to which masks are scored in their own size
 
 
 def recipe(found: Inspection, name: str) -> str:
@@ -69,14 +68,14 @@ def changes(found: Inspection, name: str) -> dict[str, Any]:
 
 
 def sizes(found: Inspection) -> dict[str, Any]:
-    """Sizes for what was found: photographs by their shorter side, rasters in tiles; a crop unless all are alike."""
+    """Sizes for what was found: photographs as their masks bear it, rasters in tiles; a crop unless all are alike."""
     seen = {head.size for head in found.heads()}
     largest = max(width * height for width, height in seen)
-    if largest > RASTER:
+    if largest > sizing.RASTER:
         tile = f"{TILE}x{TILE}"
         cut = {"data.tile": tile, "data.overlap": OVERLAP, "data.crop": f"{SIDE}x{SIDE}"}
         return {"data.size.train": "native", "data.size.val": "native", **cut}
-    size: int | str = SIDE if min(map(min, seen)) > SIDE else "native"
+    size = sizing.best(found.bounds) if found.bounds else SIDE if min(map(min, seen)) > SIDE else "native"
     targets = {resizing.target_size(one, size) for one in seen}
     side = max(32, min(SIDE - 32, min(map(min, targets)) // 32 * 32))
     alike = len(targets) == 1 and max(max(targets)) <= SIDE
@@ -84,8 +83,35 @@ def sizes(found: Inspection) -> dict[str, Any]:
         "data.size.train": size,
         "data.size.val": size,
         "data.crop": "none" if alike else f"{side}x{side}",
-        "evaluate.size": "native" if largest <= NATIVE else "input",
+        "evaluate.size": "native" if largest <= sizing.NATIVE else "input",
     }
+
+
+def costs(found: Inspection) -> Iterator[str]:
+    """What each size bounds, which is taken, and about what it takes here; nothing where there is no choice."""
+    if not found.bounds or not LIKE.is_file():
+        return
+    from fcn import plan  # and torch, which takes seconds to import
+
+    side = min(min(head.size) for head in found.heads())
+    yield sizing.report(found.bounds, side)
+    experiment = params.check(params.parse(recipe(found, "NAME"), "the recipe"), "the recipe")
+    speed = plan.measured_speed()
+    common = Counter(head.size for head in found.heads()).most_common(1)[0][0]
+
+    def forward(stride: int, width: int, height: int) -> int:
+        return plan.forward_flops(experiment, stride, height, width)
+
+    crop = experiment.data.crop
+    step = resizing.target_size(common, sizing.best(found.bounds) if crop == "none" else crop)
+    training = sum(plan.rung_flops(experiment, stride, forward(stride, *step)) for stride in params.STRIDES)
+    scoring = {
+        size: sum(forward(stride, *resizing.target_size(common, size)) for stride in params.STRIDES)
+        for size in found.bounds
+    }
+    each = ", ".join(f"{flops / speed:.2g} s at {size}" for size, flops in scoring.items())
+    took = plan.duration(training / speed)
+    yield f"about what that takes here: training on {step[0]}x{step[1]} {took}, scoring an image {each}"
 
 
 def put(text: str, values: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
-from fcn import classes, layout, machine, pairing
+from fcn import classes, layout, machine, pairing, sizing
 from fcn.classes import Code
 from fcn.errors import UserError
 from fcn.heads import Head, Seen, look, rule
@@ -28,6 +28,7 @@ class Inspection:
     parts    number of images by split, train first
     codes    by raw code, in order
     labels   the classes, if they make sense
+    bounds   of mean IU by size, where there is a choice; smallest size first
     errors   what must be mended first; notes, what is good to know
     """
 
@@ -39,6 +40,7 @@ class Inspection:
     codes: dict[int, Code]
     labels: Labels | None = None
     parts: dict[str, int] = field(default_factory=dict)
+    bounds: dict[sizing.Size, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -77,6 +79,9 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
     found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())), notes=notes)
     for check in (_pairs, _classes, _splits):
         check(found)
+    sizes = sizing.candidates(found.heads())
+    if len(sizes) > 1 and found.labels and not found.errors:
+        found.bounds = sizing.bounds(folder, [pair.mask for pair in matches.pairs], found.labels, sizes)
     return found
 
 

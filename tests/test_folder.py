@@ -458,6 +458,43 @@ def test_sizes_suit_the_images(sizes: list[tuple[int, int]], expected: dict[str,
     assert expected.items() <= adoption.sizes(found).items()
 
 
+def striped(folder: Path, width: int) -> inspection.Inspection:
+    """Four images of 512×512 whose masks are upright stripes of two classes, so wide."""
+    rng = np.random.default_rng(0)
+    mask = np.broadcast_to(np.arange(512) // width % 2, (512, 512)).astype(np.uint8)
+    for i in range(4):
+        write(folder / f"images/{i}.png", rng.integers(0, 256, (512, 512, 3), dtype=np.uint8))
+        write(folder / f"masks/{i}.png", mask)
+    return inspected(folder)
+
+
+def test_images_whose_masks_hold_thin_structures_stay_in_their_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = striped(tmp_path, 8)
+    # Native each block of 8 pixels lies in one stripe. At 256 a stripe has 4, a block half of either class, and the
+    # lower wins: of class 0 half of the union is right, of class 1 nothing.
+    assert found.bounds["native"] == 1
+    assert found.bounds[256] == pytest.approx(0.25)
+    monkeypatch.chdir(ROOT)
+    expected = {"data.size.train": "native", "data.crop": "224x224", "evaluate.size": "native"}
+    assert expected.items() <= adoption.sizes(found).items()
+    bounds, costs = adoption.costs(found)
+    assert bounds.startswith("mean IU by size, one answer for every 8 pixels: 512 -> 256: at most 25, 512 -> 384: at ")
+    assert bounds.endswith("native: at most 100; taken: native")
+    assert re.fullmatch(
+        r"about what that takes here: training on 224x224 .+, scoring an image .+ s at 256, .+ at 384, .+ at native",
+        costs,
+    )
+
+
+def test_images_whose_masks_lose_nothing_are_made_small(tmp_path: Path) -> None:
+    found = striped(tmp_path, 64)
+    assert found.bounds == {256: 1, 384: 1, "native": 1}
+    expected = {"data.size.train": 256, "data.crop": "none", "evaluate.size": "native"}
+    assert expected.items() <= adoption.sizes(found).items()
+
+
 def test_download_copies_what_the_splits_name_and_resize_reads_it(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -227,6 +227,26 @@ def test_scores_that_no_commit_has_are_not_emptied(checkout: Checkout, photograp
     assert "0.717" in checkout.read("metrics/scores.json")
 
 
+def test_a_deleted_mask_is_warned_of_and_comes_back_as_the_warning_says(checkout: Checkout, photographs: Path) -> None:
+    checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine")
+    checkout.run("fcn", "recipe", "own-mine", "--force")
+    assert "warning" not in checkout.run("dvc", "repro", "download")
+    mask = checkout.folder / "data/own/mine/truth/straße 4 道路.png"
+    before = mask.read_bytes()
+    mask.unlink()
+    printed = checkout.run("dvc", "repro", "download")
+    assert "warning: data/own/mine has lost 1 file, such as truth/straße 4 道路.png" in printed
+    advice = re.search("have them back: (.+); if it was meant", printed)
+    assert advice
+    checkout.run("sh", "-c", advice[1])
+    assert mask.read_bytes() == before
+    mask.unlink()
+    checkout.run("dvc", "repro", "download")
+    checkout.run("git", "add", "data/own/mine.dvc")
+    checkout.set(**{"data.folder.seed": 1})
+    assert "warning" not in checkout.run("dvc", "repro", "download")
+
+
 def test_a_recipe_whose_folder_is_missing_is_one_line(checkout: Checkout) -> None:
     checkout.run("fcn", "recipe", "satellite", "--force")
     expected = "error: data/own/satellite is missing; "
