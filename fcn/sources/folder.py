@@ -48,8 +48,8 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         if gone := cache.gone(folder):
             kept, count = f"{folder}.dvc", f"{len(gone)} file{'s' * (len(gone) > 1)}"
             print(
-                f"warning: {folder} has lost {count}, such as {gone[0]}, and DVC has rewritten {kept}; to have them back: "
-                f"git restore {kept} && dvc checkout {kept}; if it was meant: git add {kept}"
+                f"warning: {folder} has lost {count}, such as {gone[0]}, and DVC has rewritten {kept}; to "
+                f"have it back: git restore {kept} && dvc checkout {kept}; if it was meant: git add {kept}"
             )
         unlink(folder / name for name in found)
 
