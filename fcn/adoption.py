@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from fcn import files, pairing, params, resizing, sizing
-from fcn.errors import UserError, shortened
+from fcn.errors import UserError, counted, shortened
+from fcn.heads import RASTER
 from fcn.inspection import Inspection
 from fcn.pictures import LARGEST_FILE
 from fcn.sources.folder import OWN, unlink
@@ -30,7 +31,8 @@ TILE, OVERLAP = 512, 64  # pixels, of rasters
 def recipe(found: Inspection, name: str) -> str:
     """A complete params file for the folder, with the default experiment's nets."""
     head = (
-        f"# {name}: {len(found.matches.pairs)} images of one's own, {len(found.own.classes)} classes.\n"
+        f"# {name}: {counted(len(found.matches.pairs), 'image')} of one's own, "
+        f"{counted(len(found.own.classes), 'class', 'classes')}.\n"
         "#   stands for  no published experiment; FCN-32s, FCN-16s and FCN-8s from scratch with the slim backbone\n"
         "#   expected    unknown; with few images start from ImageNet weights (model: vgg16, torchvision)\n"
         "#   time        `fcn plan` says\n"
@@ -71,7 +73,7 @@ def sizes(found: Inspection) -> dict[str, Any]:
     """Sizes for what was found: photographs as their masks bear it, rasters in tiles; a crop unless all are alike."""
     seen = {head.size for head in found.heads()}
     largest = max(width * height for width, height in seen)
-    if largest > sizing.RASTER:
+    if largest > RASTER:
         tile = f"{TILE}x{TILE}"
         cut = {"data.tile": tile, "data.overlap": OVERLAP, "data.crop": f"{SIDE}x{SIDE}"}
         return {"data.size.train": "native", "data.size.val": "native", **cut}
@@ -161,7 +163,9 @@ def adopt(found: Inspection, name: str) -> Iterator[str]:
     """
     check_name(name)
     if found.errors:
-        raise UserError(f"{found.folder} has {len(found.errors)} errors, listed above; mend them, then adopt it")
+        raise UserError(
+            f"{found.folder} has {counted(len(found.errors), 'error')}, listed above; mend the folder, then adopt it"
+        )
     place, path = OWN / name, RECIPES / f"own-{name}.yaml"
     text = recipe(found, name)
     hidden = OWN / f".{name}.adopting"

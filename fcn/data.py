@@ -4,7 +4,7 @@ For each of train and val there are, in one folder,
 
     ROLE.images   uint8 RGB pixels of all images, one after the other, row by row
     ROLE.masks    uint8, classes 0..C-1 or VOID
-    ROLE.csv      one row an image: id, sizes in pixels, offsets in bytes, pixels per class
+    ROLE.csv      one row an image: id, sizes in pixels, offsets in bytes, void pixels, pixels per class
 
 and classes.json, the classes' names and colours. Decoded once, memory-mapped afterwards.
 """
@@ -35,7 +35,13 @@ COLUMNS = (
     "mask_offset",
     "original_height",
     "original_width",
+    "void",
 )
+
+
+def columns(labels: Labels) -> list[str]:
+    """The index's columns. Those of classes have a prefix, so that a class may be called `id` or `void`."""
+    return [*COLUMNS, *(f"pixels:{name}" for name in labels.names)]
 
 
 class Split:
@@ -50,7 +56,7 @@ class Split:
             self.index = pd.read_csv(path, dtype={"id": str})
         except ValueError as error:
             raise UserError(f"{path} is no table ({in_one_line(error)}); run `dvc repro resize`") from None
-        expected = [*COLUMNS, *self.labels.names, "void"]
+        expected = columns(self.labels)
         if list(self.index.columns) != expected:
             raise UserError(f"{path} has other columns than {', '.join(expected)}; run `dvc repro resize`")
         numbers = self.index[expected[1:]]
@@ -92,7 +98,16 @@ class Split:
 
     def pixels(self) -> npt.NDArray[np.int64]:
         """(N, C) pixels of each class in each mask; VOID is not counted."""
-        return self.index[list(self.labels.names)].to_numpy(np.int64)
+        return self.index[columns(self.labels)[len(COLUMNS) :]].to_numpy(np.int64)
+
+    def absent(self) -> list[str]:
+        """The classes that no mask of the split has."""
+        return [name for name, count in zip(self.labels.names, self.pixels().sum(0), strict=True) if not count]
+
+    def void(self) -> float:
+        """The share of the masks' pixels that is void."""
+        void = int(self.index["void"].sum())
+        return void / (void + int(self.pixels().sum()))
 
 
 def read_labels(folder: Path) -> Labels:

@@ -15,7 +15,7 @@ from typing import Literal
 import psutil
 
 from fcn import cache, files, leftovers, machine, params, recorded, store
-from fcn.errors import UserError, first_line
+from fcn.errors import UserError, counted, first_line
 
 TIGHT, FULL = 10e9, 1e9  # bytes free below which it is worth a warning, and below which nothing will work
 
@@ -76,7 +76,7 @@ def _machine() -> Iterator[Finding]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, no GPU is used"
     yield Finding("ok", f"computes on {name}")
     threads, cores = torch.get_num_threads(), machine.cores()
-    text = f"{threads} threads for {cores} cores; scores are the same to the bit for the same number of threads"
+    text = f"{counted(threads, 'thread')} for {counted(cores, 'core')}; the same number of threads gives the same bits"
     yield Finding("ok" if threads <= cores else "warn", text)
 
 
@@ -133,7 +133,7 @@ def _mlflow() -> Iterator[Finding]:
     except Exception as error:  # whatever a store, its driver or its network can think of
         yield Finding("bad", f"{store.address()} cannot be read ({first_line(error)})")
         return
-    yield Finding("ok", f"MLflow shows {len(rows)} experiments ({store.address()})")
+    yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.address()})")
     for run in left:
         yield Finding("warn", f"MLflow's run {run.info.run_name} is RUNNING, its process is not; `fcn sync` closes it")
 

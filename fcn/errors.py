@@ -61,3 +61,8 @@ def in_one_line(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error of others says, which may go on for pages, or its kind if it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number and its noun: `1 image`, `2 images`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

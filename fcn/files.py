@@ -19,6 +19,8 @@ from fcn.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROOM = 255 - len("..1234567890.tmp")  # bytes of a name, to which a temporary one adds
+
 
 TEXT = 16 << 20  # bytes of a list or a table of classes; a list of 100,000 pairs with their paths has 10 MB
 
@@ -35,14 +37,15 @@ def read_regular(path: Path, largest: int) -> bytes:
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except OSError as error:
-        regular = "" if path.is_file() else "is no regular file, or "
+        regular = "" if path.is_file() else "is not a regular file, or "
         raise UserError(f"{path} {regular}cannot be read ({error.strerror})") from None
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            raise UserError(f"{path} is no regular file")
+            raise UserError(f"{path} is not a regular file")
         if facts.st_size > largest:
-            raise UserError(f"{path} has more than {largest >> 20} MB")
+            limit = f"{largest >> 20} MiB" if largest >> 20 else f"{largest >> 10} KiB"
+            raise UserError(f"{path} is larger than {limit}")
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(facts.st_size)
     finally:
@@ -64,10 +67,13 @@ def replacing(path: Path) -> Iterator[Path]:
     An exception leaves the old file as it was and nothing else behind; what a kill left, the next writer removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    name = path.name
+    if len(os.fsencode(name)) > ROOM:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    for left in path.parent.glob(f".{glob.escape(name)}.*.tmp"):
         if not lives(left.suffixes[-2][1:]):
             left.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         with naming(path):
             yield temporary

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from fcn.errors import counted
 from fcn.inspection import Inspection
 from fcn.labels import Labels
 
@@ -13,7 +14,7 @@ ROWS = 20  # codes
 def report(found: Inspection) -> Iterator[str]:
     """A line for each thing worth knowing, errors and notes last."""
     pairs = found.matches.pairs
-    yield f"{found.folder}: {len(pairs)} images with masks"
+    yield f"{found.folder}: {counted(len(pairs), 'image with its mask', 'images with masks')}"
     for title, pattern, heads in (
         ("images", found.own.images, found.heads()),
         ("masks", found.own.masks, [seen.mask for seen in found.seen if seen.mask]),
@@ -24,7 +25,7 @@ def report(found: Inspection) -> Iterator[str]:
     how = "lists or subfolders" if found.own.fraction == "none" else f"drawn, {found.own.fraction} for val"
     yield f"  splits  {how}: " + ", ".join(f"{split} {count}" for split, count in found.parts.items())
     yield from _histogram(found)
-    for kind, texts in (("error", found.errors), ("note", found.notes)):
+    for kind, texts in (("error", found.errors), ("warning", found.warnings), ("note", found.notes)):
         yield from (f"{kind}: {text}" for text in texts[:SHOWN])
         if len(texts) > SHOWN:
             yield f"{kind}: and {len(texts) - SHOWN} more"
@@ -37,13 +38,18 @@ def _counts(values: list[str]) -> str:
 
 
 def _histogram(found: Inspection) -> Iterator[str]:
-    """A line for each code: which class it is, its share of all pixels, in how many masks it is."""
-    labels = found.labels or Labels((), (), colours=any(seen.colours for seen in found.seen))
+    """A line for each code: its class, its share of all pixels, in how many masks it is, in all and by split."""
+    labels = found.labels or Labels((), (), colours=found.in_colours)
     names = {code: name for name, codes in zip(labels.names, labels.codes, strict=True) for code in codes}
     names |= dict.fromkeys(labels.void if found.labels else (), "void")
     total = sum(code.pixels for code in found.codes.values())
-    yield f"  {'code':>13}  {'class':20} {'pixels':>9} {'masks':>6}"
+    splits = {split: found.masks(split) for split in found.members}
+    wide = max(6, *(len(split) + 1 for split in splits), 0)
+    heads = "".join(f"{split:>{wide}}" for split in splits)
+    yield f"  {'code':>13}  {'class':20} {'pixels':>9} {'masks':>6}{heads}"
     for code, seen in list(found.codes.items())[:ROWS]:
-        yield f"  {labels.spell(code):>13}  {names.get(code, 'unknown'):20} {seen.pixels / total:9.2%} {seen.masks:6}"
+        cells = "".join(f"{counts[code]:{wide}}" for counts in splits.values())
+        name = names.get(code, "unknown")
+        yield f"  {labels.spell(code):>13}  {name:20} {seen.pixels / total:9.2%} {seen.masks:6}{cells}"
     if len(found.codes) > ROWS:
         yield f"  {'and':>13}  {len(found.codes) - ROWS} more"

@@ -1,5 +1,7 @@
 """What one image and its mask show: size, kind, and the mask's codes."""
 
+import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from fcn.pairing import Pair
 MEMORY = 880_000_000  # bytes for one picture, as a file and as pixels; with what the program itself takes 1 GB
 BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # of a pixel in memory; Pillow gives those of other modes 4
 MOST_CODES = 1024  # of one mask; there are at most 253 classes, which may have several codes
+RASTER = 16_000_000  # pixels, from which an image is no photograph
 
 
 @dataclass(frozen=True)
@@ -30,17 +33,24 @@ class Head:
 
 @dataclass(frozen=True)
 class Seen:
-    """An image and its mask: their heads, the mask's pixels by code, whether codes are colours; or what is wrong."""
+    """An image and its mask: their heads, the mask's pixels by code, whether codes are colours; or what is wrong.
+
+    content   what two images share only if they are the same
+    """
 
     image: Head | None = None
     mask: Head | None = None
     codes: Mapping[int, int] = field(default_factory=dict)
     colours: bool = False
+    content: str = ""
     error: str = ""
 
 
-def look(folder: Path, pair: Pair) -> Seen:
-    """One pair; broken files, lossy masks and sizes that differ are errors."""
+def look(folder: Path, pair: Pair, in_colours: bool = False) -> Seen:
+    """One pair; broken files, lossy masks and sizes that differ are errors.
+
+    in_colours   whether the classes are known by colours: then those of palette and grey masks are read too
+    """
     try:
         image = _head(_opened(folder / pair.image), folder / pair.image)
         path = folder / pair.mask
@@ -53,8 +63,9 @@ def look(folder: Path, pair: Pair) -> Seen:
         with pictures.naming(str(path)):
             picture.load()
         pictures.refuse_lossy(picture, path)
-        colours = picture.mode in ("RGB", "RGBA")
-        return Seen(image, mask, _histogram(picture, path, colours), colours)
+        colours = in_colours or picture.mode in ("RGB", "RGBA")
+        codes = _histogram(picture, path, colours)
+        return Seen(image, mask, codes, colours, _content(folder / pair.image, image))
     except UserError as error:
         return Seen(error=str(error).replace(f"{folder}/", ""))
 
@@ -90,7 +101,7 @@ def _histogram(picture: Image.Image, path: Path, colours: bool) -> dict[int, int
     """
     counted: Counter[int] = Counter()
     for strip in pictures.strips(picture):
-        counted.update(_colours(strip) if colours else _codes(strip, path))
+        counted.update(_colours(strip, path) if colours else _codes(strip, path))
         if len(counted) > MOST_CODES:
             raise UserError(
                 f"{path} holds more than {MOST_CODES} {'colours' if colours else 'codes'}, a mask one for each class: "
@@ -99,8 +110,8 @@ def _histogram(picture: Image.Image, path: Path, colours: bool) -> dict[int, int
     return dict(sorted(counted.items()))
 
 
-def _colours(strip: Image.Image) -> dict[int, int]:
-    plain = strip.convert("RGB")
+def _colours(strip: Image.Image, path: Path) -> dict[int, int]:
+    plain = pictures.coloured(strip, path)
     counts = plain.getcolors(MOST_CODES)
     if counts is None:  # of each colour one pixel will do to say that there are too many
         return dict.fromkeys(np.unique(packed(np.asarray(plain))).tolist(), 1)
@@ -111,6 +122,14 @@ def _colours(strip: Image.Image) -> dict[int, int]:
 def _codes(strip: Image.Image, path: Path) -> dict[int, int]:
     counted = np.bincount(pictures.codes(strip, path, False).ravel())
     return {int(code): int(counted[code]) for code in np.flatnonzero(counted)}
+
+
+def _content(path: Path, head: Head) -> str:
+    """Of the pixels, as resize compares them; of a raster's bytes, because its pixels need a gigabyte."""
+    if math.prod(head.size) > RASTER:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return pictures.fingerprint(pictures.image(path, upright=True))
 
 
 def rule(mode: str) -> str:

@@ -8,15 +8,18 @@ from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
-from fcn import classes, layout, machine, pairing, sizing
+from fcn import class_table, classes, layout, machine, pairing, sizing, sources
+from fcn.class_table import Table
 from fcn.classes import Code
-from fcn.errors import UserError
+from fcn.errors import UserError, counted
 from fcn.heads import Head, Seen, look, rule
 from fcn.labels import Labels
-from fcn.pairing import Matches
+from fcn.pairing import Matches, Pair
 from fcn.params import Folder
+from fcn.sources.folder import SHARED
 
 FEW = 64  # pairs for which starting processes takes longer than looking
+FEW_IMAGES = 10  # in all: scores of fewer say little
 SPLITS = (("train", "val"), ("train", "valid"), ("training", "validation"), ("train", "test"))
 
 
@@ -25,11 +28,12 @@ class Inspection:
     """A folder, as far as one must know it to learn from it.
 
     own      the data.folder section that reads it
-    parts    number of images by split, train first
+    table    of the classes, if there is one
+    members  pairs by split, train first
     codes    by raw code, in order
     labels   the classes, if they make sense
     bounds   of mean IU by size, where there is a choice; smallest size first
-    errors   what must be mended first; notes, what is good to know
+    errors   what must be mended first; warnings, what was assumed or spoils scores; notes, what is good to know
     """
 
     folder: Path
@@ -38,11 +42,29 @@ class Inspection:
     seen: list[Seen]
     own: Folder
     codes: dict[int, Code]
+    table: Table | None = None
     labels: Labels | None = None
-    parts: dict[str, int] = field(default_factory=dict)
+    members: dict[str, list[Pair]] = field(default_factory=dict)
     bounds: dict[sizing.Size, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Number of images by split, train first."""
+        return {split: len(pairs) for split, pairs in self.members.items()}
+
+    @property
+    def in_colours(self) -> bool:
+        """Whether masks hold colours, not codes."""
+        return any(seen.colours for seen in self.seen)
+
+    def masks(self, split: str) -> Counter[int]:
+        """How many masks of a split hold each code."""
+        chosen = set(self.members[split])
+        pairs = zip(self.matches.pairs, self.seen, strict=True)
+        return Counter(code for pair, seen in pairs if pair in chosen for code in seen.codes)
 
     def heads(self) -> list[Head]:
         """Those of the images."""
@@ -57,17 +79,19 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
     for pattern in (images, masks):
         if pattern is not None and ("*" not in pattern or pattern.startswith("/") or ".." in pattern.split("/")):
             raise UserError(f"{pattern!r} is not a path with a * inside the folder, such as images/* or *_mask")
-    names, notes = pairing.files(folder), list[str]()
+    names, warnings = pairing.files(folder), list[str]()
     if images is None or masks is None:
-        images, masks, notes = layout.guess(folder, names, images, masks)
+        images, masks, warnings = layout.guess(folder, names, images, masks)
     matches = pairing.match(names, images, masks)
     if not matches.pairs:
         raise UserError(f"{folder}: no image of {images} has a mask of {masks}; * must stand for the same text in both")
+    table = class_table.find(folder, names)
+    in_colours = bool(table and table.in_colours)
     if len(matches.pairs) < FEW:
-        seen = [look(folder, pair) for pair in matches.pairs]
+        seen = [look(folder, pair, in_colours) for pair in matches.pairs]
     else:
         with ProcessPoolExecutor(machine.cores(), get_context("forkserver")) as pool:
-            seen = list(pool.map(look, repeat(folder), matches.pairs, chunksize=8))
+            seen = list(pool.map(look, repeat(folder), matches.pairs, repeat(in_colours), chunksize=8))
     codes: dict[int, Code] = {}
     for pair, one in zip(matches.pairs, seen, strict=True):
         for code, pixels in one.codes.items():
@@ -76,8 +100,8 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
     own = Folder(
         name="none", images=images, masks=masks, classes="none", void="none", fraction="none", seed=0, group="none"
     )
-    found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())), notes=notes)
-    for check in (_pairs, _classes, _splits):
+    found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())), table, warnings=warnings)
+    for check in (_pairs, _classes, _splits, _duplicates, _shares):
         check(found)
     sizes = sizing.candidates(found.heads())
     if len(sizes) > 1 and found.labels and not found.errors:
@@ -88,6 +112,7 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
 def _pairs(found: Inspection) -> None:
     errors = [seen.error for seen in found.seen if seen.error]
     found.errors += errors
+    found.errors += filter(None, (sources.name_error(pair.name) for pair in found.matches.pairs))
     for kind, lonely, other in (
         ("images", found.matches.images, "a mask"),
         ("masks", found.matches.masks, "an image"),
@@ -99,10 +124,10 @@ def _pairs(found: Inspection) -> None:
         found.errors.append(f"some masks hold codes, others colours, such as {other}; make them all alike")
     turned = sum(head.turned for head in found.heads())
     if turned:
-        found.notes.append(f"turned upright, as their EXIF orientation says: {turned} images")
+        found.notes.append(f"turned upright, as their EXIF orientation says: {counted(turned, 'image')}")
     for mode, count in Counter(head.mode for head in found.heads()).items():
         if how := rule(mode):
-            found.notes.append(f"{how}: {count} images")
+            found.notes.append(f"{how}: {counted(count, 'image')}")
 
 
 def _some(names: Sequence[str]) -> str:
@@ -111,16 +136,17 @@ def _some(names: Sequence[str]) -> str:
 
 def _classes(found: Inspection) -> None:
     """Fills in classes and void."""
-    guessed = classes.guess(found.folder, found.names, found.codes, any(seen.colours for seen in found.seen))
+    guessed = classes.guess(found.table, found.codes, found.in_colours)
     found.labels = guessed.labels()
     found.own = found.own.model_copy(update={"classes": guessed.classes, "void": " ".join(guessed.void) or "none"})
     found.errors += guessed.errors
-    found.notes += guessed.notes
+    found.warnings += guessed.warnings
+    found.notes[:0] = guessed.notes  # first: what is taken for a class matters most
     if found.labels:
         named = zip(found.labels.names, found.labels.codes, strict=True)
         absent = [name for name, codes in named if not set(codes) & set(found.codes)]
         if absent:
-            found.notes.append(f"in no mask: {len(absent)} classes, {_some(absent)}")
+            found.warnings.append(f"in no mask: {counted(len(absent), 'class', 'classes')}, {_some(absent)}")
 
 
 def _splits(found: Inspection) -> None:
@@ -134,5 +160,45 @@ def _splits(found: Inspection) -> None:
                 found.errors.append(str(error))
                 return
         else:
-            found.own, found.parts = own, dict(zip(splits, map(len, chosen), strict=True))
+            found.own, found.members = own, dict(zip(splits, chosen, strict=True))
             return
+
+
+def _duplicates(found: Inspection) -> None:
+    """Images that are the same: an error in two splits, worth knowing in one."""
+    split_of = {pair: split for split, pairs in found.members.items() for pair in pairs}
+    same: dict[str, list[Pair]] = {}
+    for pair, seen in zip(found.matches.pairs, found.seen, strict=True):
+        if seen.content and pair in split_of:
+            same.setdefault(seen.content, []).append(pair)
+    for pairs in same.values():
+        named = [f"{pair.image} ({split_of[pair]})" for pair in pairs]
+        if len({split_of[pair] for pair in pairs}) > 1:
+            found.errors.append(f"the same image is in both splits: {_some(named)}; {SHARED}")
+        elif len(pairs) > 1:
+            found.notes.append(f"the same image: {_some(named)}")
+
+
+def _shares(found: Inspection) -> None:
+    """What makes the scores of a split say little."""
+    if not found.members:
+        return
+    if (count := len(found.matches.pairs)) < FEW_IMAGES:
+        found.warnings.append(f"{counted(count, 'image')} in all: too few to learn from, and to trust a score")
+    train, val = found.members
+    if found.parts[val] == 1:
+        found.warnings.append(f"{val} has 1 image: its scores say little; more, or another data.folder.fraction, help")
+    if found.labels:
+        has = {split: found.masks(split) for split in found.members}
+        for one, other, so in (
+            (val, train, "the nets cannot learn what they never see"),
+            (train, val, "they will have no score"),
+        ):
+            named = zip(found.labels.names, found.labels.codes, strict=True)
+            only = [
+                name for name, codes in named if any(map(has[one].get, codes)) and not any(map(has[other].get, codes))
+            ]
+            if only:
+                found.warnings.append(
+                    f"in masks of {one} alone: {counted(len(only), 'class', 'classes')}, {_some(only)}; {so}"
+                )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fcn.errors import UserError
+from fcn.errors import UserError, counted
 
 VOID = 255  # torch's ignore_index, and VOC's own value
 UNKNOWN = 254  # in a table of codes: neither class nor void; no data set has so many classes
@@ -53,7 +53,7 @@ class Labels:
         values, counts = np.unique(packed(raw[at]) if self.colours else raw[at], return_counts=True)
         y, x = np.argwhere(at)[0]
         commonest = np.argsort(-counts, kind="stable")
-        listed = [f"{self.spell(int(values[i]))} ({counts[i]} pixels)" for i in commonest[:5]]
+        listed = [f"{self.spell(int(values[i]))} ({counted(int(counts[i]), 'pixel')})" for i in commonest[:5]]
         more = [f"{len(values) - 5} more"] if len(values) > 5 else []
         found = f"that are no class, first at row {y}, column {x}: {', '.join(listed + more)}"
         if self.colours:

@@ -17,11 +17,11 @@ from typing import BinaryIO
 import numpy as np
 
 from fcn import machine, workers
-from fcn.data import COLUMNS, Role, UInt8
-from fcn.errors import UserError
+from fcn.data import Role, UInt8, columns
+from fcn.errors import UserError, counted
 from fcn.labels import VOID, Labels
 from fcn.resizing import Packed, cut, resize
-from fcn.sources import Sample
+from fcn.sources import Sample, name_error
 from fcn.tiles import Tiling
 
 SHOWN = 20  # findings listed at once
@@ -57,21 +57,20 @@ def pack(
     tiling        how larger images are cut first; in val the overlaps are void in all tiles but one
     returns       name of each image by its fingerprint
     raises        UserError naming every file that is missing, broken, too large, of another size than
-                  its partner, listed twice, or holds a code that is no class
+                  its partner, listed twice, too long of name, or holds a code that is no class
     """
-    if reserved := {*COLUMNS, "void"} & set(labels.names):
-        raise UserError(f"a class is called {reserved.pop()!r}, which is a column of the index; rename it")
     names = Counter(sample.name for sample in samples)  # predictions are kept under them
     findings = [f"{name} stands {count} times in the list of {role}" for name, count in names.items() if count > 1]
+    findings += filter(None, map(name_error, names))
     contents: dict[str, str] = {}
     offset = mask_offset = 0
     with (
         open(out / f"{role}.images", "wb") as images,
         open(out / f"{role}.masks", "wb") as masks,
-        open(out / f"{role}.csv", "w", newline="") as index,
+        open(out / f"{role}.csv", "w", newline="", encoding="utf-8") as index,
     ):
         writer = csv.writer(index, lineterminator="\n")
-        writer.writerow([*COLUMNS, *labels.names, "void"])
+        writer.writerow(columns(labels))
         if tiling:
             packed = cut(samples, labels, size, native_masks, role, tiling)
             entries: Iterable[Entry | str] = (_written(sample, images, masks) for sample in packed)
@@ -81,7 +80,7 @@ def pack(
             if isinstance(entry, str):
                 findings.append(entry)
                 continue
-            pixels = [*entry.pixels[: len(labels.names)], entry.pixels[VOID]]
+            pixels = [entry.pixels[VOID], *entry.pixels[: len(labels.names)]]
             sizes = [*entry.image[:2], offset, *entry.mask, mask_offset, *entry.original]
             writer.writerow([entry.name, *sizes, *pixels])
             contents[entry.content] = entry.name
@@ -176,6 +175,7 @@ def refuse_shared(train: dict[str, str], val: dict[str, str], advice: str = "") 
     if shared:
         more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
         raise UserError(
-            f"{len(shared)} images are in both splits, which would be scored on what was learned by heart: "
+            f"{counted(len(shared), 'image is', 'images are')} in both splits, which would be scored on what was "
+            "learned by heart: "
             f"{', '.join(shared[:SHOWN])}{more}; {advice or 'change data.splits in params.yaml, or the lists'}"
         )

@@ -1,5 +1,7 @@
 """Pictures that others made: any image as 8-bit RGB, any mask as classes, by rules that docs/data.md lists."""
 
+import hashlib
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -96,9 +98,7 @@ def mask(path: Path, labels: Labels, upright: bool = False) -> UInt8:
 def codes(picture: Image.Image, path: Path, colours: bool) -> npt.NDArray[np.unsignedinteger]:
     """What a mask holds: (H, W) class codes, or (H, W, 3) uint8 colours where these are declared."""
     if colours:
-        if picture.mode not in ("RGB", "RGBA", "P", "L"):
-            raise UserError(f"{path} is a picture of mode {picture.mode}; a mask in colours is RGB")
-        return np.asarray(picture.convert("RGBA" if picture.mode == "P" else "RGB"))[..., :3]
+        return np.asarray(coloured(picture, path))
     if picture.mode.startswith("I"):
         return _sixteen_bits(picture, str(path))
     if picture.mode not in ("L", "P", "1"):
@@ -113,6 +113,24 @@ def strips(picture: Image.Image) -> Iterator[Image.Image]:
     """A decoded picture from top to bottom in parts of some rows: what is made of each needs little memory."""
     for top in range(0, picture.height, STRIP):
         yield picture.crop((0, top, picture.width, min(top + STRIP, picture.height)))
+
+
+def coloured(picture: Image.Image, path: Path) -> Image.Image:
+    """A mask in colours as RGB; a palette gives its colours, grey three equal channels."""
+    if picture.mode not in ("RGB", "RGBA", "P", "L", "1"):
+        raise UserError(f"{path} is a picture of mode {picture.mode}; a mask in colours is RGB")
+    if picture.mode == "P":  # by way of RGBA, where a palette's alpha can be dropped
+        picture = picture.convert("RGBA")
+    return picture.convert("RGB")
+
+
+def fingerprint(pixels: UInt8) -> str:
+    """What two pictures share only if they are the same: size, a sum over all pixels, a digest of every eighth row.
+
+    A digest of all of them would take a sixth of the whole time; this guards against a mistake, not against malice.
+    """
+    rows = np.ascontiguousarray(pixels[::8])
+    return f"{pixels.shape} {zlib.crc32(pixels.data):08x} {hashlib.sha256(rows.data).hexdigest()}"
 
 
 def refuse_lossy(picture: Image.Image, path: Path) -> None:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fcn import heads, imagenet, machine, pairing, published, sources
 from fcn.data import Split
+from fcn.errors import counted
 from fcn.layers import PREPROCESSINGS
 from fcn.models import FCN
 from fcn.params import STRIDES, Params
@@ -39,7 +40,7 @@ def describe(params: Params) -> Iterator[str]:
     for stride in STRIDES:
         rung = params.rung(stride)
         start = f"starts from {rung.init}" if rung.init != "parent" else ""
-        train = f"{rung.iterations} steps of {params.batch_size} at lr {params.lr * rung.lr_factor:.3g}"
+        train = f"{counted(rung.iterations, 'step')} of {params.batch_size} at lr {params.lr * rung.lr_factor:.3g}"
         what = train + f", about {duration(training[stride] / speed)}" if rung.iterations else "not trained"
         yield f"FCN-{stride}s: {what}{', ' if start else ''}{start}"
     scored = image_size(params, "val")[:2]
@@ -48,7 +49,7 @@ def describe(params: Params) -> Iterator[str]:
     yield f"training takes about {duration(total / speed)} here, at {speed / 1e9:.0f} GFLOP/s as measured now"
     there = duration(total / GPU)
     yield f"on one data-centre GPU at {GPU / 1e12:.0f} TFLOP/s: about {there}, computed, not measured"
-    here, there = (f"{scoring / rate:.2g} seconds" for rate in (speed, GPU))
+    here, there = (f"{scoring / rate:.2g} s" for rate in (speed, GPU))
     yield f"to score an image of {scored[1]}x{scored[0]} with the three nets takes about {here} here, {there} there"
     yield from params.warnings()
 
@@ -132,7 +133,7 @@ def measured_speed() -> float:
 
 def duration(seconds: float) -> str:
     """In the unit that a person would use."""
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+            return counted(round(seconds / length), unit)
+    return counted(round(seconds), "second")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn import files, machine
-from fcn.errors import UserError
+from fcn.errors import UserError, counted
 from fcn.params import STRIDES, check, load, parse
 from fcn.titles import NETS, SCORES
 
@@ -128,7 +128,8 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"\nWith `{change}`: mean IU {found}.")
     where = results["machine"]
     lines.append(
-        f"\n`fcn recipe {results['recipe']} && dvc repro`: {results['minutes']:.0f} minutes on {where['cores']} cores "
+        f"\n`fcn recipe {results['recipe']} && dvc repro`: {counted(round(results['minutes']), 'minute')} on "
+        f"{counted(where['cores'], 'core')} "
         f"({where['cpu']}, {where['device']}), torch {results['versions']['torch']}, {results['date']}.\n"
     )
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fcn import files, paper, verdict, weights
+from fcn.errors import counted
 from fcn.labels import Labels
 from fcn.params import Params
 from fcn.titles import NETS, SCORES
@@ -83,8 +84,8 @@ def _facts(params: Params, metas: dict[Path, weights.Meta]) -> dict[str, str]:
     for path, meta in metas.items():
         chosen = ", the best on val" if params.rung(meta.architecture["stride"]).save == "best" else ""
         facts[NETS[path.stem]] = (
-            f"{meta.iterations} steps{chosen}, on {meta.threads} threads, sha256 {files.sha256(path)[:12]}, "
-            f"from {meta.published or (meta.parent or '')[:12]}"
+            f"{counted(meta.iterations, 'step')}{chosen}, on {counted(meta.threads, 'thread')}, "
+            f"sha256 {files.sha256(path)[:12]}, from {meta.published or (meta.parent or '')[:12]}"
         )
     return facts
 

@@ -1,7 +1,5 @@
 """One sample of a data set: checked, decoded and resized."""
 
-import hashlib
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,7 +36,7 @@ def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -
         image, mask = read(sample, labels)
     except UserError as error:
         return str(error)
-    return _fit(sample.name, image, mask, fingerprint(image), size, native_mask)
+    return _fit(sample.name, image, mask, pictures.fingerprint(image), size, native_mask)
 
 
 def cut(
@@ -54,7 +52,7 @@ def cut(
         except UserError as error:
             yield str(error)
             continue
-        content, (height, width) = fingerprint(image), mask.shape
+        content, (height, width) = pictures.fingerprint(image), mask.shape
         for rows, columns in windows(width, height, tiling):
             tile = np.s_[rows.start : rows.stop, columns.start : columns.stop]
             part = mask[tile]
@@ -89,15 +87,6 @@ def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: int | str, na
         if not native_mask:
             mask = np.asarray(Image.fromarray(mask).resize(target, Image.Resampling.NEAREST))
     return Packed(name, image, mask, (height, width), content)
-
-
-def fingerprint(pixels: UInt8) -> str:
-    """What two pictures share only if they are the same: size, a sum over all pixels, a digest of every eighth row.
-
-    A digest of all of them would take a sixth of the whole time; this guards against a mistake, not against malice.
-    """
-    rows = np.ascontiguousarray(pixels[::8])
-    return f"{pixels.shape} {zlib.crc32(pixels.data):08x} {hashlib.sha256(rows.data).hexdigest()}"
 
 
 def shrink(pixels: UInt8, width: int, height: int) -> UInt8:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fcn.data import Split, UInt8
-from fcn.errors import UserError
+from fcn.errors import UserError, counted
 from fcn.labels import VOID
 from fcn.params import Data
 
@@ -90,8 +90,8 @@ def class_weights(split: Split, wanted: str | float | list[float]) -> npt.NDArra
     if isinstance(wanted, list):
         if len(wanted) != len(split.labels.names):
             raise UserError(
-                f"params.yaml: data.class_weights has {len(wanted)} weights, "
-                f"the data set has {len(split.labels.names)} classes"
+                f"params.yaml: data.class_weights has {counted(len(wanted), 'weight')}, "
+                f"the data set has {counted(len(split.labels.names), 'class', 'classes')}"
             )
         return np.array(wanted)
     pixels = split.pixels().astype(np.float64)

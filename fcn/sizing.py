@@ -11,13 +11,12 @@ import numpy as np
 from PIL import Image
 
 from fcn import pictures
-from fcn.heads import Head
+from fcn.heads import RASTER, Head
 from fcn.labels import Labels
 
 STRIDE = 8  # pixels of a block: FCN-8s'
 SIDES = (256, 384, 512, 768, 1024)  # pixels of the shorter side
 NATIVE = 2_000_000  # pixels, up to which images are taken and masks scored in their own size
-RASTER = 16_000_000  # pixels, from which an image is no photograph
 TOLERATED = 0.05  # of mean IU: a smaller size may have so much less than the best; larger ones take longer to score
 WORK = 300_000_000  # pixels, times sizes and classes: some seconds
 MOST, LEAST = 16, 2  # masks

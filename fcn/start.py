@@ -9,7 +9,7 @@ from torch import nn
 
 from fcn import files, machine, published, weights
 from fcn.data import Split
-from fcn.errors import UserError
+from fcn.errors import UserError, counted
 from fcn.layers import PREPROCESSINGS
 from fcn.models import FCN
 from fcn.params import Params
@@ -101,7 +101,8 @@ def summary(stride: int, params: Params, train: Split, table: list[tuple[str, st
     height, width = _size(train, params)
     pixels = height * width * params.batch_size
     lines = [
-        f"FCN-{stride}s: {rung.iterations} steps of {params.batch_size} images, {params.optimizer}, {params.precision}"
+        f"FCN-{stride}s: {counted(rung.iterations, 'step')} of {counted(params.batch_size, 'image')}, "
+        f"{params.optimizer}, {params.precision}"
     ]
     if not rung.iterations:
         lines = [f"FCN-{stride}s: surgery only, no steps"]

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from fcn import files, params, recorded, sources
-from fcn.errors import one_line
+from fcn.errors import counted, one_line
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def _download(out: Path) -> None:
         found = fetch_all(archives)
     with files.replacing_folder(out) as folder:
         source.build(experiment.data, found, folder)
-    print(f"{out}: {sum(1 for p in out.rglob('*') if p.is_file())} files")
+    print(f"{out}: {counted(sum(1 for p in out.rglob('*') if p.is_file()), 'file')}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fcn import figures, files, machine, packing, params, recorded, sources, tiles
 from fcn.data import Role, Split
-from fcn.errors import UserError, one_line
+from fcn.errors import UserError, counted, one_line
 
 
 def main() -> None:
@@ -47,7 +47,11 @@ def _resize(paths: argparse.Namespace) -> None:
     figures.samples(packed["train"], paths.figures / "samples.png")
     for name, there in packed.items():
         sizes = {there.size(i) for i in range(len(there))}
-        print(f"{name}: {len(there)} images, {', '.join(f'{w}x{h}' for h, w in sorted(sizes)[:3])}")
+        some = ", ".join(f"{w}x{h}" for h, w in sorted(sizes)[:3])
+        print(f"{name}: {counted(len(there), 'image')}, {some}, {there.void():.1%} void")
+        if absent := there.absent():
+            so = "no net can learn it" if name == "train" else "left out of every mean"
+            print(f"warning: in no mask of {name}, {so}: {', '.join(absent)}")
 
 
 if __name__ == "__main__":

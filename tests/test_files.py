@@ -182,3 +182,10 @@ def test_a_second_writer_of_an_out_is_refused_until_the_first_has_ended(
 def test_tensors_go_through_files_that_are_whole_or_absent(tmp_path: Path) -> None:
     files.write_tensors(tmp_path / "new folder" / "a", {"t": torch.ones(3)}, "key", {"x": 1})
     assert [p.name for p in (tmp_path / "new folder").iterdir()] == ["a"]
+
+
+def test_a_file_with_the_longest_name_that_a_disk_allows_is_written(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 251}.png"
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(b"whole")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(path.name, b"whole")]

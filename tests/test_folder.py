@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fcn import adoption, declared, findings, inspection, packing, pairing, params, resizing, sources
+from fcn import adoption, declared, findings, inspection, pairing, params, resizing, sources
 from fcn.errors import UserError
 from fcn.labels import VOID
 from fcn.sources import folder as source
@@ -242,11 +242,6 @@ def test_a_label_map_is_chosen_by_name() -> None:
         declared.labels(own())
 
 
-def test_a_class_called_like_a_column_of_the_index_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a class is called 'void', which is a column of the index"):
-        packing.pack([], declared.coded(["sky", "void"], "none"), "native", False, "train", tmp_path)
-
-
 # What inspect says
 
 PLAIN = {f"images/{i}.jpg": "image" for i in range(4)} | {f"masks/{i}.png": [0, 1, 255] for i in range(4)}
@@ -291,8 +286,8 @@ def test_inspect_reads_a_table_of_classes_and_lists_what_it_lacks(make: Make) ->
     found = inspected(folder)
     assert found.own.classes == [{"sky": "0,0,0"}, {"rare": "1,1,1"}]
     assert found.own.void == "30,30,200"
-    assert found.errors == ["colours not in classes.csv: 1, 200,30,30 (24 pixels, first in masks/1.png)"]
-    assert "in no mask: 1 classes, rare" in found.notes
+    assert found.errors == ["1 colour not in classes.csv: 200,30,30 (24 pixels, first in masks/1.png)"]
+    assert "in no mask: 1 class, rare" in found.warnings
 
 
 def test_inspect_takes_names_from_a_text_file(make: Make) -> None:
@@ -335,7 +330,7 @@ def test_inspect_refuses_masks_with_soft_edges(make: Make) -> None:
         soft = np.stack([np.arange(24).reshape(SIZE) + 24 * i] * 3, 2).astype(np.uint8)
         write(folder / "masks" / f"{i}.png", soft)
     found = inspected(folder, images="images/*", masks="masks/*")
-    assert found.errors[0].startswith("unknown colours in the masks: 72, such as ")
+    assert found.errors[0].startswith("72 unknown colours in the masks, such as ")
     assert "drawn with soft edges, or saved in a lossy format?" in found.errors[0]
 
 
@@ -397,7 +392,7 @@ def test_pictures_of_one_split_and_masks_of_another_are_no_pairs(make: Make) -> 
 
 def test_where_another_folder_fits_too_inspect_says_so_and_what_to_type(make: Make) -> None:
     found = inspected(make(side_by_side("image", "label", "test")))
-    assert found.notes[0] == (
+    assert found.warnings[0] == (
         "TWO SETS OF IMAGES fit the masks of label/* by name: image/* was taken, not test/*; "
         "if that is wrong, add --images 'test/*' --masks 'label/*'"
     )
@@ -419,7 +414,7 @@ def test_of_two_folders_of_images_the_one_whose_sizes_are_the_masks_is_taken_and
         write(folder / f"large/{i}.png", np.random.default_rng(i).integers(0, 256, (12, 8), dtype=np.uint8))
     found = inspected(folder)
     assert (found.own.images, found.own.masks) == ("raw/*", "label/*")
-    assert "raw/* was taken, not large/*" in found.notes[0]
+    assert "raw/* was taken, not large/*" in found.warnings[0]
 
 
 def test_inspect_says_when_nothing_belongs_together(make: Make) -> None:

@@ -66,7 +66,7 @@ def test_what_is_no_file_or_has_no_end_is_refused_in_one_line(
     hostile(folder / name)
     said = [line for line in lines(folder) if name in line]
     assert said
-    assert any("is no regular file" in line or "has more than" in line for line in said), said
+    assert any("is not a regular file" in line or "is larger than" in line for line in said), said
     assert not any("\n" in line for line in said)
 
 

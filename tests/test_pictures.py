@@ -118,7 +118,7 @@ def test_every_format_and_mode_becomes_rgb(
     ("make", "line"),
     [
         (lambda p: None, "is missing"),
-        (lambda p: p.mkdir(), "is no regular file"),
+        (lambda p: p.mkdir(), "is not a regular file"),
         (lambda p: p.write_bytes(b""), "is no whole picture (it is none of PNG, JPEG"),
         (lambda p: p.write_text("hello"), "is no whole picture (it is none of PNG, JPEG"),
         (lambda p: p.write_bytes(png(10, 10, NOTHING)), "is no whole picture ("),
@@ -193,7 +193,7 @@ def test_colours_of_a_mask_are_looked_up_in_the_table(tmp_path: Path) -> None:
 
 def test_unknown_colours_are_listed_with_pixels_and_first_place(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.png", [[[10, 20, 30], [1, 2, 3]], [[1, 2, 3], [0, 0, 9]]])
-    expected = f"{path} has colours that are no class, first at row 0, column 1: 1,2,3 (2 pixels), 0,0,9 (1 pixels)"
+    expected = f"{path} has colours that are no class, first at row 0, column 1: 1,2,3 (2 pixels), 0,0,9 (1 pixel)"
     with pytest.raises(UserError) as caught:
         pictures.mask(path, COLOURS)
     assert str(caught.value) == expected

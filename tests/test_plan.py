@@ -135,3 +135,10 @@ def test_a_finer_rung_that_learns_no_slower_is_warned_of_under_sgd(
     changes = dict(zip(keys, factors, strict=True))
     assert len(small(optimizer="sgd", **changes).warnings()) == count
     assert small(optimizer="adam", **changes).warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1.2, "1 second"), (0.4, "0 seconds"), (119, "119 seconds"), (7200, "2 hours")]
+)
+def test_a_duration_is_in_words_that_agree_with_its_number(seconds: float, text: str) -> None:
+    assert plan.duration(seconds) == text

@@ -14,7 +14,7 @@ from conftest import ROOT
 from makers import png
 from PIL import Image
 
-from fcn import packing, resizing
+from fcn import data, files, packing, pictures, resizing, sources
 from fcn.data import Split
 from fcn.errors import UserError
 from fcn.labels import VOID, Labels
@@ -66,6 +66,48 @@ def test_a_packed_split_gives_back_images_masks_and_counts(sample: Callable[...,
     assert split.labels.palette == LABELS.palette
 
 
+def test_classes_may_be_called_like_the_columns_of_the_index(sample: Callable[..., Sample], tmp_path: Path) -> None:
+    names = (*data.COLUMNS, "pixels:void", "id.1", "=1+1", 'a "b", c')
+    labels = Labels(names, ((0, 0, 0),) * len(names), void=(11, 255))
+    packing.pack([sample()], labels, "native", False, "train", tmp_path)
+    packing.write_labels(labels, tmp_path)
+    split = Split(tmp_path, "train")
+    assert split.labels.names == names
+    assert split.name(0) == "a"
+    assert split.pixels().tolist() == [[399, 400] + [0] * (len(names) - 2)]
+    assert split.index["void"].tolist() == [1]
+
+
+def test_a_split_says_how_much_of_it_is_void_and_which_classes_it_lacks(
+    sample: Callable[..., Sample], tmp_path: Path
+) -> None:
+    split = pack([sample()], tmp_path / "out")
+    assert (split.absent(), split.void()) == ([], 1 / 800)
+    lonely = sample("b")
+    Image.fromarray(np.zeros((20, 40), np.uint8)).save(lonely.mask)
+    split = pack([lonely], tmp_path / "out")
+    assert (split.absent(), split.void()) == (["road"], 0)
+
+
+def test_a_name_too_long_for_the_files_that_are_called_after_it_is_refused_in_bytes(
+    sample: Callable[..., Sample], tmp_path: Path
+) -> None:
+    first = sample()
+    for name, length in (("x" * 201, 201), ("道" * 67, 201)):
+        said = refusal([Sample(name, first.image, first.mask)], tmp_path / "out")
+        assert said == (
+            f"the name {name[:40]}… has {length} bytes with its folders; predictions are kept under it: at most 200"
+        )
+    assert len(pack([Sample("道" * 66 + "xy", first.image, first.mask)], tmp_path / "out")) == 1
+
+
+def test_the_longest_name_that_is_allowed_has_room_for_all_that_is_added_to_it(tmp_path: Path) -> None:
+    name = f"{'x' * sources.LONGEST}_y999999999_x999999999.prediction.png"
+    with files.replacing(tmp_path / name) as temporary:
+        temporary.write_bytes(b"")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_mask_gets_no_class_between_two_classes(sample: Callable[..., Sample], tmp_path: Path) -> None:
     split = pack([sample()], tmp_path / "out", size="17x9")
     assert split.image(0).shape == (9, 17, 3)
@@ -101,7 +143,7 @@ def test_a_class_out_of_range_is_named_with_file_and_pixel(sample: Callable[...,
     mask[12, 40 - 3] = 37
     known = "classes have 0..1, void 11"
     Image.fromarray(mask).save(wrong.mask)
-    expected = f"{wrong.mask} has codes that are no class, first at row 12, column 37: 37 (1 pixels); {known}"
+    expected = f"{wrong.mask} has codes that are no class, first at row 12, column 37: 37 (1 pixel); {known}"
     assert refusal([wrong], tmp_path / "out") == expected
 
 
@@ -130,17 +172,17 @@ def test_an_image_in_both_splits_is_refused_whatever_its_name(sample: Callable[.
     out.mkdir()
     train = packing.pack([sample("a"), sample("b", shade=7)], LABELS, "native", False, "train", out)
     val = packing.pack([sample("c", shade=7)], LABELS, "native", False, "val", out)
-    with pytest.raises(UserError, match=r"1 images are in both splits, .*: b \(train\) is c \(val\)"):
+    with pytest.raises(UserError, match=r"1 image is in both splits, .*: b \(train\) is c \(val\)"):
         packing.refuse_shared(train, val)
 
 
 def test_pictures_that_differ_in_one_pixel_or_in_their_shape_have_other_fingerprints() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
-    found = {resizing.fingerprint(pixels), resizing.fingerprint(pixels.reshape(24, 16, 3))}
+    found = {pictures.fingerprint(pixels), pictures.fingerprint(pixels.reshape(24, 16, 3))}
     for row, column in ((0, 0), (3, 7), (8, 23), (15, 23)):
         other = pixels.copy()
         other[row, column, 1] ^= 1
-        found.add(resizing.fingerprint(other))
+        found.add(pictures.fingerprint(other))
     assert len(found) == 6
 
 
@@ -205,8 +247,8 @@ def test_hostile_pictures_get_one_line_each_in_little_memory(hostile: dict[str, 
     for (name, path), line in zip(hostile.items(), lines, strict=True):
         reasons = {
             **dict.fromkeys(("large.png", "vast.png", "vast.jpg"), "has more than 178 million pixels"),
-            "pipe.png": "is no regular file",
-            "folder.png": "is no regular file",
+            "pipe.png": "is not a regular file",
+            "folder.png": "is not a regular file",
         }
         assert line.startswith(f"{path} {reasons.get(name, 'is no whole picture (')}")
 

@@ -126,5 +126,5 @@ def test_equal_tiles_of_different_rasters_are_no_leak_but_equal_rasters_are(tmp_
     a, b = (Sample(name, tmp_path / f"{name}.png", tmp_path / "m.png") for name in "ab")
     train = packing.pack([a], LABELS, "native", False, "train", tmp_path, Tiling(4, 4, 1))
     packing.refuse_shared(train, packing.pack([b], LABELS, "native", False, "val", tmp_path, Tiling(4, 4, 1)))
-    with pytest.raises(UserError, match=r"1 images are in both splits, .*: a_y.* is a_y"):
+    with pytest.raises(UserError, match=r"1 image is in both splits, .*: a_y.* is a_y"):
         packing.refuse_shared(train, packing.pack([a], LABELS, "native", False, "val", tmp_path, Tiling(4, 4, 1)))

@@ -210,7 +210,7 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
     }
     lines = start.summary(32, small(**heavy), Split(packed, "train"), [("fc6", "carried"), ("score_fr", "created")])
     assert lines.splitlines() == [
-        "FCN-32s: 4 steps of 1 images, sgd, fp32",
+        "FCN-32s: 4 steps of 1 image, sgd, fp32",
         "lr 1e-10 on the summed loss = 1e-07 on the mean at 32×32, momentum 0.99",
         "carried  fc6",
         "created  score_fr",

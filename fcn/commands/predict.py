@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fcn.errors import UserError
+from fcn.errors import UserError, counted
 
 EXAMPLE = "fcn predict photos/ 'more/*.jpg' --out masks --overlays --sheet"
 
@@ -27,6 +27,6 @@ def run(arguments: argparse.Namespace) -> None:
     net, labels = prediction.load(arguments.model)
     outputs = gallery.Outputs(arguments.out, arguments.overlays, arguments.confidence, arguments.sheet)
     done, failed = gallery.run(net, labels, arguments.images, outputs, arguments.tile or prediction.TILE)
-    print(f"wrote the masks of {done} images to {arguments.out}")
+    print(f"wrote the masks of {counted(done, 'image')} to {arguments.out}")
     if failed:
         raise UserError(f"{failed} of what was named could not be predicted; the lines above say why")

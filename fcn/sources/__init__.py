@@ -37,6 +37,9 @@ class Archive:
         return f"{self.name}: {self.licence}"
 
 
+LONGEST = 200  # bytes of an image's name: 255 less what tiles, `fcn visualize` and temporary files add to it
+
+
 @dataclass(frozen=True)
 class Sample:
     """An image and its raw mask, as files.
@@ -49,6 +52,14 @@ class Sample:
     image: Path
     mask: Path
     upright: bool = False
+
+
+def name_error(name: str) -> str:
+    """Why no prediction can be kept under an image's name; empty if one can."""
+    size = len(name.encode())
+    if size <= LONGEST:
+        return ""
+    return f"the name {name[:40]}… has {size} bytes with its folders; predictions are kept under it: at most {LONGEST}"
 
 
 class Source(Protocol):

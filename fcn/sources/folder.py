@@ -11,6 +11,7 @@ from fcn.params import Data
 from fcn.sources import Archive, Sample, list_samples
 
 OWN = Path("data/own")
+SHARED = "delete all but one, with their masks, or name all in the list of one split"
 
 
 def archives(data: Data) -> tuple[Archive, ...]:

@@ -98,7 +98,7 @@ def _split() -> dict[str, bytes]:
     place.mkdir()
     samples = [Sample(f"s{i}", *_pictures(f"s{i}", i)) for i in range(3)]
     with (place / "train.csv").open("w") as index, (place / "train.images").open("wb") as images:
-        index.write(",".join([*data.COLUMNS, *SCENES.names, "void"]) + "\n")
+        index.write(",".join(data.columns(SCENES)) + "\n")
         for i, sample in enumerate(samples):
             packed = resizing.resize(sample, SCENES, "native", False)
             assert not isinstance(packed, str)
@@ -107,7 +107,7 @@ def _split() -> dict[str, bytes]:
                 masks.write(packed.mask.tobytes())
             counts = np.bincount(packed.mask.ravel(), minlength=256)
             sizes = [HEIGHT, WIDTH, 3 * i * HEIGHT * WIDTH, HEIGHT, WIDTH, i * HEIGHT * WIDTH, HEIGHT, WIDTH]
-            index.write(",".join(map(str, [sample.name, *sizes, *counts[:8], counts[VOID]])) + "\n")
+            index.write(",".join(map(str, [sample.name, *sizes, counts[VOID], *counts[:8]])) + "\n")
     packing.write_labels(SCENES, place)
     return {name: (place / name).read_bytes() for name in ("train.csv", "classes.json", "train.images", "train.masks")}
 

@@ -1,0 +1,141 @@
+"""What `fcn inspect` says of a folder's splits: classes that one of them lacks, few images, the same image twice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Checkout
+from PIL import Image
+
+from fcn import findings, inspection, packing, sources
+from fcn.errors import UserError
+from fcn.sources import folder as source
+
+SIZE = (6, 10)
+
+
+def write(folder: Path, key: str, codes: list[int], seed: int, ending: str = "png") -> None:
+    """The image and the mask of one key; the same seed draws the same image."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    for kind, content, end in (("images", pixels, ending), ("masks", np.resize(np.uint8(codes), SIZE), "png")):
+        path = folder / kind / f"{key}.{end}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(content).save(path)
+
+
+def lists(folder: Path, train: list[str], val: list[str]) -> None:
+    for split, keys in (("train", train), ("val", val)):
+        (folder / f"{split}.txt").write_text("".join(f"{key}\n" for key in keys))
+
+
+def report(found: inspection.Inspection) -> str:
+    return "\n".join(findings.report(found))
+
+
+def test_the_table_counts_masks_by_split_and_classes_of_one_split_alone_are_warnings(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("sky\nroad\ntree\ncar")
+    contents = {"a": [0, 1], "b": [0, 1], "c": [0, 3], "d": [0, 2], "e": [0, 3]}
+    for i, (key, codes) in enumerate(contents.items()):
+        write(tmp_path, key, codes, i)
+    lists(tmp_path, ["a", "b", "c"], ["d", "e"])
+    found = inspection.inspect(tmp_path)
+    lines = report(found).splitlines()
+    table = [line.split() for line in lines[4:9]]
+    assert table == [
+        ["code", "class", "pixels", "masks", "train", "val"],
+        ["0", "sky", "50.00%", "5", "3", "2"],
+        ["1", "road", "20.00%", "2", "2", "0"],
+        ["2", "tree", "10.00%", "1", "0", "1"],
+        ["3", "car", "20.00%", "2", "1", "1"],
+    ]
+    assert "warning: in masks of val alone: 1 class, tree; the nets cannot learn what they never see" in lines
+    assert "warning: in masks of train alone: 1 class, road; they will have no score" in lines
+    assert "warning: 5 images in all: too few to learn from, and to trust a score" in lines
+    assert found.errors == []
+
+
+def test_a_val_split_of_one_image_is_a_warning(tmp_path: Path) -> None:
+    for i in range(12):
+        write(tmp_path, f"{i:02d}", [0, 1], i)
+    found = inspection.inspect(tmp_path)
+    assert found.parts == {"train": 10, "val": 2}
+    assert found.warnings == []
+    lists(tmp_path, [f"{i:02d}" for i in range(11)], ["11"])
+    assert inspection.inspect(tmp_path).warnings == [
+        "val has 1 image: its scores say little; more, or another data.folder.fraction, help"
+    ]
+
+
+def test_a_class_in_no_mask_is_a_warning_and_not_said_of_a_split_too(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("sky\nroad\ntree")
+    for i in range(12):
+        write(tmp_path, f"{i:02d}", [0, 1], i)
+    assert inspection.inspect(tmp_path).warnings == ["in no mask: 1 class, tree"]
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp"])
+def test_the_same_image_in_both_splits_is_an_error_that_names_both_whatever_their_files(
+    ending: str, tmp_path: Path
+) -> None:
+    for i in range(12):
+        write(tmp_path, f"{i:02d}", [0, 1], i)
+    drawn = inspection.inspect(tmp_path)
+    train, val = (drawn.members[split][0].key for split in ("train", "val"))
+    (tmp_path / f"images/{val}.png").unlink()
+    write(tmp_path, val, [1, 0], int(train), ending)  # whose mask may be another
+    (error,) = inspection.inspect(tmp_path).errors
+    assert error.startswith("the same image is in both splits: ")
+    assert f"images/{train}.png (train)" in error
+    assert f"images/{val}.{ending} (val)" in error
+    assert error.endswith("; delete all but one, with their masks, or name all in the list of one split")
+
+
+def test_the_same_image_twice_in_one_split_is_a_note(tmp_path: Path) -> None:
+    for key, seed in (("a", 0), ("b", 0), ("c", 2), ("d", 3)):
+        write(tmp_path, key, [0, 1], seed)
+    lists(tmp_path, ["a", "b"], ["c", "d"])
+    found = inspection.inspect(tmp_path)
+    assert found.errors == []
+    assert "the same image: images/a.png (train), images/b.png (train)" in found.notes
+
+
+def test_resize_says_of_the_same_image_in_both_splits_what_applies_to_a_folder() -> None:
+    with pytest.raises(UserError, match=r"a \(train\) is b \(val\); delete all but one, with their masks, or name all"):
+        packing.refuse_shared({"x": "a"}, {"x": "b"}, source.SHARED)
+
+
+def test_an_image_that_is_cut_off_behind_its_head_is_an_error(tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path, str(i), [0, 1], i, "bmp")
+    path = tmp_path / "images/1.bmp"
+    path.write_bytes(path.read_bytes()[:-60])
+    (error,) = inspection.inspect(tmp_path).errors
+    assert error.startswith("images/1.bmp is no whole picture (")
+
+
+def test_names_too_long_for_predictions_are_refused_by_the_rule_of_resize(tmp_path: Path) -> None:
+    folders = "/".join(["道" * 20] * 4)  # 60 bytes each: 243 with their joints
+    for i in range(3):
+        write(tmp_path, f"{folders}/{i}", [0, 1], i)
+    errors = inspection.inspect(tmp_path, "images/*", "masks/*").errors
+    assert errors == [sources.name_error(f"{folders.replace('/', '_')}_{i}") for i in range(3)]
+    assert "has 245 bytes with its folders; predictions are kept under it: at most 200" in errors[0]
+
+
+@pytest.mark.slow
+def test_a_folder_with_palette_masks_and_classes_called_like_columns_is_packed(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    for i in range(6):
+        write(folder, f"{i}", [0, 1], i)
+        mask = Image.open(folder / f"masks/{i}.png")
+        mask.putpalette([9, 9, 9, 200, 30, 30])
+        mask.save(folder / f"masks/{i}.png")
+    (folder / "classes.csv").write_text("name;r;g;b\nid;9;9;9\nheight;200;30;30\n")
+    checkout.run("fcn", "inspect", str(folder), "--adopt", "mine")
+    checkout.run("fcn", "recipe", "own-mine", "--force")
+    checkout.run("dvc", "repro", "resize")
+    head, *rows = (checkout.folder / "data/resized/folder/train.csv").read_text().splitlines()
+    assert head.endswith(",void,pixels:id,pixels:height")
+    assert all(row.endswith(",0,30,30") for row in rows)
