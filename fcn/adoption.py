@@ -1,27 +1,31 @@
 """From a folder that was looked at to an experiment: its recipe, and its copy under DVC in data/own/."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fcn import files, params, scale
-from fcn.errors import UserError, counted
+from fcn import files, pairing, params, scale, sizing
+from fcn.errors import UserError, counted, shortened
 from fcn.heads import RASTER
 from fcn.inspection import Inspection
+from fcn.pictures import LARGEST_FILE
 from fcn.sources.folder import OWN, unlink
 
 RECIPES = Path("recipes")
 LIKE = RECIPES / "scenes.yaml"  # its nets and steps: slim, from scratch, minutes on a CPU
-SIDE = 256  # pixels, the shorter side that photographs are brought to
+SCORES = Path("metrics/scores.json")
+NAME = re.compile(r"[^\W_][\w-]*")
+LONGEST = 64  # bytes of a name
+RESERVED = {"none", "con", "prn", "aux", "nul", *(f"{device}{i}" for device in ("com", "lpt") for i in range(10))}
+COMPLETE = "complete"  # the file that says that all else is in the hidden folder
+SIDE = 256  # pixels, the shorter side that photographs are brought to where nothing is known of their masks
 TILE, OVERLAP = 512, 64  # pixels, of rasters
-NATIVE = 2_000_000  # pixels, up to which masks are scored in their own size
 
 
 def recipe(found: Inspection, name: str) -> str:
@@ -66,14 +70,14 @@ def changes(found: Inspection, name: str) -> dict[str, Any]:
 
 
 def sizes(found: Inspection) -> dict[str, Any]:
-    """Sizes for what was found: photographs by their shorter side, rasters in tiles; a crop unless all are alike."""
+    """Sizes for what was found: photographs as their masks bear it, rasters in tiles; a crop unless all are alike."""
     seen = {head.size for head in found.heads()}
     largest = max(width * height for width, height in seen)
     if largest > RASTER:
         tile = f"{TILE}x{TILE}"
         cut = {"data.tile": tile, "data.overlap": OVERLAP, "data.crop": f"{SIDE}x{SIDE}"}
         return {"data.size.train": "native", "data.size.val": "native", **cut}
-    size: int | str = SIDE if min(map(min, seen)) > SIDE else "native"
+    size = sizing.best(found.bounds) if found.bounds else SIDE if min(map(min, seen)) > SIDE else "native"
     targets = {scale.target_size(one, size) for one in seen}
     side = max(32, min(SIDE - 32, min(map(min, targets)) // 32 * 32))
     alike = len(targets) == 1 and max(max(targets)) <= SIDE
@@ -81,8 +85,35 @@ def sizes(found: Inspection) -> dict[str, Any]:
         "data.size.train": size,
         "data.size.val": size,
         "data.crop": "none" if alike else f"{side}x{side}",
-        "evaluate.size": "native" if largest <= NATIVE else "input",
+        "evaluate.size": "native" if largest <= sizing.NATIVE else "input",
     }
+
+
+def costs(found: Inspection) -> Iterator[str]:
+    """What each size bounds, which is taken, and about what it takes here; nothing where there is no choice."""
+    if not found.bounds or not LIKE.is_file():
+        return
+    from fcn import plan  # and torch, which takes seconds to import
+
+    side = min(min(head.size) for head in found.heads())
+    yield sizing.report(found.bounds, side)
+    experiment = params.check(params.parse(recipe(found, "NAME"), "the recipe"), "the recipe")
+    speed = plan.measured_speed()
+    common = Counter(head.size for head in found.heads()).most_common(1)[0][0]
+
+    def forward(stride: int, width: int, height: int) -> int:
+        return plan.forward_flops(experiment, stride, height, width)
+
+    crop = experiment.data.crop
+    step = scale.target_size(common, sizing.best(found.bounds) if crop == "none" else crop)
+    training = sum(plan.rung_flops(experiment, stride, forward(stride, *step)) for stride in params.STRIDES)
+    scoring = {
+        size: sum(forward(stride, *scale.target_size(common, size)) for stride in params.STRIDES)
+        for size in found.bounds
+    }
+    each = ", ".join(f"{flops / speed:.2g} s at {size}" for size, flops in scoring.items())
+    took = plan.duration(training / speed)
+    yield f"about what that takes here: training on {step[0]}x{step[1]} {took}, scoring an image {each}"
 
 
 def put(text: str, values: dict[str, Any]) -> str:
@@ -113,52 +144,114 @@ def _scalar(value: object) -> str:
     return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=1 << 20).strip()[1:-1]
 
 
+def check_name(name: str) -> None:
+    """raises UserError if a name cannot be that of a folder and of a recipe, here and on other systems"""
+    if not NAME.fullmatch(name) or len(name.encode()) > LONGEST or name.lower() in RESERVED:
+        raise UserError(
+            f"--adopt {shortened(name)}: a name is up to {LONGEST} letters, digits, - and _, begins with a letter or a "
+            "digit, and is neither none nor a device's, such as con"
+        )
+
+
 def adopt(found: Inspection, name: str) -> Iterator[str]:
     """Copies the folder to data/own/NAME, puts it under DVC and writes recipes/own-NAME.yaml; says what it did.
 
     Only what the recipe needs is copied: pictures that fit the patterns, lists, the table of classes.
-    A link is copied as what it leads to.
+    A link is copied as what it leads to. Everything is made in a hidden folder beside it and renamed in the end: killed
+    before, this leaves nothing else; killed between the renames, the next call completes them.
     raises   UserError, and leaves nothing, if the folder has errors, or the name is taken
     """
+    check_name(name)
     if found.errors:
         raise UserError(
             f"{found.folder} has {counted(len(found.errors), 'error')}, listed above; mend the folder, then adopt it"
         )
     place, path = OWN / name, RECIPES / f"own-{name}.yaml"
     text = recipe(found, name)
-    for taken in (place, place.with_name(f"{name}.dvc"), path):
-        if taken.exists():
-            raise UserError(f"{taken} exists; adopt under another name, or edit what is there")
-    _copy(found, place)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "add", "--quiet", str(place)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise UserError(f"`dvc add {place}` failed ({(done.stderr.strip() or 'no reason given').splitlines()[-1]})")
-    except BaseException:
-        shutil.rmtree(place)
-        raise
-    unlink(file for file in place.rglob("*") if file.is_file())
-    files.write_text(path, text)
-    tracked = [f"{place}.dvc", str(OWN / ".gitignore"), str(path)]
-    yield f"copied to {place}, under DVC as {place}.dvc; wrote {path}"
-    if subprocess.run(["git", "add", "--", *tracked], capture_output=True, check=False).returncode:
-        yield f"queued experiments find it once git knows {', '.join(tracked)}"
-    else:
-        yield f"git add {' '.join(tracked)}: done; commit them before `dvc exp run`, which un-stages them"
-    yield f"next: fcn recipe own-{name} && dvc repro"
+    hidden = OWN / f".{name}.adopting"
+    # In this order: of a .dvc file whose folder is missing `dvc checkout` makes a whole.
+    renames = {hidden / f"{name}.dvc": OWN / f"{name}.dvc", hidden / name: place, hidden / path.name: path}
+    with files.alone(place):
+        if (hidden / COMPLETE).is_file() and (OWN / f"{name}.dvc").exists():
+            yield f"completing the adoption of {name}, which was cut off"
+        else:
+            files.remove(hidden)
+            for taken in (place, place.with_name(f"{name}.dvc"), path):
+                if taken.exists():
+                    raise UserError(f"{taken} exists; adopt under another name, or edit what is there")
+            try:
+                yield from _prepare(found, name, text, hidden)
+            except BaseException:
+                files.remove(hidden)
+                raise
+        _ignore(name)
+        for made, wanted in renames.items():
+            if made.exists():
+                made.replace(wanted)
+        yield f"copied to {place}, under DVC as {place}.dvc; wrote {path}"
+        yield from _stage([f"{place}.dvc", str(OWN / ".gitignore"), str(path)])
+        files.remove(hidden)
+    yield f"next: fcn recipe own-{name} && dvc repro, then git add --all && git commit: it holds your data and scores"
 
 
-def _copy(found: Inspection, place: Path) -> None:
+def _prepare(found: Inspection, name: str, text: str, hidden: Path) -> Iterator[str]:
+    """Puts the copy, its .dvc file and the recipe into the hidden folder; a last file says that all are there."""
+    yield from _copy(found, hidden / name)
+    words = [sys.executable, "-m", "dvc", "add", str(hidden / name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line.strip() for line in (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()]
+        reasons = [line.removeprefix("ERROR: ") for line in said if line.startswith("ERROR: ")]
+        raise UserError(f"`dvc add {OWN / name}` failed ({(reasons or said)[-1]})")
+    unlink(file for file in (hidden / name).rglob("*") if file.is_file())
+    files.write_text(hidden / f"own-{name}.yaml", text)
+    files.write_text(hidden / COMPLETE, "")
+
+
+def _copy(found: Inspection, place: Path) -> Iterator[str]:
     matches = found.matches
     pictures = [name for pair in matches.pairs for name in (pair.image, pair.mask)] + matches.images + matches.masks
-    others = [name for name in found.names if name.lower().endswith((".txt", ".csv"))]
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    texts = [name for name in found.names if name.lower().endswith((".txt", ".csv"))]
+    large = [name for name in texts if (found.folder / name).stat().st_size > files.TEXT]
+    if large:
+        yield f"left out, no list or table: {len(large)} texts of more than {files.TEXT >> 20} MB, such as {large[0]}"
+    if set(pairing.files(found.folder)) != set(found.names):
+        raise UserError(f"{found.folder} has changed since it was looked at; type the same command again")
+    for name in sorted({*pictures, *texts} - {*large}):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(files.read_regular(found.folder / name, LARGEST_FILE))
+
+
+def _ignore(name: str) -> None:
+    """What `dvc add` does for git where the folder will be."""
+    listing = OWN / ".gitignore"
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    if f"/{name}" not in lines:
+        files.write_text(listing, "\n".join([*lines, f"/{name}"]) + "\n")
+
+
+def _stage(paths: list[str]) -> Iterator[str]:
+    """Hands the files to git, and with the first data of one's own takes the scores of other data out of the way."""
+    if subprocess.run(["git", "add", "--", *paths], capture_output=True, check=False).returncode:
+        yield f"queued experiments find it once git knows {', '.join(paths)}"
+        return
+    if _foreign():
+        files.write_text(SCORES, "{}\n")
+        subprocess.run(["git", "add", "--", str(SCORES)], capture_output=True, check=False)
+        paths = [*paths, str(SCORES)]
+        yield f"emptied {SCORES}, which had the scores of other data; git keeps them"
+    yield f"git add {' '.join(paths)}: done; commit them before `dvc exp run`, which un-stages them"
+
+
+def _foreign() -> bool:
+    """Whether the last commit's scores are of no folder of one's own, and lie here as they were committed."""
+    kept, scores = (
+        subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False)
+        for path in ("params.yaml", SCORES)
+    )
+    if kept.returncode or scores.returncode or not SCORES.is_file() or SCORES.read_text() != scores.stdout:
+        return False
     try:
-        for name in pictures + others:
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(found.folder / name, temporary / name)
-        temporary.rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        return bool(params.parse(kept.stdout, "params.yaml")["data"]["dataset"] != "folder")
+    except (UserError, KeyError, TypeError):  # of another age; nobody's own
+        return True

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fcn import files
 from fcn.errors import UserError, counted
 
 TABLES = ("classes.csv", "class_dict.csv", "classes.txt", "class_names.txt", "labels.txt")  # the first one counts
@@ -93,12 +94,10 @@ def read(path: Path) -> Table:
 
 def _text(path: Path) -> str:
     """The file's text: UTF-8, or UTF-16 as spreadsheets export it."""
-    if not path.is_file():  # a pipe or a device would never end
-        raise UserError(f"{path.name} is not a regular file")
-    with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise UserError(f"{path.name} is larger than {LARGEST >> 10} KiB; a table of classes has a class a line")
+    try:
+        content = files.read_regular(path, LARGEST)
+    except UserError as error:
+        raise UserError(str(error).replace(f"{path.parent}/", "")) from None
     try:
         return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -68,6 +68,11 @@ def _end(line: str) -> NoReturn:
     sys.exit(line)
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """A text of others as a message repeats it: in quotes, unprintable characters escaped, not endless."""
+    return repr(text if len(text) <= most else f"{text[:most]}…")
+
+
 def is_full(error: OSError) -> bool:
     """Whether the disk, the quota or the limit on a file's size is used up."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

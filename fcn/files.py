@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOM = 255 - len("..1234567890.tmp")  # bytes of a name, to which a temporary one adds
+
+
+TEXT = 16 << 20  # bytes of a list or a table of classes; a list of 100,000 pairs with their paths has 10 MB
+
+
+def read_regular(path: Path, largest: int) -> bytes:
+    """The content of a file that someone else may have made.
+
+    largest  bytes that are not too many
+    raises   UserError if it is missing, no regular file (a pipe or a device may never end), larger, or not readable
+    """
+    try:
+        # Not blocking: a pipe that nobody writes to would keep us waiting. Of a regular file it changes nothing.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except OSError as error:
+        regular = "" if path.is_file() else "is not a regular file, or "
+        raise UserError(f"{path} {regular}cannot be read ({error.strerror})") from None
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise UserError(f"{path} is not a regular file")
+        if facts.st_size > largest:
+            limit = f"{largest >> 20} MiB" if largest >> 20 else f"{largest >> 10} KiB"
+            raise UserError(f"{path} is larger than {limit}")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(facts.st_size)
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: Path, largest: int = TEXT) -> str:
+    """A small text that someone else may have made, in UTF-8 with or without its mark; other bytes become U+FFFD.
+
+    raises   UserError as `read_regular`
+    """
+    return read_regular(path, largest).decode("utf-8-sig", "replace")
 
 
 @contextmanager

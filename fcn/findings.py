@@ -1,5 +1,6 @@
 """What was found in a folder, for a person: a screen at most."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from fcn.errors import counted
@@ -31,7 +32,7 @@ def report(found: Inspection) -> Iterator[str]:
 
 
 def _counts(values: list[str]) -> str:
-    counts = sorted(((values.count(v), v) for v in set(values)), reverse=True)
+    counts = sorted(((n, v) for v, n in Counter(values).items()), reverse=True)
     more = [f"{len(counts) - 3} more"] if len(counts) > 3 else []
     return ", ".join([f"{v} ({n})" for n, v in counts[:3]] + more)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from fcn.errors import UserError, in_one_line
 from fcn.labels import packed
 from fcn.pairing import Pair
 
+MEMORY = 880_000_000  # bytes for one picture, as a file and as pixels; with what the program itself takes 1 GB
+BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # of a pixel in memory; Pillow gives those of other modes 4
+MOST_CODES = 1024  # of one mask; there are at most 253 classes, which may have several codes
 RASTER = 16_000_000  # pixels, from which an image is no photograph
 
 
@@ -48,15 +52,19 @@ def look(folder: Path, pair: Pair, in_colours: bool = False) -> Seen:
     in_colours   whether the classes are known by colours: then those of palette and grey masks are read too
     """
     try:
-        image, mask = (_head(folder / name) for name in (pair.image, pair.mask))
+        image = _head(_opened(folder / pair.image), folder / pair.image)
+        path = folder / pair.mask
+        picture = _opened(path)
+        mask = _head(picture, path)
         if image.size != mask.size:
             sizes = [f"{w}x{h}" for w, h in (mask.size, image.size)]
             turned = ", turned as its EXIF orientation says" if image.turned else ""
             raise UserError(f"{pair.mask} is {sizes[0]}, its image {pair.image} is {sizes[1]}{turned}")
-        picture = pictures.load(folder / pair.mask, False)
-        pictures.refuse_lossy(picture, folder / pair.mask)
+        with pictures.naming(str(path)):
+            picture.load()
+        pictures.refuse_lossy(picture, path)
         colours = in_colours or picture.mode in ("RGB", "RGBA")
-        codes = _histogram(picture, folder / pair.mask, colours)
+        codes = _histogram(picture, path, colours)
         return Seen(image, mask, codes, colours, _content(folder / pair.image, image))
     except UserError as error:
         return Seen(error=str(error).replace(f"{folder}/", ""))
@@ -64,26 +72,61 @@ def look(folder: Path, pair: Pair, in_colours: bool = False) -> Seen:
 
 def size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of an image when it is upright, from its first bytes."""
-    return _head(path).size
+    with _opened(path) as picture:
+        return _head(picture, path).size
 
 
-def _head(path: Path) -> Head:
-    with pictures.opened(path) as picture:
-        try:
-            orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        except Exception as error:  # EXIF has many ways to be broken, and Pillow no one word for them
-            raise UserError(f"{path} has EXIF data that cannot be read ({in_one_line(error)})") from None
-        width, height = picture.size
-        upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
-        return Head(picture.format or "", picture.mode, upright, orientation in range(2, 9))
+def _opened(path: Path) -> Image.Image:
+    """As `pictures.opened`.
+
+    raises   UserError also if file and pixels, which are in memory at the same time, would need too much of it
+    """
+    picture = pictures.opened(path)
+    needed = path.stat().st_size + picture.width * picture.height * BYTES.get(picture.mode, 4)
+    if needed > MEMORY:
+        raise UserError(
+            f"{path} takes {needed / 1e9:.1f} GB to be read, more than {MEMORY / 1e9:.1f} GB; cut it into several files"
+        )
+    return picture
+
+
+def _head(picture: Image.Image, path: Path) -> Head:
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception as error:  # EXIF has many ways to be broken, and Pillow no one word for them
+        raise UserError(f"{path} has EXIF data that cannot be read ({in_one_line(error)})") from None
+    width, height = picture.size
+    upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+    return Head(picture.format or "", picture.mode, upright, orientation in range(2, 9))
 
 
 def _histogram(picture: Image.Image, path: Path, colours: bool) -> dict[int, int]:
-    if colours:
-        counts = pictures.coloured(picture, path).getcolors(1 << 24) or []
-        values = packed(np.array([colour for _, colour in counts], np.uint8).reshape(-1, 3)).tolist()
-        return dict(zip(values, (pixels for pixels, _ in counts), strict=True))
-    counted = np.bincount(pictures.codes(picture, path, False).ravel())
+    """Pixels by code.
+
+    raises   UserError if there are more codes than any mask has: those of every mask must fit into memory
+    """
+    counted: Counter[int] = Counter()
+    for strip in pictures.strips(picture):
+        counted.update(_colours(strip, path) if colours else _codes(strip, path))
+        if len(counted) > MOST_CODES:
+            raise UserError(
+                f"{path} holds more than {MOST_CODES} {'colours' if colours else 'codes'}, a mask one for each class: "
+                "is it a photograph, drawn with soft edges, or saved in a lossy format?"
+            )
+    return dict(sorted(counted.items()))
+
+
+def _colours(strip: Image.Image, path: Path) -> dict[int, int]:
+    plain = pictures.coloured(strip, path)
+    counts = plain.getcolors(MOST_CODES)
+    if counts is None:  # of each colour one pixel will do to say that there are too many
+        return dict.fromkeys(np.unique(packed(np.asarray(plain))).tolist(), 1)
+    values = packed(np.array([colour for _, colour in counts], np.uint8).reshape(-1, 3)).tolist()
+    return dict(zip(values, (pixels for pixels, _ in counts), strict=True))
+
+
+def _codes(strip: Image.Image, path: Path) -> dict[int, int]:
+    counted = np.bincount(pictures.codes(strip, path, False).ravel())
     return {int(code): int(counted[code]) for code in np.flatnonzero(counted)}
 
 

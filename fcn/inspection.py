@@ -8,7 +8,7 @@ from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
-from fcn import class_table, classes, layout, machine, pairing, sources
+from fcn import class_table, classes, layout, machine, pairing, sizing, sources
 from fcn.class_table import Table
 from fcn.classes import Code
 from fcn.errors import UserError, counted
@@ -32,6 +32,7 @@ class Inspection:
     members  pairs by split, train first
     codes    by raw code, in order
     labels   the classes, if they make sense
+    bounds   of mean IU by size, where there is a choice; smallest size first
     errors   what must be mended first; warnings, what was assumed or spoils scores; notes, what is good to know
     """
 
@@ -44,6 +45,7 @@ class Inspection:
     table: Table | None = None
     labels: Labels | None = None
     members: dict[str, list[Pair]] = field(default_factory=dict)
+    bounds: dict[sizing.Size, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -74,10 +76,12 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
 
     images, masks   patterns such as images/*; without them, those that pair most files
     """
-    names = pairing.files(folder)
+    for pattern in (images, masks):
+        if pattern is not None and ("*" not in pattern or pattern.startswith("/") or ".." in pattern.split("/")):
+            raise UserError(f"{pattern!r} is not a path with a * inside the folder, such as images/* or *_mask")
+    names, warnings = pairing.files(folder), list[str]()
     if images is None or masks is None:
-        guessed = layout.guess(folder, names)
-        images, masks = images or guessed[0], masks or guessed[1]
+        images, masks, warnings = layout.guess(folder, names, images, masks)
     matches = pairing.match(names, images, masks)
     if not matches.pairs:
         raise UserError(f"{folder}: no image of {images} has a mask of {masks}; * must stand for the same text in both")
@@ -96,9 +100,12 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
     own = Folder(
         name="none", images=images, masks=masks, classes="none", void="none", fraction="none", seed=0, group="none"
     )
-    found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())), table)
+    found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())), table, warnings=warnings)
     for check in (_pairs, _classes, _splits, _duplicates, _shares):
         check(found)
+    sizes = sizing.candidates(found.heads())
+    if len(sizes) > 1 and found.labels and not found.errors:
+        found.bounds = sizing.bounds(folder, [pair.mask for pair in matches.pairs], found.labels, sizes)
     return found
 
 

@@ -12,11 +12,13 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcn.errors import UserError, in_one_line
-from fcn.labels import Labels
+from fcn.files import read_regular
+from fcn.labels import STRIP, Labels
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # others of Pillow's start programs, or nobody uses
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
 LARGEST = 178_956_970  # pixels: Pillow's own limit, for what every core decodes one of
+LARGEST_FILE = 700 << 20  # bytes: of that many pixels in RGBA, not compressed
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -30,7 +32,7 @@ def opened(source: Path | bytes, name: str = "", largest: int = LARGEST) -> Imag
     """
     name = name or str(source)
     # From memory: asked for a part of 4 GB, a file would make room for it before it finds that it has none.
-    content = source if isinstance(source, bytes) else _content(source)
+    content = source if isinstance(source, bytes) else read_regular(source, LARGEST_FILE)
     # Pillow's one limit for all would be asked again wherever a picture is decoded or cut; `largest` is each caller's.
     Image.MAX_IMAGE_PIXELS = None
     with naming(name):
@@ -38,15 +40,6 @@ def opened(source: Path | bytes, name: str = "", largest: int = LARGEST) -> Imag
     if picture.width * picture.height > largest:
         raise UserError(f"{name} has more than {largest // 10**6} million pixels; cut it into several files")
     return picture
-
-
-def _content(path: Path) -> bytes:
-    if not path.is_file():  # a pipe or a device would keep us waiting for ever
-        raise UserError(f"{path} is {'no regular file' if path.exists() else 'missing'}")
-    try:
-        return path.read_bytes()
-    except PermissionError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from None
 
 
 @contextmanager
@@ -114,6 +107,12 @@ def codes(picture: Image.Image, path: Path, colours: bool) -> npt.NDArray[np.uns
             "or colours if data.folder.classes lists them: NAME: R,G,B"
         )
     return np.asarray(picture).astype(np.uint8, copy=False)
+
+
+def strips(picture: Image.Image) -> Iterator[Image.Image]:
+    """A decoded picture from top to bottom in parts of some rows: what is made of each needs little memory."""
+    for top in range(0, picture.height, STRIP):
+        yield picture.crop((0, top, picture.width, min(top + STRIP, picture.height)))
 
 
 def coloured(picture: Image.Image, path: Path) -> Image.Image:

@@ -1,22 +1,27 @@
 """What an experiment would fetch, train and take, before any of it is begun."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fcn import imagenet, machine, published, sources, states
+from fcn import heads, imagenet, machine, pairing, published, sources, states
 from fcn.data import Split
 from fcn.errors import UserError, counted
 from fcn.layers import PREPROCESSINGS
 from fcn.models import FCN
 from fcn.params import STRIDES, Params
+from fcn.scale import target_size
 from fcn.sources import Archive
+from fcn.sources.folder import OWN
 
 GPU = 25e12  # FLOP/s that fp32 training with TF32 products may reach on one data-centre GPU: stated, not measured
+HEADS = 32  # images of one's own folder that are asked for their size
 NATIVE = (375, 500)  # height and width taken for images whose own size is not known yet: VOC's commonest
 
 
@@ -38,12 +43,14 @@ def describe(params: Params) -> Iterator[str]:
         train = f"{counted(rung.iterations, 'step')} of {params.batch_size} at lr {params.lr * rung.lr_factor:.3g}"
         what = train + f", about {duration(training[stride] / speed)}" if rung.iterations else "not trained"
         yield f"FCN-{stride}s: {what}{', ' if start else ''}{start}"
+    scored = image_size(params, "val")[:2]
+    scoring = sum(forward_flops(params, stride, *scored) for stride in STRIDES)
     total = sum(training.values())
     yield f"training takes about {duration(total / speed)} here, at {speed / 1e9:.0f} GFLOP/s as measured now"
     there = duration(total / GPU)
     yield f"on one data-centre GPU at {GPU / 1e12:.0f} TFLOP/s: about {there}, computed, not measured"
-    here, there = (f"{sum(forward.values()) / rate:.2g}" for rate in (speed, GPU))
-    yield f"to score an image with the three nets takes about {here} s here, {there} s there"
+    here, there = (f"{scoring / rate:.2g} s" for rate in (speed, GPU))
+    yield f"to score an image of {scored[1]}x{scored[0]} with the three nets takes about {here} here, {there} there"
     yield from params.warnings()
 
 
@@ -55,15 +62,34 @@ def archives(params: Params) -> list[Archive]:
     return found + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.INITS]
 
 
-def image_size(params: Params) -> tuple[int, int, bool]:
-    """Height and width of what a step sees, and whether they are known."""
-    for wanted in (params.data.crop, params.data.size.train, params.data.tile):
-        if isinstance(wanted, str) and "x" in wanted:
-            width, height = map(int, wanted.split("x"))
+def image_size(params: Params, role: Literal["train", "val"] = "train") -> tuple[int, int, bool]:
+    """Height and width of what a step sees, or of what is scored, and whether they are known."""
+    wanted = params.data.size.train if role == "train" else params.data.size.val
+    crop = params.data.crop if role == "train" else "none"
+    for size in (crop, wanted, params.data.tile):
+        if isinstance(size, str) and "x" in size:
+            width, height = map(int, size.split("x"))
             return height, width, True
+    if own := _own_size(params):  # before what resize left, which may be another folder's
+        width, height = target_size(own, wanted)
+        return height, width, True
     with suppress(UserError):  # nothing is packed, or something else
-        return *Split(states.packed(params), "train").size(0), True
-    return *getattr(sources.get(params.data.dataset), "SIZE", NATIVE), False
+        return *Split(states.packed(params), role).size(0), True
+    height, width = getattr(sources.get(params.data.dataset), "SIZE", NATIVE)
+    width, height = target_size((width, height), wanted)
+    return height, width, False
+
+
+def _own_size(params: Params) -> tuple[int, int] | None:
+    """Width and height of most images of a folder of one's own, if it is here."""
+    own = params.data.folder
+    place = OWN / own.name
+    if params.data.dataset != "folder" or not place.is_dir():
+        return None
+    pairs = pairing.match(pairing.files(place), own.images, own.masks).pairs
+    some = pairs[:: len(pairs) // HEADS + 1]
+    seen = Counter(head.size for pair in some if (head := heads.look(place, pair).image))
+    return seen.most_common(1)[0][0] if seen else None
 
 
 def rung_flops(params: Params, stride: int, forward: int) -> int:

@@ -1,6 +1,7 @@
 """One's own folder: pairs by name, splits, classes as declared, and what `fcn inspect` says of it."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, changed
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fcn import adoption, declared, findings, inspection, pairing, params, resizing, sources
@@ -76,6 +79,19 @@ def test_an_image_and_its_mask_have_in_common_what_the_star_stands_for(
     assert [pair.key for pair in pairing.match(files, images, masks).pairs] == keys
 
 
+@settings(max_examples=300, derandomize=True)
+@given(st.text("*ab/", min_size=1, max_size=8).filter(lambda p: "*" in p), st.text("ab/", min_size=1, max_size=10))
+def test_stars_stand_for_what_a_regular_expression_finds(pattern: str, stem: str) -> None:
+    fit = re.fullmatch("(.*)".join(map(re.escape, pattern.split("*"))), stem)
+    key = "/".join(filter(None, fit.groups())) if fit else ""
+    assert pairing.keyed([stem], pattern) == ({key: stem} if key else {})
+
+
+def test_a_pattern_of_many_stars_is_tried_in_no_time() -> None:
+    assert pairing.keyed(["a" * 200 + "b"], "*a" * 60) == {}  # a regular expression would not live to see the end
+    assert pairing.keyed(["a" * 200 + "b"], "*" * 60 + "c") == {}
+
+
 def test_what_has_no_partner_is_known() -> None:
     found = pairing.match(["images/a.png", "images/b.png", "masks/b.png", "masks/c.png"], "images/*", "masks/*")
     assert (found.images, found.masks) == (["images/a.png"], ["masks/c.png"])
@@ -95,10 +111,10 @@ def test_two_files_with_one_name_are_refused(files: list[str], line: str) -> Non
 
 
 def test_hidden_files_are_left_out_and_links_followed_once(tmp_path: Path) -> None:
-    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "mine"
-    for path in (elsewhere / "a.png", folder / "b.png", folder / "._b.png", folder / "__MACOSX" / "b.png"):
-        write(path, np.zeros(SIZE, np.uint8))
-    (folder / "linked").symlink_to(elsewhere)
+    folder = tmp_path / "mine"
+    for name in (".kept/a.png", "b.png", "._b.png", "__MACOSX/b.png"):
+        write(folder / name, np.zeros(SIZE, np.uint8))
+    (folder / "linked").symlink_to(folder / ".kept")
     (folder / "round").symlink_to(folder)
     os.mkfifo(folder / "pipe.png")
     assert pairing.files(folder) == ["b.png", "linked/a.png"]
@@ -146,7 +162,14 @@ def members(files: dict[str, str], split: str, tmp_path: Path, **values: Any) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["b c\na", "b c.jpg\r\na.jpg\r\n", "images/b c.jpg\n\nimages/a.jpg masks/a.png\n", "\ufeffb c\na\na\n"]
+    "text",
+    [
+        "b c\na",
+        "b c.jpg b c.png\na.jpg\ta.png\n",
+        "b c.jpg\r\na.jpg\r\n",
+        "images/b c.jpg\n\nimages/a.jpg masks/a.png\n",
+        "\ufeffb c\na\na\n",
+    ],
 )
 def test_a_list_names_images_in_any_usual_way_and_in_its_order(text: str, tmp_path: Path) -> None:
     assert members({"lists/train.txt": text}, "train", tmp_path) == ["b c", "a"]
@@ -161,6 +184,10 @@ def test_without_lists_subfolders_are_splits(tmp_path: Path) -> None:
     [
         ({"train.txt": "a\nnowhere"}, "train.txt: 'nowhere' names no image that has a mask"),
         ({"train.txt": "d"}, "train.txt: 'd' names 2 images"),
+        ({"train.txt": "b  c"}, "train.txt: 'b  c' names no image that has a mask"),  # two blanks: another name
+        ({"train.txt": "a 2.jpg"}, "train.txt: 'a 2.jpg' names no image that has a mask"),  # missing, and a is there
+        ({"train.txt": "a masks/d.png"}, "train.txt: 'a masks/d.png' names no image that has a mask"),
+        ({"train.txt": "x" * 200_000}, f"train.txt: '{'x' * 80}…' names no image that has a mask"),
         ({"train.txt": "\n"}, "train.txt is empty; a split needs at least one image"),
         ({"x/train.txt": "a", "y/train.txt": "a"}, "has several lists of 'train': x/train.txt, y/train.txt"),
     ],
@@ -330,6 +357,66 @@ def test_inspect_finds_the_usual_layouts(patterns: tuple[str, str], make: Make) 
     assert len(found.matches.pairs) == 3 * len(LAYOUTS[patterns])
 
 
+def side_by_side(*folders: str, counts: dict[str, int] | None = None) -> dict[str, Any]:
+    """Grey pictures in each folder, with numbers for names; masks in those that end in label."""
+    rng = np.random.default_rng(0)
+    return {
+        f"{folder}/{i}.png": [0, 255] if folder.endswith("label") else rng.integers(0, 256, 24, dtype=np.uint8)
+        for folder in folders
+        for i in range((counts or {}).get(folder, 4))
+    }
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("train/image", "train/label", "test"), ("*/image/*", "*/label/*")),
+        (("image", "label", "test"), ("image/*", "label/*")),
+    ],
+)
+@pytest.mark.parametrize("counts", [{}, {"test": 9, "image": 3, "train/image": 3}])
+def test_numbered_pictures_of_a_test_folder_are_never_paired_with_masks_of_others(
+    folders: tuple[str, ...], expected: tuple[str, str], counts: dict[str, int], make: Make
+) -> None:
+    found = inspected(make(side_by_side(*folders, counts=counts)))
+    assert (found.own.images, found.own.masks) == expected
+    assert len(found.matches.pairs) == counts.get("image", 4)
+
+
+def test_pictures_of_one_split_and_masks_of_another_are_no_pairs(make: Make) -> None:
+    with pytest.raises(UserError, match="no image and mask share a name"):
+        inspection.inspect(make(side_by_side("train/label", "test")))
+    found = inspected(make({}), images="test/*", masks="train/label/*")  # said by hand, it is
+    assert len(found.matches.pairs) == 4
+
+
+def test_where_another_folder_fits_too_inspect_says_so_and_what_to_type(make: Make) -> None:
+    found = inspected(make(side_by_side("image", "label", "test")))
+    assert found.warnings[0] == (
+        "TWO SETS OF IMAGES fit the masks of label/* by name: image/* was taken, not test/*; "
+        "if that is wrong, add --images 'test/*' --masks 'label/*'"
+    )
+
+
+def test_two_folders_of_images_that_fit_the_same_masks_are_refused_and_both_named(make: Make) -> None:
+    folder = make(side_by_side("raw", "enhanced", "label"))
+    with pytest.raises(UserError) as caught:
+        inspection.inspect(folder)
+    assert "the masks of label/* fit the images of" in str(caught.value)
+    for choice in ("raw", "enhanced"):
+        assert f"--images '{choice}/*' --masks 'label/*'" in str(caught.value)
+        assert inspected(folder, images=f"{choice}/*").own.masks == "label/*"
+
+
+def test_of_two_folders_of_images_the_one_whose_sizes_are_the_masks_is_taken_and_the_other_named(make: Make) -> None:
+    folder = make(side_by_side("raw", "label"))
+    for i in range(4):
+        write(folder / f"large/{i}.png", np.random.default_rng(i).integers(0, 256, (12, 8), dtype=np.uint8))
+    found = inspected(folder)
+    assert (found.own.images, found.own.masks) == ("raw/*", "label/*")
+    assert "raw/* was taken, not large/*" in found.warnings[0]
+
+
 def test_inspect_says_when_nothing_belongs_together(make: Make) -> None:
     with pytest.raises(UserError, match="no image and mask share a name; say where they are with --images"):
         inspection.inspect(make({"a.png": "image", "b.png": [0]}))
@@ -363,6 +450,43 @@ def test_the_recipe_is_complete_and_differs_where_the_folder_does(make: Make, mo
 def test_sizes_suit_the_images(sizes: list[tuple[int, int]], expected: dict[str, Any], make: Make) -> None:
     found = inspected(make(PLAIN))
     found.seen = [inspection.Seen(image=inspection.Head("JPEG", "RGB", size, False)) for size in sizes]
+    assert expected.items() <= adoption.sizes(found).items()
+
+
+def striped(folder: Path, width: int) -> inspection.Inspection:
+    """Four images of 512×512 whose masks are upright stripes of two classes, so wide."""
+    rng = np.random.default_rng(0)
+    mask = np.broadcast_to(np.arange(512) // width % 2, (512, 512)).astype(np.uint8)
+    for i in range(4):
+        write(folder / f"images/{i}.png", rng.integers(0, 256, (512, 512, 3), dtype=np.uint8))
+        write(folder / f"masks/{i}.png", mask)
+    return inspected(folder)
+
+
+def test_images_whose_masks_hold_thin_structures_stay_in_their_own_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = striped(tmp_path, 8)
+    # Native each block of 8 pixels lies in one stripe. At 256 a stripe has 4, a block half of either class, and the
+    # lower wins: of class 0 half of the union is right, of class 1 nothing.
+    assert found.bounds["native"] == 1
+    assert found.bounds[256] == pytest.approx(0.25)
+    monkeypatch.chdir(ROOT)
+    expected = {"data.size.train": "native", "data.crop": "224x224", "evaluate.size": "native"}
+    assert expected.items() <= adoption.sizes(found).items()
+    bounds, costs = adoption.costs(found)
+    assert bounds.startswith("mean IU by size, one answer for every 8 pixels: 512 -> 256: at most 25, 512 -> 384: at ")
+    assert bounds.endswith("native: at most 100; taken: native")
+    assert re.fullmatch(
+        r"about what that takes here: training on 224x224 .+, scoring an image .+ s at 256, .+ at 384, .+ at native",
+        costs,
+    )
+
+
+def test_images_whose_masks_lose_nothing_are_made_small(tmp_path: Path) -> None:
+    found = striped(tmp_path, 64)
+    assert found.bounds == {256: 1, 384: 1, "native": 1}
+    expected = {"data.size.train": 256, "data.crop": "none", "evaluate.size": "native"}
     assert expected.items() <= adoption.sizes(found).items()
 
 

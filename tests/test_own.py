@@ -4,6 +4,9 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +36,10 @@ def photographs(tmp_path: Path) -> Path:
         name = f"straße {i} 道路"
         Image.fromarray(rng.integers(0, 256, (44, 60, 3), dtype=np.uint8)).save(folder / "photos" / f"{name}.jpg")
         Image.fromarray(COLOURS[rng.integers(0, 4, (44, 60))]).save(folder / "truth" / f"{name}.png")
-    elsewhere = tmp_path / "elsewhere.png"
+    kept = folder / ".kept.png"
     linked = folder / "truth" / "straße 3 道路.png"
-    linked.rename(elsewhere)
-    linked.symlink_to(elsewhere)
+    linked.rename(kept)
+    linked.symlink_to(kept)
     return folder
 
 
@@ -110,13 +113,138 @@ def test_queued_experiments_find_an_adopted_folder_committed_or_not(checkout: Ch
     assert Image.open(mask).getpixel((0, 0)) == (200, 30, 30)
 
 
-def test_adopting_leaves_nothing_when_dvc_refuses(checkout: Checkout, photographs: Path) -> None:
+def test_adopting_leaves_nothing_when_dvc_refuses_and_says_why(checkout: Checkout, photographs: Path) -> None:
     shutil.rmtree(checkout.folder / ".dvc")
     printed = checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine", code=1)
-    assert "error: `dvc add data/own/mine` failed" in printed
+    assert "error: `dvc add data/own/mine` failed (you are not inside of a DVC repository" in printed
     assert "Traceback" not in printed
     assert [p.name for p in (checkout.folder / "data/own").iterdir()] == ["none"]
     assert not (checkout.folder / "recipes/own-mine.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["con", "NUL", "none", "a\nb", "x" * 1000, "ä" * 40, "", ".a", "-a", "_a", "a/b", "a b"]
+)
+def test_a_name_that_is_none_is_refused_before_anything_is_copied(
+    name: str, checkout: Checkout, photographs: Path
+) -> None:
+    printed = checkout.run("fcn", "inspect", str(photographs), f"--adopt={name}", code=1)
+    assert printed.startswith("error: --adopt ")
+    assert len(printed.splitlines()) == 1
+    assert [p.name for p in (checkout.folder / "data/own").iterdir()] == ["none"]
+
+
+# Ends with SIGKILL before the n-th change of a file or folder, or start of a program, that adopting does.
+KILLED = """
+import os, signal, sys
+left = [int(sys.argv[1])]
+def hook(event, args):
+    changes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "subprocess.Popen")
+    changes |= event == "open" and isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR))
+    if changes and ("own" in str(args[0]) or event == "subprocess.Popen"):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+from fcn.__main__ import main
+sys.argv = ["fcn", "inspect", sys.argv[2], "--adopt", "mine"]
+main()
+print("events left", left[0])
+"""
+
+
+def test_an_adoption_that_was_killed_left_nothing_or_all_and_the_same_command_completes_it(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    folder = tmp_path / "two"
+    for i in range(2):
+        for name, mode in (("images", "RGB"), ("masks", "L")):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (8, 8), i).save(folder / name / f"{i}.png")
+    at = checkout.folder
+    whole = [at / "data/own/mine.dvc", at / "data/own/mine", at / "recipes/own-mine.yaml"]
+
+    def run(moment: int) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-c", KILLED, str(moment), str(folder)]
+        return subprocess.run(words, cwd=at, env=checkout.environment(), capture_output=True, text=True, check=False)
+
+    def clear() -> None:
+        checkout.run("git", "reset", "--quiet", "--hard")
+        checkout.run("git", "clean", "-fdq", "data", "recipes")
+        shutil.rmtree(at / "data/own/mine", ignore_errors=True)
+
+    undisturbed = run(1_000_000)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    events = 1_000_000 - int(undisturbed.stdout.split()[-1])
+    clear()
+    seen = set()
+    for moment in sorted({1, 3, events // 2, *range(events - 14, events + 1)}):
+        assert run(moment).returncode == -signal.SIGKILL
+        visible = [path.exists() for path in whole]
+        assert visible == sorted(visible, reverse=True)  # in this order: a folder never without its .dvc file
+        seen.add(sum(visible))
+        again = subprocess.run(
+            ["fcn", "inspect", str(folder), "--adopt", "mine"],
+            cwd=at,
+            env=checkout.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert again.returncode == 0 or f"{whole[1].relative_to(at)} exists" in again.stderr, again.stderr
+        assert all(path.exists() for path in whole)
+        assert sorted(p.name for p in (at / "data/own").iterdir()) == [".gitignore", "mine", "mine.dvc", "none"]
+        assert len(list(whole[1].rglob("*.png"))) == 4
+        staged = checkout.run("git", "diff", "--cached", "--name-only").split()
+        assert {"data/own/.gitignore", "data/own/mine.dvc", "recipes/own-mine.yaml"} <= set(staged)
+        assert "up to date" in checkout.run("dvc", "status", "data/own/mine.dvc")
+        clear()
+    assert {0, 3} <= seen
+
+
+def test_the_first_adoption_leaves_no_scores_of_other_data_in_the_next_commit(
+    checkout: Checkout, photographs: Path
+) -> None:
+    (checkout.folder / "metrics").mkdir()
+    (checkout.folder / "metrics/scores.json").write_text('{"fcn8s": {"mean_iu": 0.717}}')
+    checkout.commit()
+    printed = checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine")
+    assert "emptied metrics/scores.json, which had the scores of other data; git keeps them" in printed
+    checkout.run("fcn", "recipe", "own-mine", "--force")
+    checkout.commit()
+    assert "0.717" not in checkout.run("dvc", "exp", "show", "--csv")
+    # From now on the scores are one's own.
+    (checkout.folder / "metrics/scores.json").write_text('{"fcn8s": {"mean_iu": 0.5}}')
+    checkout.commit()
+    assert "emptied" not in checkout.run("fcn", "inspect", str(photographs), "--adopt", "second")
+    assert "0.5" in checkout.read("metrics/scores.json")
+
+
+def test_scores_that_no_commit_has_are_not_emptied(checkout: Checkout, photographs: Path) -> None:
+    (checkout.folder / "metrics").mkdir()
+    (checkout.folder / "metrics/scores.json").write_text('{"fcn8s": {"mean_iu": 0.717}}')
+    assert "emptied" not in checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine")
+    assert "0.717" in checkout.read("metrics/scores.json")
+
+
+def test_a_deleted_mask_is_warned_of_and_comes_back_as_the_warning_says(checkout: Checkout, photographs: Path) -> None:
+    checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine")
+    checkout.run("fcn", "recipe", "own-mine", "--force")
+    assert "warning" not in checkout.run("dvc", "repro", "download")
+    mask = checkout.folder / "data/own/mine/truth/straße 4 道路.png"
+    before = mask.read_bytes()
+    mask.unlink()
+    printed = checkout.run("dvc", "repro", "download")
+    assert "warning: data/own/mine has lost 1 file, such as truth/straße 4 道路.png" in printed
+    advice = re.search("have it back: (.+); if it was meant", printed)
+    assert advice
+    checkout.run("sh", "-c", advice[1])
+    assert mask.read_bytes() == before
+    mask.unlink()
+    checkout.run("dvc", "repro", "download")
+    checkout.run("git", "add", "data/own/mine.dvc")
+    checkout.set(**{"data.folder.seed": 1})
+    assert "warning" not in checkout.run("dvc", "repro", "download")
 
 
 def test_a_recipe_whose_folder_is_missing_is_one_line(checkout: Checkout) -> None:

@@ -118,7 +118,7 @@ def test_every_format_and_mode_becomes_rgb(
     ("make", "line"),
     [
         (lambda p: None, "is missing"),
-        (lambda p: p.mkdir(), "is no regular file"),
+        (lambda p: p.mkdir(), "is not a regular file"),
         (lambda p: p.write_bytes(b""), "is no whole picture (it is none of PNG, JPEG"),
         (lambda p: p.write_text("hello"), "is no whole picture (it is none of PNG, JPEG"),
         (lambda p: p.write_bytes(png(10, 10, NOTHING)), "is no whole picture ("),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from PIL import Image
 
 from fcn import params, plan
 from fcn.layers import PREPROCESSINGS
@@ -92,6 +93,25 @@ def test_a_plan_takes_the_size_that_a_data_sets_images_share(
     monkeypatch.chdir(tmp_path)
     lines = list(plan.describe(params.load(ROOT / "recipes" / f"{recipe}.yaml")))
     assert f"images of {size}, taken as their size until resize has seen them" in lines
+
+
+def test_the_plan_takes_the_size_of_ones_own_images(
+    small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of 512x400; shorter side 256 makes it 328x256, whatever another data set left in data/resized."""
+    monkeypatch.chdir(tmp_path)
+    for name, mode in (("images", "RGB"), ("masks", "L")):
+        (tmp_path / "data/own/mine" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new(mode, (512, 400)).save(tmp_path / "data/own/mine" / name / f"{i}.png")
+    values = {"data.dataset": "folder", "data.folder.name": "mine", "data.folder.classes": ["a", "b"]}
+    native = small(**values, **{"data.size.train": "native", "data.size.val": 256, "data.crop": "none"})
+    assert plan.image_size(native) == (400, 512, True)
+    assert plan.image_size(native, "val") == (256, 328, True)
+    assert "images of 512x400" in list(plan.describe(native))
+    cropped = small(**values, **{"data.size.train": 256, "data.size.val": "native", "data.crop": "224x224"})
+    assert plan.image_size(cropped) == (224, 224, True)
+    assert any("to score an image of 512x400 with" in line for line in plan.describe(cropped))
 
 
 def test_the_operations_of_vgg16_are_those_counted_by_hand() -> None:

@@ -247,8 +247,8 @@ def test_hostile_pictures_get_one_line_each_in_little_memory(hostile: dict[str, 
     for (name, path), line in zip(hostile.items(), lines, strict=True):
         reasons = {
             **dict.fromkeys(("large.png", "vast.png", "vast.jpg"), "has more than 178 million pixels"),
-            "pipe.png": "is no regular file",
-            "folder.png": "is no regular file",
+            "pipe.png": "is not a regular file",
+            "folder.png": "is not a regular file",
         }
         assert line.startswith(f"{path} {reasons.get(name, 'is no whole picture (')}")
 

@@ -21,12 +21,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from fcn import machine
+
+    machine.prepare()
     from fcn import adoption, findings, inspection
 
+    if arguments.adopt is not None:
+        adoption.check_name(arguments.adopt)
     found = inspection.inspect(arguments.dir, arguments.images, arguments.masks)
     for line in findings.report(found):
         print(line)
-    if arguments.adopt:
+    for line in adoption.costs(found):
+        print(line)
+    if arguments.adopt is not None:
         for line in adoption.adopt(found, arguments.adopt):
             print(line)
     elif found.errors:

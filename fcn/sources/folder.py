@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from fcn import declared, files, machine, pairing
+from fcn import cache, declared, files, machine, pairing
 from fcn.errors import UserError
 from fcn.labels import Labels
 from fcn.params import Data
@@ -46,6 +46,12 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         lines = (f"{pair.image}\t{pair.mask}\t{pair.name}\n" for pair in pairs)
         (out / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
     if Path.cwd().resolve() == machine.root():  # a queue's copy is thrown away
+        if gone := cache.gone(folder):
+            kept, count = f"{folder}.dvc", f"{len(gone)} file{'s' * (len(gone) > 1)}"
+            print(
+                f"warning: {folder} has lost {count}, such as {gone[0]}, and DVC has rewritten {kept}; to "
+                f"have it back: git restore {kept} && dvc checkout {kept}; if it was meant: git add {kept}"
+            )
         unlink(folder / name for name in found)
 
 

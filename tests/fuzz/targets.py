@@ -47,6 +47,8 @@ from fcn.models import FCN
 from fcn.scale import Scale
 from fcn.sources import Sample
 
+from . import folders
+
 ROOT = Path(__file__).parents[2]
 FINDINGS = ROOT / ".fuzz" / "findings"
 MEMORY = os.environ.get("TMPDIR") or ("/dev/shm" if Path("/dev/shm").is_dir() else None)  # a disk would be the brake
@@ -451,4 +453,5 @@ TARGETS = {
     "image": Target(_image_seeds, _image),
     "mask": Target(_mask_seeds, _mask),
     "archive": Target(_archive_seeds, _archive),
+    "folder": Target(folders.seeds, lambda recipe: folders.inspected(recipe, folder() / "hostile")),
 }
