@@ -11,6 +11,13 @@ def captions(content: Content) -> dict[str, str]:
     ends = ", ".join(f"{net} ends at {percent(value)}" for net, value in last.items()) or "no net was trained"
     columns = ", ".join(NETS.values())
     alts = {"curves": f"Training loss and mean IU on val by step, one net after the other: {ends}."}
+    for net, name in NETS.items():
+        if net in content.curves:
+            steps = content.curves[net]["iteration"]
+            alts[f"validation_{net}"] = (
+                f"What {name} predicts of the same few validation images while it is trained, below the images and "
+                f"their true masks: from step {steps.iloc[0]} to step {steps.iloc[-1]}."
+            )
     alts["predictions"] = (
         f"Validation images in rows: the image, its true mask, and what each net makes of it ({columns})."
     )

@@ -13,7 +13,8 @@ from fcn.errors import UserError
 from fcn.states import State
 from fcn.store import Store
 
-SHOWN = ("evaluate", "report")  # stages whose outs under metrics/ are artifacts
+SHOWN = ("evaluate", "report")  # stages that log the final scores
+CURVES = ("train.csv", "val.csv")  # which become curves, and no artifacts
 CONTEXTS = {"train": "training", "val": "validation"}
 
 
@@ -40,7 +41,7 @@ def fill(runs: Store, row: str, run: str | None, state: State, stage: pipeline.S
     _models(runs, run, had.data.tags, state, stage, missing)
     if stage.name in SHOWN:
         runs.scores(run, state.scores, state.time)
-        new |= _artifacts(runs, (run, row), state, stage.name, missing)
+    new |= _artifacts(runs, (run, row), state, stage.name, missing)
     if had.info.status != "FINISHED":
         runs.close(run, "FINISHED", state.time)
         new = True
@@ -51,7 +52,7 @@ def _curves(state: State, stage: str) -> Iterator[list[dict[str, float]]]:
     """The stage's tables as its own process logs them."""
     for out in state.outs(stage):
         path = Path(out["path"])
-        if path.name in ("train.csv", "val.csv") and out["path"] in state.content:
+        if path.name in CURVES and out["path"] in state.content:
             prefix = "val." if path.name == "val.csv" else ""
             lines = csv.DictReader(io.StringIO(state.content[out["path"]].decode()))
             yield [
@@ -108,7 +109,11 @@ def _artifacts(runs: Store, targets: tuple[str, str], state: State, stage: str, 
         for out in state.outs(stage):
             path = Path(out["path"])
             folder = "figures" if path.suffix == ".png" else None
-            if path.parts[0] != "metrics" or (f"{folder}/{path.name}" if folder else path.name) in have:
+            if (
+                path.parts[0] != "metrics"
+                or path.name in CURVES
+                or (f"{folder}/{path.name}" if folder else path.name) in have
+            ):
                 continue
             content = state.content.get(out["path"])
             if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != out["md5"]:

@@ -13,7 +13,8 @@ from fcn.captions import captions
 from fcn.report import Content, cells, comparison, note, percent, share_of, sources
 from fcn.titles import NETS, SCORES
 
-PHOTOGRAPHS = ("predictions", "best", "worst", "strides", "samples")  # pictures that lossy compression suits
+# Pictures that lossy compression suits.
+PHOTOGRAPHS = ("predictions", "best", "worst", "strides", "samples", *(f"validation_{net}" for net in NETS))
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881 }

@@ -23,7 +23,7 @@ from fcn.processes import ALONE, Group
 from fcn.weights import State
 
 SAVE_EVERY = 60.0  # seconds between two saved states
-FACTS = ("number", "losses", "train", "val", "digests", "best_score", "best_number")
+FACTS = ("number", "losses", "train", "val", "seen", "digests", "best_score", "best_number")
 Row = dict[str, float]
 
 
@@ -35,6 +35,7 @@ class Resume:
     number       steps done
     losses       of the steps since the last point of the curve
     train, val   points of the curves so far
+    seen         predictions of a few validation images, by the step's number: fcn.previews
     digests      of the weights after some steps, by the step's number
     best         the net's weights when it scored `best_score`, after `best_number` steps, if those are kept
     """
@@ -44,6 +45,7 @@ class Resume:
     losses: list[float] = field(default_factory=list)
     train: list[Row] = field(default_factory=list)
     val: list[Row] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     best_score: float = -1.0
     best_number: int = 0

@@ -7,6 +7,7 @@ the leader alone writes.
 import csv
 import io
 import math
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from fcn.errors import UserError
 from fcn.metrics import scores
 from fcn.optimizer import Optimizer
 from fcn.params import Params, Rung
+from fcn.previews import Preview, shown
 from fcn.processes import ALONE, Group
 from fcn.progress import Progress
 from fcn.resume import Resume, signals
@@ -35,13 +37,16 @@ LOSS_EVERY = 10  # steps in one point of the loss curve, and between two looks a
 MARKS = {10**n for n in range(8)}  # steps after which the weights' digest is kept, for `fcn verify`
 
 
-def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, out: Path, curves: Path) -> None:
+def climb(
+    stage: str, stride: int, params: Params, *, data: Path, parent: Path, out: Path, curves: Path, validation: Path
+) -> None:
     """Trains FCN-`stride`s as its section of params says.
 
-    data     folder of the packed splits
-    parent   model file to start from
-    out      model file to write
-    curves   folder for train.csv and val.csv
+    data         folder of the packed splits
+    parent       model file to start from
+    out          model file to write
+    curves       folder for train.csv and val.csv
+    validation   picture of predictions during training to write
     """
     entry, run = pipeline.read(stage, params), tracking.Run(stage, alive=False)  # of all but the leader
     with processes.group() as group, ExitStack() as leading:
@@ -68,7 +73,8 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
             _introduce(run, stage, data, begun, fingerprint)
             leading.enter_context(resume.turn())
         work = prepare(stage, stride, params, begun, train, group)
-        _train(work, Split(data, "val"), resume, run)
+        val = Split(data, "val")
+        _train(work, val, resume, run, validation)
         if group.leads:
             meta = weights.Meta(
                 architecture=begun.architecture,
@@ -86,6 +92,8 @@ def climb(stage: str, stride: int, params: Params, *, data: Path, parent: Path, 
             weights.save(out, resume.best or work.optimizer.state(begun.net), meta)
             files.write_text(curves / "train.csv", _csv(resume.train, ["iteration", "lr", "loss"]))
             files.write_text(curves / "val.csv", _csv(resume.val, ["iteration", *SCORES]))
+            _save_picture(val, resume.seen, validation)
+            run.artifact(validation, "figures")
             run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
             resume.done(out)
 
@@ -161,7 +169,7 @@ def prepare(stage: str, stride: int, params: Params, begun: Start, train: Split,
     )
 
 
-def _train(work: Work, val: Split, resume: Resume, run: tracking.Run) -> None:
+def _train(work: Work, val: Split, resume: Resume, run: tracking.Run, validation: Path) -> None:
     """Takes the net to the rung's end; the curves, and the best weights if those are kept, are in `resume`."""
     rung, net, group = work.rung, work.begun.net, work.group
     resume.load(net, work.optimizer, group)
@@ -185,7 +193,7 @@ def _train(work: Work, val: Split, resume: Resume, run: tracking.Run) -> None:
             if group.leads and number in MARKS:
                 resume.digests[str(number)] = weights.digest(work.optimizer.state(net))
             if validates:
-                _validate(work, val, resume, run, bar)
+                _validate(work, val, resume, run, bar, validation)
             if not (last or end or group.largest(resume.is_due())):
                 continue
             if not failure.finite(work.optimizer.masters):
@@ -232,10 +240,18 @@ def _save_if_there_is_room(resume: Resume, work: Work, bar: Progress) -> None:
         bar.say(f"warning: no state saved ({error.strerror}); a kill would cost the steps since the last one")
 
 
-def _validate(work: Work, val: Split, resume: Resume, run: tracking.Run, bar: Progress) -> None:
+def _validate(work: Work, val: Split, resume: Resume, run: tracking.Run, bar: Progress, validation: Path) -> None:
     """Scores the net on val, and keeps its weights if they are the best and that is what is saved."""
-    net = work.begun.net
-    result = scores(evaluation.count(net, val, group=work.group)).asdict()
+    net, preview = work.begun.net, Preview(val)
+    result = scores(evaluation.count(net, val, preview.keep, work.group)).asdict()
+    png = preview.gathered(work.group)
+    if work.group.leads:
+        if resume.number in shown(work.rung.iterations, work.rung.validate_every):
+            resume.seen[str(resume.number)] = png
+        try:
+            _show(png, val, resume, run, validation)
+        except OSError as error:  # a full disk: not worth the training
+            bar.say(f"warning: no picture of what is predicted after step {resume.number} ({error.strerror})")
     since = resume.val[-1]["iteration"] if resume.val else 0
     resume.val.append({"iteration": resume.number, **result})
     bar.say(f"step {resume.number}: mean IU {result['mean_iu']:.3f} on val")
@@ -244,6 +260,20 @@ def _validate(work: Work, val: Split, resume: Resume, run: tracking.Run, bar: Pr
     if work.rung.save == "best" and result["mean_iu"] > resume.best_score:
         resume.best_score, resume.best_number = result["mean_iu"], resume.number
         resume.best = {name: tensor.clone() for name, tensor in work.optimizer.state(net).items()}
+
+
+def _show(png: str, val: Split, resume: Resume, run: tracking.Run, validation: Path) -> None:
+    """What is predicted of a few images now, for MLflow; and the picture of the training so far."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"step_{resume.number:07d}.png"
+        _save_picture(val, {str(resume.number): png}, path)
+        run.artifact(path, "validation", shared=False)
+    _save_picture(val, resume.seen, validation)
+
+
+def _save_picture(val: Split, seen: Mapping[str, str], path: Path) -> None:
+    with files.replacing(path) as temporary:
+        Preview(val).picture(seen).save(temporary, "png")
 
 
 def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> str:

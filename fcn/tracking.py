@@ -36,9 +36,9 @@ class Run:
         """Tags on the child; __ in a name stands for a dot."""
         self._attempt(lambda: self.store.tag(self.child, {k.replace("__", "."): v for k, v in tags.items()}))
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        """A file among the artifacts of child and parent."""
-        for run in (self.child, self.parent):
+    def artifact(self, path: Path, folder: str | None = None, *, shared: bool = True) -> None:
+        """A file among the artifacts of the child and, if it is shared, of the parent."""
+        for run in (self.child, self.parent) if shared else (self.child,):
             self._attempt(lambda run=run: self.store.client.log_artifact(run, str(path), folder))  # type: ignore[misc]
 
     def text(self, content: str, name: str) -> None:

@@ -14,6 +14,7 @@ def main() -> None:
     parser.add_argument("--parent", type=Path, required=True, help="model file of the coarser net")
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
     parser.add_argument("--curves", type=Path, required=True, help="folder for train.csv and val.csv")
+    parser.add_argument("--validation", type=Path, required=True, help="picture of predictions during training")
     arguments = vars(parser.parse_args())
     stride = arguments.pop("stride")
     experiment = params.load()

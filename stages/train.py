@@ -13,6 +13,7 @@ def main() -> None:
     parser.add_argument("--parent", type=Path, required=True, help="model file of the backbone")
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
     parser.add_argument("--curves", type=Path, required=True, help="folder for train.csv and val.csv")
+    parser.add_argument("--validation", type=Path, required=True, help="picture of predictions during training")
     paths = parser.parse_args()
     experiment = params.load()
     machine.prepare()

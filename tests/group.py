@@ -92,6 +92,7 @@ def climb(fall: str) -> None:
         parent=Path("data/weights/backbone.safetensors"),
         out=Path("data/weights/fcn32s.safetensors"),
         curves=Path("metrics/fcn32s"),
+        validation=Path("metrics/figures/validation_fcn32s.png"),
     )
 
 

@@ -55,7 +55,7 @@ def test_the_number_of_processes_may_be_said(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_a_mistake_that_every_process_meets_is_said_once(checkout: Checkout) -> None:
     command = [sys.executable, "-m", "stages.train", "--data", "data/resized", "--parent", "b.safetensors"]
-    command += ["--out", "c.safetensors", "--curves", "metrics/fcn32s"]
+    command += ["--out", "c.safetensors", "--curves", "metrics/fcn32s", "--validation", "validation.png"]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     environment = inherited | {"FCN_PROCESSES": "2", "PYTHONPATH": str(checkout.folder)}
     done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True, check=False)

@@ -64,11 +64,13 @@ def test_one_command_gives_scores_curves_pictures_and_report(finished: Checkout)
     pictures = {p.name for p in (finished.folder / "metrics/figures").glob("*.png")}
     confusion = {f"confusion_{net}.png" for net in NETS}
     reviewed = {"iu.png", "best.png", "worst.png", "strides.png", "borders.png"}
-    assert pictures == confusion | reviewed | {"classes.png", "samples.png", "predictions.png", "curves.png"}
+    validation = {f"validation_{net}.png" for net in NETS}
+    others = {"classes.png", "samples.png", "predictions.png", "curves.png"}
+    assert pictures == confusion | reviewed | validation | others
     report = finished.read("metrics/report.md")
     assert f"| FCN-8s | {100 * scores['fcn8s']['pixel_accuracy']:.1f} |" in report
     page = finished.read("metrics/report.html")
-    assert page.count("<img alt=") == 12
+    assert page.count("<img alt=") == 15
     assert "http" not in page.replace("http-equiv", "")
 
 
