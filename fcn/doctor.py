@@ -15,7 +15,7 @@ from typing import Literal
 import psutil
 
 from fcn import cache, files, leftovers, machine, params, recorded, store
-from fcn.errors import UserError, first_line
+from fcn.errors import UserError
 
 TIGHT, FULL = 10e9, 1e9  # bytes free below which it is worth a warning, and below which nothing will work
 
@@ -124,16 +124,16 @@ def _dvc() -> Iterator[Finding]:
 
 def _mlflow() -> Iterator[Finding]:
     if not store.exists():
-        yield Finding("ok", f"no MLflow store at {store.address()} yet; `fcn sync` makes one")
+        yield Finding("ok", f"no MLflow store at {store.shown()} yet; `fcn sync` makes one")
         return
     try:
         runs = store.Store()
         rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags]
         left = leftovers.left_running(runs)
     except Exception as error:  # whatever a store, its driver or its network can think of
-        yield Finding("bad", f"{store.address()} cannot be read ({first_line(error)})")
+        yield Finding("bad", f"{store.shown()} cannot be read ({store.reason(error)})")
         return
-    yield Finding("ok", f"MLflow shows {len(rows)} experiments ({store.address()})")
+    yield Finding("ok", f"MLflow shows {len(rows)} experiments ({store.shown()})")
     for run in left:
         yield Finding("warn", f"MLflow's run {run.info.run_name} is RUNNING, its process is not; `fcn sync` closes it")
 
