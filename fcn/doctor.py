@@ -16,7 +16,7 @@ from typing import Literal
 import psutil
 
 from fcn import cache, files, integrity, leftovers, machine, params, recorded, store
-from fcn.errors import UserError, counted, first_line, printable
+from fcn.errors import UserError, counted, printable
 
 BRIEF = 30.0  # seconds for which DVC's cache is compared, unless there is time
 TIGHT, FULL = 10e9, 1e9  # bytes free below which it is worth a warning, and below which nothing will work
@@ -159,16 +159,16 @@ def _cache(seconds: float) -> Iterator[Finding]:
 
 def _mlflow() -> Iterator[Finding]:
     if not store.exists():
-        yield Finding("ok", f"no MLflow store at {store.address()} yet; `fcn sync` makes one")
+        yield Finding("ok", f"no MLflow store at {store.shown()} yet; `fcn sync` makes one")
         return
     try:
         runs = store.Store()
         rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags]
         left = leftovers.left_running(runs)
     except Exception as error:  # whatever a store, its driver or its network can think of
-        yield Finding("bad", f"{store.address()} cannot be read ({first_line(error)})")
+        yield Finding("bad", f"{store.shown()} cannot be read ({store.reason(error)})")
         return
-    yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.address()})")
+    yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.shown()})")
     for run in left:
         yield Finding("warn", f"MLflow's run {run.info.run_name} is RUNNING, its process is not; `fcn sync` closes it")
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import select
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 STDOUT = 1
+URI = re.compile(r"\w[\w+.-]*://[^\s'\"<>]+")
 BROKEN_PIPE = 141  # the exit status that a shell reports for SIGPIPE
 
 
@@ -86,6 +88,21 @@ def printable(text: str) -> str:
 def in_one_line(error: BaseException) -> str:
     """What an error of others says, or its kind if it says nothing."""
     return printable(" ".join(str(error).split())) or type(error).__name__
+
+
+def without_credentials(text: str) -> str:
+    """Text without the user names, passwords and values of queries that stand in its addresses."""
+    return URI.sub(lambda match: bare(match[0]), text)
+
+
+def bare(uri: str) -> str:
+    """An address without user name and password; of its query without the values. Paths of files stay as they are."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark or scheme.startswith(("sqlite", "file")):
+        return uri
+    user, _, rest = rest.rpartition("@")  # the last one: some passwords have slashes, question marks or more of them
+    hidden = "***@" if set(user) & set("/?#") else ""
+    return scheme + mark + hidden + re.sub(r"([?&;][^=&;#]*)=[^&;#]*", r"\1=***", rest)
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn import files, store
-from fcn.errors import UserError, first_line
+from fcn.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,7 +55,7 @@ def champion() -> tuple[str, Path]:
     """
     with _store() as client:
         if not client.search_registered_models(f"name = '{NAME}'"):
-            raise UserError(f"no model is registered in {store.address()}; run `fcn register`")
+            raise UserError(f"no model is registered in {store.shown()}; run `fcn register`")
         version = client.get_model_version_by_alias(NAME, ALIAS)
         if version.tags.get("code.sha256") != _code():
             raise UserError(
@@ -112,9 +112,8 @@ def _store() -> Iterator["MlflowClient"]:
     try:
         mlflow.set_tracking_uri(store.address())
         yield mlflow.MlflowClient()
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = first_line(error)
-        raise UserError(f"MLflow's store {store.address()} does not serve ({reason})") from None
+    except (MlflowException, SQLAlchemyError, ImportError) as error:  # also a database's driver that is missing
+        raise UserError(f"MLflow's store {store.shown()} does not serve ({store.reason(error)})") from None
 
 
 def _code() -> str:

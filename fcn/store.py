@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn import machine
-from fcn.errors import first_line
+from fcn.errors import bare, first_line, without_credentials
 
 EXPERIMENT = "fcn"
 VIEW = "fcn"  # the saved view of the runs table that `fcn ui` opens
@@ -37,6 +37,16 @@ def address() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{machine.root() / 'mlflow.db'}"
 
 
+def shown() -> str:
+    """The tracking store's address for messages, without credentials."""
+    return bare(address())
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error of the store, its driver or its network, without credentials."""
+    return without_credentials(first_line(error).replace(address(), shown()))
+
+
 def exists() -> bool:
     """Whether there is a store to ask; a server is taken at its word."""
     local = address().removeprefix("sqlite:///")
@@ -46,11 +56,11 @@ def exists() -> bool:
 def opened() -> "tuple[Store | None, str]":
     """The store if it can be read, else why not."""
     if not exists():
-        return None, f"no store at {address()}; `fcn sync` rebuilds it"
+        return None, f"no store at {shown()}; `fcn sync` rebuilds it"
     try:
         return Store(), ""
     except Exception as error:  # whatever a store, its driver or its network can think of
-        return None, f"{address()} cannot be read ({first_line(error)})"
+        return None, f"{shown()} cannot be read ({reason(error)})"
 
 
 @contextmanager
@@ -69,6 +79,8 @@ class Store:
     def __init__(self) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        if shown() != address():  # at the end of a run MLflow prints the address with its password
+            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         from mlflow import MlflowClient
 
         for noisy in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fcn import filling, identity, records, states, store
-from fcn.errors import UserError, first_line
+from fcn.errors import UserError
 from fcn.leftovers import left_running
 from fcn.states import State
 from fcn.store import Store
@@ -55,8 +55,9 @@ def sync(newest: int) -> Iterator[str]:
     except (OSError, UserError):
         raise
     except Exception as error:  # whatever a store, its driver or its network can think of
-        reason = first_line(error)
-        raise UserError(f"{store.address()} cannot be filled ({reason}); `fcn sync` again goes on") from error
+        raise UserError(
+            f"{store.shown()} cannot be filled ({store.reason(error)}); `fcn sync` again goes on"
+        ) from error
 
 
 def _close_dead(runs: Store) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fcn import documents, files, identity, records, store
-from fcn.errors import UserError, first_line
+from fcn.errors import UserError
 from fcn.params import Params
 from fcn.store import Rows, Store
 from fcn.vitals import Vitals
@@ -68,8 +68,8 @@ class Run:
             cause: BaseException = error
             while cause.__cause__ is not None:  # the outer ones speak of sessions and statements
                 cause = cause.__cause__
-            reason = first_line(cause)
-            print(f"warning: MLflow shows no more of this stage ({store.address()}: {reason})", file=sys.stderr)
+            reason = store.reason(cause)
+            print(f"warning: MLflow shows no more of this stage ({store.shown()}: {reason})", file=sys.stderr)
 
     def _log_vitals(self) -> None:
         if self.vitals is None:

@@ -1,15 +1,19 @@
 """The command `fcn` in a shell: closed pipes, broken recipes, devices that cannot compute."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+import requests
+from conftest import ROOT, Checkout
 
 from fcn import machine
-from fcn.errors import UserError
+from fcn.errors import UserError, bare, without_credentials
 
 
 def fcn(*words: str, folder: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -77,3 +81,78 @@ def test_a_device_that_cannot_compute_is_refused_in_one_line(name: str, monkeypa
         machine.device()
     assert str(caught.value).startswith(f"FCN_DEVICE is {name!r}, which this machine cannot use")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("http://ann:secret@host:5000/mlflow", "http://host:5000/mlflow"),
+        ("https://secret@host", "https://host"),
+        ("postgresql+psycopg2://ann:secret@host/db?sslmode=require&password=secret", "postgresql+psycopg2://host/db?sslmode=***&password=***"),
+        ("postgresql://ann:se@cret@host/db", "postgresql://host/db"),
+        ("postgresql://ann:sec/ret@host/db", "postgresql://***@host/db"),
+        ("postgresql://ann:sec?ret@host/db", "postgresql://***@host/db"),
+        ("https://host/?access_token=secret", "https://host/?access_token=***"),
+        ("sqlite:////home/ann@host/mlflow.db", "sqlite:////home/ann@host/mlflow.db"),
+    ],
+)  # fmt: skip
+def test_an_address_is_shown_without_credentials(uri: str, shown: str) -> None:
+    assert bare(uri) == shown
+    text = f"API request to {uri} failed with exception HTTPConnectionPool('{uri}')"
+    assert without_credentials(text) == f"API request to {shown} failed with exception HTTPConnectionPool('{shown}')"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("uri", ["http://ann:p4ssw0rd@127.0.0.1:9", "postgresql://ann:p4ssw0rd@127.0.0.1:9/db"])
+def test_no_command_prints_the_password_of_the_tracking_store(uri: str, checkout: Checkout) -> None:
+    finish = "from fcn import params, tracking\nwith tracking.stage('train', params.load(), {}): pass"
+    for words in (["doctor"], ["sync"], ["serve", "--port", "0"], ["trace", "params.yaml"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "fcn", *words],
+            cwd=checkout.folder,
+            env=checkout.environment(MLFLOW_TRACKING_URI=uri),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert "p4ssw0rd" not in done.stdout, words
+        assert "Traceback" not in done.stdout, done.stdout
+    printed = checkout.run(sys.executable, "-c", finish, MLFLOW_TRACKING_URI=uri)
+    assert "warning: MLflow shows no more of this stage" in printed
+    assert "p4ssw0rd" not in printed
+
+
+@pytest.mark.slow
+def test_a_stage_that_ends_does_not_print_the_password_of_a_server_that_answers(checkout: Checkout) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = ["mlflow", "server", "--backend-store-uri", f"sqlite:///{checkout.folder}/server.db", "--workers", "1"]
+    with subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=checkout.folder,
+        env=checkout.environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as server:
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    requests.get(f"http://127.0.0.1:{port}/health", timeout=10)
+                    break
+                except requests.ConnectionError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.5)
+            uri = f"http://ann:p4ssw0rd@127.0.0.1:{port}"
+            finish = "from fcn import params, tracking\nwith tracking.stage('train', params.load(), {}): pass"
+            for words in (["-c", finish], ["-m", "fcn", "ui"], ["-m", "fcn", "doctor"]):
+                printed = checkout.run(sys.executable, *words, MLFLOW_TRACKING_URI=uri)
+                assert "p4ssw0rd" not in printed, words
+                assert "warning: MLflow shows no more" not in printed
+            assert f"http://127.0.0.1:{port}" in printed
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
