@@ -33,7 +33,7 @@ class Finding:
 
 def findings() -> Iterator[Finding]:
     """Everything worth knowing, the environment first."""
-    for look in (_environment, _disks, _machine, _params, _dvc, _mlflow, _leftovers):
+    for look in (_environment, _disks, _machine, _params, _dvc, _queue, _mlflow, _leftovers):
         try:
             yield from look()
         except UserError as error:
@@ -120,6 +120,13 @@ def _dvc() -> Iterator[Finding]:
     dead = [pid for pid in owners if not psutil.pid_exists(pid)]
     if dead:
         yield Finding("warn", f"{path} names dead processes ({', '.join(map(str, dead))}); DVC drops them by itself")
+
+
+def _queue() -> Iterator[Finding]:
+    for name, process in leftovers.queued():
+        free = f"`dvc queue kill {name} && dvc queue remove {name}`, then queue it again: it goes on where it was"
+        wait = f"when process {process} has ended, " if process else ""
+        yield Finding("warn", f"the worker of queued experiment {name} was killed; {wait}{free}")
 
 
 def _mlflow() -> Iterator[Finding]:
