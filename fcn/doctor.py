@@ -38,7 +38,9 @@ def findings(seconds: float = BRIEF) -> Iterator[Finding]:
 
     seconds   for which DVC's cache is compared
     """
-    for look in (_environment, _disks, _machine, _params, _dvc, _models, partial(_cache, seconds), _mlflow, _leftovers):
+    cached = partial(_cache, seconds)
+    looks = (_environment, _disks, _machine, _params, _dvc, _queue, _models, cached, _mlflow, _leftovers)
+    for look in looks:
         try:
             yield from look()
         except UserError as error:
@@ -155,6 +157,13 @@ def _cache(seconds: float) -> Iterator[Finding]:
         yield Finding("warn", f"{text}, {found.left} were not compared; `fcn doctor --full` takes its time")
     else:
         yield Finding("ok", text)
+
+
+def _queue() -> Iterator[Finding]:
+    for name, process in leftovers.queued():
+        free = f"`dvc queue kill {name} && dvc queue remove {name}`, then queue it again: it goes on where it was"
+        wait = f"when process {process} has ended, " if process else ""
+        yield Finding("warn", f"the worker of queued experiment {name} was killed; {wait}{free}")
 
 
 def _mlflow() -> Iterator[Finding]:

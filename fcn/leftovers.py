@@ -1,11 +1,16 @@
-"""What a kill leaves behind: runs that seem to run, states to go on from."""
+"""What a kill leaves behind: runs and queued experiments that seem to run, states to go on from."""
 
+import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from fcn import files, machine, recorded, records
 from fcn.store import Store
@@ -34,6 +39,40 @@ def _is_mine(runs: Store, row: Any) -> bool:
     return bool(children) and all(
         "fcn.rebuilt" in tags or tags.get("fcn.place") == records.place() for tags in children
     )
+
+
+def queued() -> Iterator[tuple[str, int | None]]:
+    """Experiments of DVC's queue that no worker will take the results of, since it was killed.
+
+    yields   the experiment's name, and the process that computes it if that still runs
+    """
+    waiting: dict[str, tuple[str, int | None]] = {}
+    for path in sorted(Path(".dvc/tmp/exps/run").glob("*/*.run")):
+        try:
+            name = str(json.loads(path.read_text())["name"])
+            process = psutil.Process(int(json.loads(path.with_suffix(".json").read_text())["pid"]))
+            runs = "exec-run" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+            if runs and "queue-worker" not in process.parent().cmdline():  # type: ignore[union-attr]
+                waiting[path.stem] = name, process.pid
+        except psutil.NoSuchProcess:
+            runs = False
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
+            continue  # it only begins, or is not ours to see
+        if not runs and not _is_collected_by_a_worker(path):
+            waiting[path.stem] = name, None
+    if not waiting:
+        return
+    words = [sys.executable, "-m", "dvc", "queue", "status"]
+    status = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    for revision in re.findall(r"^([0-9a-f]{7}) .*\bRunning\s*$", status, re.MULTILINE):
+        yield from (found for rev, found in waiting.items() if rev.startswith(revision))
+
+
+def _is_collected_by_a_worker(path: Path) -> bool:
+    """Whether an experiment ended a moment ago and a worker lives, which then takes its results."""
+    newest = max(other.stat().st_mtime for other in path.parent.iterdir())
+    workers = Path(".dvc/tmp/exps/celery").glob("dvc-exp-worker-*.pid")
+    return time.time() - newest < 60 and any(files.lives(worker.read_text().strip()) for worker in workers)
 
 
 def prune(days: float) -> Iterator[str]:
