@@ -3,12 +3,14 @@
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from fcn import files
 from fcn.data import Split, UInt8
 from fcn.labels import VOID
 from fcn.processes import ALONE, Group
@@ -61,6 +63,11 @@ class Preview:
             with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
                 rows[f"step {number}"] = self._coloured(np.asarray(picture))
         return _below(rows)
+
+    def write(self, seen: Mapping[str, str], path: Path) -> None:
+        """Writes this picture as a PNG file."""
+        with files.replacing(path) as temporary:
+            self.picture(seen).save(temporary, "png")
 
     def _coloured(self, mask: UInt8) -> Image.Image:
         return self.split.labels.picture(mask).convert("RGB")

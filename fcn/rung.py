@@ -92,7 +92,7 @@ def climb(
             weights.save(out, resume.best or work.optimizer.state(begun.net), meta)
             files.write_text(curves / "train.csv", _csv(resume.train, ["iteration", "lr", "loss"]))
             files.write_text(curves / "val.csv", _csv(resume.val, ["iteration", *SCORES]))
-            _save_picture(val, resume.seen, validation)
+            Preview(val).write(resume.seen, validation)
             run.artifact(validation, "figures")
             run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
             resume.done(out)
@@ -266,14 +266,9 @@ def _show(png: str, val: Split, resume: Resume, run: tracking.Run, validation: P
     """What is predicted of a few images now, for MLflow; and the picture of the training so far."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"step_{resume.number:07d}.png"
-        _save_picture(val, {str(resume.number): png}, path)
+        Preview(val).write({str(resume.number): png}, path)
         run.artifact(path, "validation", shared=False)
-    _save_picture(val, resume.seen, validation)
-
-
-def _save_picture(val: Split, seen: Mapping[str, str], path: Path) -> None:
-    with files.replacing(path) as temporary:
-        Preview(val).picture(seen).save(temporary, "png")
+    Preview(val).write(resume.seen, validation)
 
 
 def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> str:

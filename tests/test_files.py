@@ -41,12 +41,21 @@ WRITERS = {
     "fcn/filling.py": "a temporary folder",
     "fcn/errors.py": "torchrun's own file for a process's last words",
     "fcn/figures.py": "draws into files.replacing's temporary name",
+    "fcn/sheets.py": "the same",
+    "fcn/previews.py": "the same, and into memory",
     "fcn/recorded.py": "writes into files.replacing's temporary name",
     "fcn/recipe.py": "copies into files.replacing's temporary name",
     "fcn/resume.py": "a lock, which holds no result",
 }
 WRITING = {"write_text", "write_bytes", "to_csv", "savefig", "save_file", "save", "tofile", "copyfile", "copy2", "move"}
-OWN = {"files", "weights", "resume", "figures", "self"}  # fcn.files.write_text, fcn.weights.save and the like: ours
+OWN = {
+    "files",
+    "weights",
+    "resume",
+    "figures",
+    "sheets",
+    "self",
+}  # fcn.files.write_text, fcn.weights.save and the like: ours
 
 
 def writes(call: ast.Call) -> bool:
