@@ -113,7 +113,10 @@ class _Loader(BASE):  # type: ignore[misc]
     def construct_number(self, node: yaml.ScalarNode) -> object:
         if len(node.value) > DIGITS:
             raise _refusal(f"a number of more than {DIGITS} characters", node)
-        return yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+        value = yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise _refusal("a whole number of more than 64 bits", node)
+        return value
 
 
 for tag in NUMBERS:

@@ -1,14 +1,13 @@
 """The experiment, read from params.yaml: typed, bounded, and refused as a whole if one key is off."""
 
 import difflib
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from fcn.errors import UserError, in_one_line
+from fcn import documents
+from fcn.errors import UserError
 
 Stride = Literal[32, 16, 8]
 STRIDES: tuple[Stride, ...] = get_args(Stride)
@@ -197,41 +196,18 @@ def load(path: Path = Path("params.yaml")) -> Params:
              type, out of its range or not finite
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = documents.read(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; `fcn recipe` lists recipes that can take its place") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start})") from None
     return check(parse(text, str(path)), str(path))
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
     """A YAML mapping without repeated keys, as plain dicts, lists and scalars."""
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: {in_one_line(error)}") from None
-    except (ValueError, RecursionError) as error:  # a date like 2026-99-99, a bottomless nesting
-        raise UserError(f"{where}: {error}") from None
+    content = documents.load_yaml(text, where, MOST_VALUES)
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected keys and values, such as `lr: 1.0e-3`")
-    if _count(content, {}) > MOST_VALUES:
-        raise UserError(f"{where}: more than {MOST_VALUES} values, its aliases written out")
     return content
-
-
-def _count(value: object, known: dict[int, float]) -> float:
-    """How many values there are if every alias is written out; infinitely many if one contains itself.
-
-    known   the counts of what was met before, by identity: a billion values are counted in a few steps
-    """
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = math.inf  # until it is known otherwise: what is met inside itself has no end
-        inside = value.values() if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_count(item, known) for item in inside)
-    return known[id(value)]
 
 
 def check(content: dict[str, Any], where: str) -> Params:
@@ -297,24 +273,3 @@ def _advice(path: tuple[str, ...], error: Any) -> str:
         return f"write {' or '.join(map(str, get_args(field.annotation)))}"
     kind = {bool: "true or false", int: "a whole number"}.get(field.annotation)  # type: ignore[arg-type]
     return f"write {kind or 'a section of keys and values'}"
-
-
-def _refusal(problem: str, node: yaml.Node) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key that stands twice: one of the two would be lost in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                raise _refusal("key '<<' merges mappings; write the keys out", key_node)
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise _refusal(f"key {key!r} is no text", key_node)
-            if key in seen:
-                raise _refusal(f"key {key!r} stands twice", key_node)
-            seen.add(key)
-        return super().construct_mapping(node, deep)

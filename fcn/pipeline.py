@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fcn import files
+from fcn import documents, files
 from fcn.params import Params
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # dvc.yaml and dvc.lock are long: ten times as fast
@@ -41,7 +41,7 @@ class Stage:
 
 def read(name: str, params: Params, path: Path = Path("dvc.yaml")) -> Stage:
     """The stage of this name."""
-    graph = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+    graph: Any = documents.load_yaml(documents.read(path), str(path))
     return entry(name, graph["stages"][name], params.model_dump())
 
 

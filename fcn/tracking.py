@@ -8,12 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-import yaml
-
-from fcn import files, identity, pipeline, records, store
-from fcn.errors import first_line
+from fcn import documents, files, identity, records, store
+from fcn.errors import UserError, first_line
 from fcn.params import Params
 from fcn.store import Rows, Store
 from fcn.vitals import Vitals
@@ -143,8 +141,9 @@ def stage(name: str, params: Params, declared: Mapping[str, object], done: bool 
 
 def _digest(folder: Path, role: str) -> str:
     """What dvc.lock says of a folder of packed splits; without DVC the digest of the split's index."""
-    with suppress(OSError, KeyError, TypeError, yaml.YAMLError):
-        lock = yaml.load(Path("dvc.lock").read_text(encoding="utf-8"), Loader=pipeline.LOADER)
+    with suppress(OSError, KeyError, TypeError, UserError):
+        path = Path("dvc.lock")
+        lock: Any = documents.load_yaml(documents.read(path), str(path))
         for entry in lock["stages"].values():
             for out in entry.get("outs", []):
                 if out["path"] == folder.as_posix():

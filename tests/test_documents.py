@@ -32,6 +32,7 @@ def test_a_hundred_levels_are_read() -> None:
         ("a: 0x" + "f" * 5000, "a number of more than 100 characters"),
         ("a: 1" + ":59" * 5000, "a number of more than 100 characters"),
         ("a: 1" + ":59" * 5000 + ".5", "a number of more than 100 characters"),
+        ("a: 9223372036854775808", "a whole number of more than 64 bits at line 1, column 4"),
         ("a: !!bool x", "tag 'tag:yaml.org,2002:bool'; write the value without it"),
         ("a: !!float ''", "tag 'tag:yaml.org,2002:float'; write the value without it"),
         ("a: 1\na: 2\n", "key 'a' is duplicated at line 2, column 1"),
