@@ -139,9 +139,10 @@ def lives(process: str) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file, or of a folder: of its files' names and digests, in order."""
+    """The digest of a file, or of a folder: of its files' names and digests, in order; bytecode does not count."""
     if path.is_dir():
-        lines = (f"{sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in sorted(path.rglob("*")) if p.is_file())
+        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
+        lines = (f"{sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in inside)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fcn import cache, files, pipeline, records
+from fcn import cache, files, pipeline, records, states
 from fcn.states import State
 from fcn.store import Store
 
@@ -33,7 +33,7 @@ def fill(runs: Store, row: str, run: str | None, state: State, stage: pipeline.S
     for target in (had, runs.get(row)):
         known = {source.dataset.name for source in target.inputs.dataset_inputs}
         for folder, role, digest, context in _data(state, stage):
-            if (split := f"{Path(folder).name}-{role}") not in known:
+            if (split := f"{state.values['data']['dataset']}-{role}") not in known:
                 runs.dataset(target.info.run_id, split, digest, folder, context)
     _models(runs, run, had.data.tags, state, stage, missing)
     if stage.name in SHOWN:
@@ -62,7 +62,7 @@ def _data(state: State, stage: pipeline.Stage) -> Iterator[tuple[str, str, str, 
     """Folder, split, digest and context of the packed splits that a stage read."""
     for dep in stage.deps:
         digest = state.digest(dep)
-        if digest and dep.startswith("data/resized/"):
+        if digest and Path(dep).is_relative_to(states.PACKED):
             roles = ["val"] if stage.name == "evaluate" else list(CONTEXTS)
             for role in roles:
                 yield dep, role, digest, "evaluation" if stage.name == "evaluate" else CONTEXTS[role]

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fcn import imagenet, machine, published, sources
+from fcn import imagenet, machine, published, sources, states
 from fcn.data import Split
+from fcn.errors import UserError
 from fcn.layers import PREPROCESSINGS
 from fcn.models import FCN
 from fcn.params import STRIDES, Params
@@ -60,9 +61,8 @@ def image_size(params: Params) -> tuple[int, int, bool]:
         if isinstance(wanted, str) and "x" in wanted:
             width, height = map(int, wanted.split("x"))
             return height, width, True
-    folder = Path("data/resized") / params.data.dataset
-    if (folder / "train.csv").is_file():
-        return *Split(folder, "train").size(0), True
+    with suppress(UserError):  # nothing is packed, or something else
+        return *Split(states.packed(params), "train").size(0), True
     return *getattr(sources.get(params.data.dataset), "SIZE", NATIVE), False
 
 

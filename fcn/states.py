@@ -14,8 +14,10 @@ import yaml
 
 from fcn import identity, params, pipeline, recorded
 from fcn.errors import UserError
+from fcn.params import Params
 
 KEPT = (*identity.CODE, identity.GRAPH, "dvc.lock", "params.yaml", "metrics", "data/own")
+PACKED = Path("data/resized")
 REF = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # queue, stash and the like look otherwise
 
 
@@ -83,6 +85,8 @@ class State:
         )
 
     def _md5(self, path: str) -> str | None:
+        if inside := [name for name in self.content if name.startswith(f"{path}/")]:
+            return _folder_md5({name.removeprefix(f"{path}/"): self.content[name] for name in sorted(inside)})
         if path in self.content:
             return hashlib.md5(self.content[path], usedforsecurity=False).hexdigest()
         if f"{path}.dvc" in self.content:  # a folder of one's own, which DVC keeps
@@ -105,6 +109,32 @@ class State:
             return {}
         table = json.loads(self.content["metrics/scores.json"])
         return {f"{net}.{name}": value for net, scores in table.items() for name, value in scores.items()}
+
+
+def _folder_md5(content: Mapping[str, bytes]) -> str:
+    """DVC's digest of a folder: that of the list of its files' digests, by path in their order."""
+    listed = [
+        {"md5": hashlib.md5(text, usedforsecurity=False).hexdigest(), "relpath": path} for path, text in content.items()
+    ]
+    return hashlib.md5(json.dumps(listed).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def packed(experiment: Params) -> Path:
+    """The folder of packed splits.
+
+    raises   UserError if there is none, or it was packed with other params than the experiment's
+    """
+    lock = recorded.stages(recorded.LOCK.read_bytes()) if recorded.LOCK.is_file() else None
+    if not lock or "resize" not in lock or not PACKED.is_dir():
+        raise UserError(f"{PACKED} is missing; run `dvc repro resize`")
+    for stage in ("download", "resize"):
+        made = lock[stage]["params"]["params.yaml"]
+        for key, value in pipeline.read(stage, experiment).params.items():
+            if key not in made or not identity.same(made[key], value):
+                raise UserError(
+                    f"{PACKED} was packed with {key}: {made.get(key)}, params.yaml has {value}; run `dvc repro resize`"
+                )
+    return PACKED
 
 
 def workspace() -> State | None:

@@ -151,7 +151,7 @@ def _result(model: Model) -> Iterator[str]:
         return
     state, net = model.state, model.name.removesuffix(".safetensors")
     for dep in state.lock[model.stage].get("deps", []):
-        if dep["path"].startswith("data/resized/"):
+        if Path(dep["path"]).is_relative_to(states.PACKED):
             yield _line("data", f"{dep['path']}, md5 {dep['md5']} in dvc.lock")
     if f"{net}.mean_iu" in state.scores:
         yield _line("scores", f"mean IU {state.scores[f'{net}.mean_iu']:.4f} on val")

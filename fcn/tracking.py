@@ -22,7 +22,7 @@ class Run:
 
     def __init__(self, stage: str, alive: bool = True) -> None:
         self.stage, self.alive = stage, alive
-        self.child = self.parent = ""
+        self.child = self.parent = self.dataset = ""
         self.held: TextIO | None = None
         self.vitals: Vitals | None = None
         self.sampled = 0
@@ -52,7 +52,7 @@ class Run:
 
     def data(self, folder: Path, role: str, context: str) -> None:
         """A packed split as the input of child and row, known by the digest that dvc.lock has of its folder."""
-        name = f"{folder.name}-{role}"
+        name = f"{self.dataset}-{role}"
         for run in (self.child, self.parent):
             self._attempt(
                 lambda run=run: self.store.dataset(run, name, _digest(folder, role), folder.as_posix(), context)  # type: ignore[misc]
@@ -80,11 +80,11 @@ class Run:
 
     def open(self, params: Params, declared: Mapping[str, object], done: bool) -> None:
         """Finds or makes the experiment's row and this stage's child, one process at a time."""
+        values = params.model_dump()
+        self.dataset = values["data"]["dataset"]
         with store.locked():
             self.store = Store()
-            self.parent = records.row(
-                self.store, params.model_dump(), identity.code(), identity.name(), records.origin()
-            )
+            self.parent = records.row(self.store, values, identity.code(), identity.name(), records.origin())
             self.child = self._continued(done) or self._created(declared)
             if self.held is None:
                 self.held = files.hold(records.lock_file(self.child))

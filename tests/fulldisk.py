@@ -39,12 +39,11 @@ def outs(stage: str) -> tuple[list[str], list[Path]]:
 
     experiment = params.load()
     entry = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]
-    dataset = experiment.data.dataset
     names = [
         next(iter(out)) if isinstance(out, dict) else out for out in entry.get("outs", []) + entry.get("metrics", [])
     ]
     words = pipeline.read(stage, experiment).cmd.split()
-    return words[2:], [Path(name.replace("${data.dataset}", dataset)) for name in names]
+    return words[2:], [Path(name) for name in names]
 
 
 def contents(places: list[Path]) -> Bytes:

@@ -88,7 +88,7 @@ def climb(fall: str) -> None:
         "train",
         32,
         params.load(),
-        data=Path("data/resized/scenes"),
+        data=Path("data/resized"),
         parent=Path("data/weights/backbone.safetensors"),
         out=Path("data/weights/fcn32s.safetensors"),
         curves=Path("metrics/fcn32s"),

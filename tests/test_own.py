@@ -70,7 +70,7 @@ def test_three_commands_lead_from_photographs_to_scores_and_an_edit_runs_what_fo
     assert "class_2," in checkout.read("metrics/classes.csv")
     assert len(list((checkout.folder / "data/predictions/fcn8s").glob("straße * 道路.png"))) == 2
     assert stages(checkout.run("dvc", "repro")) == []
-    (mask,) = (checkout.folder / "data/raw/folder").glob("truth/straße 3 道路.png")
+    (mask,) = (checkout.folder / "data/raw").glob("truth/straße 3 道路.png")
     edit(checkout.folder / "data/own/mine/truth" / mask.name, 1)
     assert stages(checkout.run("dvc", "repro")) == [
         *("download", "resize", "train", "finetune16s", "finetune8s", "evaluate", "report")

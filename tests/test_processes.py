@@ -54,13 +54,13 @@ def test_the_number_of_processes_may_be_said(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_a_mistake_that_every_process_meets_is_said_once(checkout: Checkout) -> None:
-    command = [sys.executable, "-m", "stages.train", "--data", "data/resized/scenes", "--parent", "b.safetensors"]
+    command = [sys.executable, "-m", "stages.train", "--data", "data/resized", "--parent", "b.safetensors"]
     command += ["--out", "c.safetensors", "--curves", "metrics/fcn32s"]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     environment = inherited | {"FCN_PROCESSES": "2", "PYTHONPATH": str(checkout.folder)}
     done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True, check=False)
     said = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-    assert said == ["error: No such file or directory: data/resized/scenes"]
+    assert said == ["error: No such file or directory: data/resized"]
     assert done.returncode == 1
 
 
@@ -98,7 +98,7 @@ def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_b
     monkeypatch.setitem(models.BACKBONES, "vgg16", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
     checkout.set(**{"model.backbone": "vgg16", "optimizer": "sgd", "lr": 1e-4, "batch_size": 3})
     folder = checkout.folder / "data"
-    shutil.copytree(packed, folder / "resized" / "scenes")
+    shutil.copytree(packed, folder / "resized")
     torch.manual_seed(1)
     state = {k: v for k, v in FCN(1, 32, "vgg16").state_dict().items() if not k.startswith("score")}
     meta = weights.Meta({"backbone": "vgg16"}, TORCHVISION, None, None, None, 0, 1, {})
@@ -132,6 +132,6 @@ def test_the_evaluate_stage_gives_the_same_files_in_one_process_and_in_two(ready
             "fcn8s",
         ]
         found.append({p: p.read_bytes() for kind in kinds for p in sorted(ready.folder.glob(kind))})
-    images = len((ready.folder / "data/resized/scenes/val.csv").read_text().splitlines()) - 1
+    images = len((ready.folder / "data/resized/val.csv").read_text().splitlines()) - 1
     assert sum(path.suffix == ".png" for path in found[0]) == 3 * images
     assert found[0] == found[1]

@@ -67,16 +67,16 @@ stages:
   resize:
     cmd: python -m stages.resize
     outs:
-    - path: data/resized/scenes
+    - path: data/resized
       hash: md5
       md5: 5bc62bd40d0773f5e28bcd63c2bd5b8c.dir
       size: 206
       nfiles: 7
   train:
-    cmd: python -m stages.train --data data/resized/scenes
+    cmd: python -m stages.train --data data/resized
       --parent data/weights/backbone.safetensors
     deps:
-    - path: data/resized/scenes
+    - path: data/resized
       hash: md5
       md5: 5bc62bd40d0773f5e28bcd63c2bd5b8c.dir
       size: 206

@@ -173,9 +173,9 @@ def test_trace_goes_from_file_digest_or_run_up_to_the_backbone(shown: Checkout) 
     assert digests == [line.split()[0] for line in shown.run(*words).splitlines()]
     commit = shown.run("git", "rev-parse", "HEAD").strip()
     lock = yaml.safe_load(shown.read("dvc.lock"))["stages"]
-    (data,) = (dep["md5"] for dep in lock["train"]["deps"] if dep["path"] == "data/resized/scenes")
+    (data,) = (dep["md5"] for dep in lock["train"]["deps"] if dep["path"] == "data/resized")
     assert printed.count(f"  git       {commit}") == 4
-    assert printed.count(f"data/resized/scenes, md5 {data} in dvc.lock") == 3
+    assert printed.count(f"data/resized, md5 {data} in dvc.lock") == 3
     assert f"  children  fcn8s.safetensors {digests[0][:12]}" in printed
     (run,) = (run for run in runs(shown) if run.data.tags.get("model.sha256") == digests[0])
     assert f"run {run.info.run_id}, finetune8s of scenes-" in printed

@@ -12,14 +12,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from fcn import bound, figures, params
+    from fcn import bound, figures, params, states
     from fcn.data import Split
     from fcn.errors import UserError
 
     if arguments.out and arguments.out.suffix != ".png":
         raise UserError(f"--out is {arguments.out}; the picture is a PNG, so end its name in .png")
-    data = params.load().data
-    rows = bound.bounds(Split(Path("data/resized") / data.dataset, "val"))
+    experiment = params.load()
+    data = experiment.data
+    rows = bound.bounds(Split(states.packed(experiment), "val"))
     published = bound.published(data.dataset)
     print(bound.table(rows, published))
     if arguments.out:

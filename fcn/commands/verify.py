@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn import machine
 
     machine.prepare()
-    from fcn import params
+    from fcn import params, states
     from fcn.verify import verify
 
     experiment, folder = params.load(), Path("data/weights")
@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace) -> None:
         if not experiment.rung(stride).iterations:
             print(f"FCN-{stride}s: not trained")
             continue
-        for line in verify(experiment, stride, arguments.steps, folder, Path("data/resized") / experiment.data.dataset):
+        for line in verify(experiment, stride, arguments.steps, folder, states.packed(experiment)):
             print(line, flush=True)

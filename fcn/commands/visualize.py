@@ -21,11 +21,11 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.count < 1 or arguments.seed < 0:
         raise UserError("--count must be 1 or more, --seed 0 or more")
     machine.prepare()
-    from fcn import params, prediction
+    from fcn import params, prediction, states
     from fcn.data import Split
     from fcn.visualization import visualize
 
-    split = Split(Path("data/resized") / params.load().data.dataset, "val")
+    split = Split(states.packed(params.load()), "val")
     net, labels = prediction.load(arguments.model)
     if labels.names != split.labels.names:
         raise UserError(f"{arguments.model} was trained on other classes than the val split has; run `dvc repro`")
