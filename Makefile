@@ -6,6 +6,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := .venv/.ready
 
+# A virtual environment names its folder in its scripts: in a moved or copied checkout it is made anew.
+MOVED := $(shell [ -f .venv/bin/fcn ] && [ ! -L .venv ] && \
+    ! head -n 3 .venv/bin/fcn | grep -qF '$(CURDIR)/.venv/' && echo .venv)
+ifneq ($(MOVED),)
+$(shell rm -rf .venv)
+endif
+
 .PHONY: repro test check parity bench torture fulldisk malformed fuzz audit ui plots screenshots serve lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check

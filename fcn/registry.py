@@ -54,6 +54,7 @@ def champion() -> str:
     raises   UserError if there is none, or it came with other code than this process runs
     """
     with _store() as client:
+        store.Store()  # where the checkout's own database finds its artifacts
         if not client.search_registered_models(f"name = '{NAME}'"):
             raise UserError(f"no model is registered in {store.address()}; run `fcn register`")
         version = client.get_model_version_by_alias(NAME, ALIAS)
