@@ -7,6 +7,13 @@ READY := .venv/.ready
 # A tool in a folder of its own, its version and hashes in tools/; one that is built is built with what the lock has.
 TOOL := uv pip install --quiet --no-cache --link-mode copy --no-build-isolation --require-hashes
 
+# A virtual environment names its folder in its scripts: in a moved or copied checkout it is made anew.
+MOVED := $(shell [ -f .venv/bin/fcn ] && [ ! -L .venv ] && \
+    ! head -n 3 .venv/bin/fcn | grep -qF '$(CURDIR)/.venv/' && echo .venv)
+ifneq ($(MOVED),)
+$(shell rm -rf .venv)
+endif
+
 .PHONY: repro test check parity bench torture fulldisk malformed fuzz http audit ui plots screenshots serve lock readme
 repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check

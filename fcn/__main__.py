@@ -2,7 +2,7 @@
 
 import argparse
 
-from fcn.commands import commands
+from fcn.commands import commands, require_checkout
 from fcn.errors import one_line
 
 
@@ -23,6 +23,7 @@ def main() -> None:
         )
     with one_line():
         arguments = parser.parse_args()
+        require_checkout(arguments.command)
         known[arguments.command].run(arguments)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fcn import files
+from fcn import files, recorded
 
 
 @functools.cache
@@ -20,6 +20,8 @@ def folder() -> Path:
 
 def find(md5: str) -> Path | None:
     """The file of this digest, if the cache has it."""
+    if not recorded.DIGEST.fullmatch(md5):
+        return None  # an empty one, or a path that leads out of the cache
     path = folder() / "files" / "md5" / md5[:2] / md5[2:]
     return path if path.is_file() else None
 

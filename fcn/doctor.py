@@ -110,22 +110,16 @@ def _dvc() -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("bad", "no .dvc here; fcn's commands belong into its checkout")
         return
-    busy = files.is_held(folder / "tmp" / "lock")
-    yield Finding("ok", "DVC is at work in this checkout" if busy else "DVC is idle in this checkout")
+    path = folder / "tmp" / "rwlock"
+    owners = _owners(path)
+    # While a stage runs, DVC lets its lock go; the outs and deps that it names in this file stay its own.
+    working = [number for number in owners if psutil.pid_exists(number)]
+    busy = bool(working) or files.is_held(folder / "tmp" / "lock")
+    who = f" (process {', '.join(map(str, working))})" if working else ""
+    yield Finding("ok", f"DVC is at work in this checkout{who}" if busy else "DVC is idle in this checkout")
     if not busy and recorded.LOCK.is_file() and recorded.stages(recorded.LOCK.read_bytes()) is None:
         yield Finding("bad", "dvc.lock is cut off, as by a kill; `fcn check` puts the last whole one back")
-    path = folder / "tmp" / "rwlock"
-    if not path.is_file():
-        return
-    try:
-        held = json.loads(path.read_text() or "{}")
-        readers = [entry for entries in held.get("read", {}).values() for entry in entries]
-        owners = {int(entry["pid"]) for entry in [*held.get("write", {}).values(), *readers] if entry}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        yield Finding("bad", f"{path} is damaged; delete it while no DVC is at work")
-        return
-    dead = [pid for pid in owners if not psutil.pid_exists(pid)]
-    if dead:
+    if dead := sorted(owners - set(working)):
         yield Finding("warn", f"{path} names dead processes ({', '.join(map(str, dead))}); DVC drops them by itself")
 
 
@@ -166,6 +160,19 @@ def _queue() -> Iterator[Finding]:
         yield Finding("warn", f"the worker of queued experiment {name} was killed; {wait}{free}")
 
 
+def _owners(path: Path) -> set[int]:
+    """The processes that DVC's rwlock names.
+
+    raises   UserError if it is damaged
+    """
+    try:
+        held = json.loads(path.read_text() or "{}") if path.is_file() else {}
+        readers = [entry for entries in held.get("read", {}).values() for entry in entries]
+        return {int(entry["pid"]) for entry in [*held.get("write", {}).values(), *readers] if entry}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{path} is damaged; delete it while no DVC is at work") from None
+
+
 def _mlflow() -> Iterator[Finding]:
     if not store.exists():
         yield Finding("ok", f"no MLflow store at {store.shown()} yet; `fcn sync` makes one")
@@ -179,7 +186,11 @@ def _mlflow() -> Iterator[Finding]:
         return
     yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.shown()})")
     for run in left:
-        yield Finding("warn", f"MLflow's run {run.info.run_name} is RUNNING, its process is not; `fcn sync` closes it")
+        if "mlflow.parentRunId" in run.data.tags:
+            text = f"MLflow's run {run.info.run_name} is RUNNING, its process is not"
+        else:
+            text = f"MLflow's experiment {run.info.run_name} is RUNNING, but was left before its report"
+        yield Finding("warn", f"{text}; `fcn sync` closes it")
 
 
 def _leftovers() -> Iterator[Finding]:

@@ -47,7 +47,8 @@ def _own(runs: Store, condition: str, scores: dict[str, float]) -> Any:
     """The newest run that tells of itself, not one that `fcn sync` rebuilt, and has these scores."""
     found = runs.find(f"{condition} and attributes.status = 'FINISHED'")
     own = (run for run in found if "fcn.rebuilt" not in run.data.tags)
-    return next((run for run in own if scores.items() <= run.data.metrics.items()), None)
+    shown = {name: store.rounded(value) for name, value in scores.items()}
+    return next((run for run in own if shown.items() <= run.data.metrics.items()), None)
 
 
 def _machine(tags: dict[str, str]) -> str:
@@ -67,8 +68,8 @@ def _cells(runs: Store, run: Any) -> tuple[str, str, str, str]:
     """Beginning, duration, load and memory in print."""
     if run is None:
         return ("—",) * 4
-    began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
-    seconds = (run.info.end_time - run.info.start_time) / 1000
+    start = int(run.data.tags.get("fcn.began", run.info.start_time))  # ms; a stage that is run again keeps its run
+    began, seconds = datetime.fromtimestamp(start / 1000, UTC), (run.info.end_time - start) / 1000
     took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
     load, memory = ([p.value for p in runs.client.get_metric_history(run.info.run_id, name)] for name in (LOAD, MEMORY))
     return (

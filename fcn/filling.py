@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -29,15 +30,15 @@ def fill(runs: Store, row: str, run: str | None, state: State, stage: pipeline.S
         tags = {"fcn.rebuilt": state.label} | ({"mlflow.source.git.commit": state.code} if state.code else {})
         run = records.child(runs, row, stage.name, stage.params, tags, state.time)
     had = runs.get(run)
-    for rows in _curves(state, stage.name):
+    for rows in curves(state, stage.name):
         before = dict(runs.last(run))
         records.curves(runs, run, row, stage.name, rows)
         new |= before != runs.last(run)
     for target in (had, runs.get(row)):
-        known = {source.dataset.name for source in target.inputs.dataset_inputs}
+        known = {(source.dataset.digest, tag.value) for source in target.inputs.dataset_inputs for tag in source.tags}
         for folder, role, digest, context in _data(state, stage):
-            if (split := f"{state.values['data']['dataset']}-{role}") not in known:
-                runs.dataset(target.info.run_id, split, digest, folder, context)
+            if (digest, context) not in known:
+                runs.dataset(target.info.run_id, f"{state.experiment.dataset}-{role}", digest, folder, context)
     _models(runs, run, had.data.tags, state, stage, missing)
     if stage.name in SHOWN:
         runs.scores(run, state.scores, state.time)
@@ -48,17 +49,29 @@ def fill(runs: Store, row: str, run: str | None, state: State, stage: pipeline.S
     return new
 
 
-def _curves(state: State, stage: str) -> Iterator[list[dict[str, float]]]:
+def curves(state: State, stage: str) -> Iterator[list[dict[str, float]]]:
     """The stage's tables as its own process logs them."""
     for out in state.outs(stage):
         path = Path(out["path"])
         if path.name in CURVES and out["path"] in state.content:
             prefix = "val." if path.name == "val.csv" else ""
-            lines = csv.DictReader(io.StringIO(state.content[out["path"]].decode()))
-            yield [
-                {"time": state.time} | {key if key == "iteration" else prefix + key: float(line[key]) for key in line}
-                for line in lines
-            ]
+            rows = curve(state.content[out["path"]], f"{path} of {state.label}")
+            yield [{"time": state.time} | {k if k == "iteration" else prefix + k: row[k] for k in row} for row in rows]
+
+
+def curve(content: bytes, where: str) -> list[dict[str, float]]:
+    """The rows of a curve's table.
+
+    raises   UserError if it is no table of numbers by iteration
+    """
+    try:
+        rows = [{key: float(line[key]) for key in line} for line in csv.DictReader(io.StringIO(content.decode()))]
+        sound = all(0 <= row["iteration"] < 1 << 31 and not any(map(math.isinf, row.values())) for row in rows)
+    except (ValueError, TypeError, KeyError, csv.Error):
+        sound = False
+    if not sound:
+        raise UserError(f"{where}: no table of numbers by iteration")
+    return rows
 
 
 def _data(state: State, stage: pipeline.Stage) -> Iterator[tuple[str, str, str, str]]:

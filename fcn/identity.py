@@ -1,9 +1,10 @@
-"""What makes two runs one experiment: params, code and graph, and the name that DVC gave it."""
+"""What makes two runs one experiment: params, code and graph, data, and the name that DVC gave it."""
 
 import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,38 @@ def code(root: Path = Path()) -> dict[str, str]:
     return {path.as_posix(): files.sha256(root / path) for path in [*found, Path(GRAPH)] if is_code(path)}
 
 
-def key(values: Mapping[str, Any], code: Mapping[str, str], name: str | None) -> str:
-    """Digest that the stages of one experiment share.
+@dataclass(frozen=True)
+class Experiment:
+    """What the stages of one experiment share.
 
     values   params, as the file says them or as they were checked: 1, 1.0 and DVC's '1e+0' are one
     code     as `code` gives it
     name     DVC's name of the experiment, if it has one
+    data     md5 of the packed splits in dvc.lock, if that names them
     """
-    facts = {"params": _canonical(values), "code": dict(code), "name": name}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    values: Mapping[str, Any]
+    code: Mapping[str, str]
+    name: str | None = None
+    data: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Digest by which the experiment's rows are found."""
+        facts = {"params": _canonical(self.values), "code": dict(self.code), "name": self.name}
+        facts |= {"data": self.data} if self.data else {}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def base(self) -> str:
+        """The key without DVC's name."""
+        return replace(self, name=None).key
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name; for pictures of one's own, their folder's."""
+        data = self.values["data"]
+        return str(data["folder"]["name"] if data["dataset"] == "folder" else data["dataset"])
 
 
 def name() -> str | None:
@@ -63,5 +87,5 @@ def _canonical(value: Any) -> Any:
         return value
     try:
         return float(value)
-    except ValueError:
+    except (TypeError, ValueError):
         return str(value)

@@ -12,20 +12,20 @@ from typing import Any
 
 import psutil
 
-from fcn import files, machine, recorded, records
+from fcn import files, machine, recorded, records, store
 from fcn.store import Store
 
 OLD = 7.0  # days after which nobody is expected to go on with a state
 
 
 def left_running(runs: Store) -> list[Any]:
-    """Runs of this checkout that are RUNNING though their process is gone, stages before rows."""
+    """Runs of this checkout that are RUNNING though nobody is at work on them, stages before rows."""
     running = runs.find("attributes.status = 'RUNNING'")
-    mine = [run for run in running if run.data.tags.get("fcn.place") == records.place()]
+    mine = [run for run in running if run.data.tags.get(store.PLACE) == machine.place()]
     dead = [run for run in mine if not files.is_held(records.lock_file(run.info.run_id))]
     gone = {run.info.run_id for run in dead}
     alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in gone}
-    rows = [run for run in running if not _parent(run) and run.info.run_id not in alive]
+    rows = [run for run in running if not _parent(run) and run.info.run_id not in alive and not records.is_owned(run)]
     return [*dead, *(row for row in rows if _is_mine(runs, row))]
 
 
@@ -34,10 +34,10 @@ def _parent(run: Any) -> str:
 
 
 def _is_mine(runs: Store, row: Any) -> bool:
-    """Whether all of a row's stages ran in this checkout, so that nobody else can be between two of them."""
+    """Whether all of a row's stages ran in this checkout, so that no other can be between two of them."""
     children = [run.data.tags for run in runs.find(f"tags.`mlflow.parentRunId` = '{row.info.run_id}'")]
     return bool(children) and all(
-        "fcn.rebuilt" in tags or tags.get("fcn.place") == records.place() for tags in children
+        "fcn.rebuilt" in tags or tags.get(store.PLACE) == machine.place() for tags in children
     )
 
 

@@ -4,6 +4,7 @@ Import this module, call `prepare`, and only then import torch: OpenMP reads its
 """
 
 import ctypes
+import hashlib
 import os
 import platform
 import re
@@ -11,6 +12,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from fcn.errors import UserError, first_line
 
@@ -29,6 +32,11 @@ def root() -> Path:
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
+def place() -> str:
+    """Digest of this machine's name and the checkout's path, so that no other checkout's run is taken for its own."""
+    return hashlib.sha256(f"{platform.node()}:{root()}".encode()).hexdigest()
+
+
 def prepare() -> None:
     """Makes a process ready to compute. Changes its speed, never a number."""
     # An OpenMP thread that spins while another process has its core makes a step many times slower;
@@ -44,6 +52,28 @@ def prepare() -> None:
             libc.mallopt(M_MMAP_MAX, 0)
             libc.mallopt(M_TRIM_THRESHOLD, -1)
             libc.mallopt(M_TOP_PAD, 256 << 20)
+
+
+def dvc() -> psutil.Process | None:
+    """The DVC that runs this stage, if one does."""
+    if "DVC_ROOT" not in os.environ:
+        return None
+    return next((p for p in psutil.Process().parents() if "dvc" in _command(p)), None)
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()[:3])
+    except psutil.Error:  # gone, or another user's
+        return ""
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Whether a process is still the one that it was, and at work."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def cores() -> int:

@@ -8,12 +8,9 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fcn import documents, files
+from fcn.errors import UserError
 from fcn.params import Params
-
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # dvc.yaml and dvc.lock are long: ten times as fast
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,21 @@ def read(name: str, params: Params, path: Path = Path("dvc.yaml")) -> Stage:
     """The stage of this name."""
     graph: Any = documents.load_yaml(documents.read(path), str(path))
     return entry(name, graph["stages"][name], params.model_dump())
+
+
+def graph(text: str, where: str) -> dict[str, Any]:
+    """The entries of a dvc.yaml that are written as ours are, by stage; others, as of foreach, are left out."""
+    content = documents.load_yaml(text, where)
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(stages, dict):
+        raise UserError(f"{where}: there are no stages")
+    return {name: stage for name, stage in stages.items() if _is_plain(stage)}
+
+
+def _is_plain(stage: object) -> bool:
+    lists = [stage.get("deps", []), stage.get("params", [])] if isinstance(stage, dict) else [None]
+    plain = all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
+    return plain and isinstance(stage, dict) and isinstance(stage.get("cmd"), str)
 
 
 def entry(name: str, content: dict[str, Any], values: dict[str, Any]) -> Stage:

@@ -1,15 +1,16 @@
 """What DVC has recorded: dvc.lock, a copy of it for when a kill cuts it off, and the states that it makes needless."""
 
+import re
 import shutil
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
-from fcn import files, machine, pipeline
+from fcn import documents, files, machine
 from fcn.errors import UserError
 
 LOCK = Path("dvc.lock")
+DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")  # DVC's md5 of a file or folder
 MADE = "made.md5"  # of the model file that a rung wrote, beside its finished state
 
 
@@ -54,22 +55,81 @@ def stages(content: bytes) -> dict[str, Any] | None:
     """What a dvc.lock says of each stage; None if it is cut off.
 
     A cut behind a whole line of the last entry's outs can pass for an end: then DVC runs what stood there again.
+    raises   UserError if it is whole and says what DVC does not write
     """
     try:
-        found = dict(yaml.load(content, Loader=pipeline.LOADER)["stages"])
+        document: Any = documents.load_yaml(documents.decode(content, str(LOCK)), str(LOCK))
+        found = dict(document["stages"])
         whole = content.endswith(b"\n") and all("cmd" in stage for stage in found.values())
         for name, last in list(found.items())[-1:]:  # only the last can be cut off
             outs = last.get("outs") or []
             whole &= bool(set(outs[-1]) - {"path", "hash"}) if outs else _has_no_outs(name)
-    except (yaml.YAMLError, TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError):
         return None
-    return found if whole else None
+    return checked(document, str(LOCK)) if whole else None
 
 
 def _has_no_outs(name: str) -> bool:
     """Whether dvc.yaml knows a stage that makes nothing, as somebody's own may."""
-    graph = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return name in graph and not {"outs", "metrics", "plots"} & set(graph[name])
+    graph: Any = documents.load_yaml(documents.read(Path("dvc.yaml")), "dvc.yaml")
+    return name in graph["stages"] and not {"outs", "metrics", "plots"} & set(graph["stages"][name])
+
+
+def read() -> dict[str, Any]:
+    """What this checkout's dvc.lock says of each stage; nothing if there is none, or it is cut off."""
+    return (stages(LOCK.read_bytes()) if LOCK.is_file() else None) or {}
+
+
+def checked(document: object, where: str) -> dict[str, Any]:
+    """What a dvc.lock says of each stage: `cmd`, `deps` and `outs` as lists of `path` and `md5`, `params`.
+
+    document   its content, parsed; it may come from anybody's commit
+    raises     UserError if it has a digest or a path that DVC does not write: it would lead to another file
+    """
+    found = document.get("stages", {}) if isinstance(document, dict) else None
+    try:
+        if not isinstance(found, dict):
+            raise UserError("there are no stages")
+        return {name: _stage(stage) for name, stage in found.items()}
+    except UserError as error:
+        raise UserError(f"{where}: {error}; DVC does not write this: take the file from a commit you trust") from None
+
+
+def _stage(stage: object) -> dict[str, Any]:
+    if not isinstance(stage, dict):
+        raise UserError("a stage is no mapping")
+    cmd, params = stage.get("cmd"), stage.get("params", {})
+    lines = cmd if isinstance(cmd, list) else [cmd]
+    if not all(isinstance(line, str) for line in lines):
+        raise UserError("a stage has no cmd")
+    if not isinstance(params, dict) or not all(isinstance(values, dict) for values in params.values()):
+        raise UserError("a stage's params are no mappings")
+    found: dict[str, Any] = {"cmd": "\n".join(map(str, lines)), "params": params}
+    for kind in ("deps", "outs"):
+        entries = stage.get(kind) or []
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(f"a stage's {kind} are no list of paths")
+        known = [entry for entry in entries if "md5" in entry]  # others are of somebody's own stage
+        found[kind] = [{"path": entry.get("path"), "md5": entry["md5"]} for entry in known]
+        for entry in found[kind]:
+            path, md5 = entry["path"], entry["md5"]
+            if not isinstance(md5, str) or not DIGEST.fullmatch(md5):
+                raise UserError(f"an md5 is {md5!r:.80}")
+            if not isinstance(path, str) or not path.isprintable() or (kind == "outs" and not _is_inside(path)):
+                raise UserError(f"a path is {path!r:.80}")
+    return found
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a path names something in the checkout."""
+    parts = PurePosixPath(path)
+    return bool(parts.parts) and not parts.is_absolute() and ".." not in parts.parts
+
+
+def packed(lock: Mapping[str, Any]) -> str | None:
+    """The digest of the packed splits, if a dvc.lock names them: of the one folder that resize made."""
+    outs = lock["resize"]["outs"] if "resize" in lock else []
+    return next((str(out["md5"]) for out in outs if out["md5"].endswith(".dir")), None)
 
 
 def states() -> Path:

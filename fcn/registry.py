@@ -54,6 +54,7 @@ def champion() -> tuple[str, Path]:
     raises   UserError if there is none, its files have changed, or it came with other code than this process runs
     """
     with _store() as client:
+        store.Store()  # where the checkout's own database finds its artifacts
         if not client.search_registered_models(f"name = '{NAME}'"):
             raise UserError(f"no model is registered in {store.shown()}; run `fcn register`")
         version = client.get_model_version_by_alias(NAME, ALIAS)

@@ -63,7 +63,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
         warnings += [f"{NETS[net]} {why}"] if why else []
     curves = {net: pd.read_csv(metrics / net / "val.csv") for net in NETS}
     return Content(
-        f"FCN on {params.data.dataset}",
+        f"FCN on {_dataset(params)}",
         _facts(params, metas),
         {net: scores.get(net) for net in NETS},
         paper.beside(params),
@@ -83,10 +83,16 @@ def _table(path: Path, names: str) -> pd.DataFrame:
     return pd.read_csv(path, dtype={names: str}, keep_default_na=False, na_values=[""])
 
 
+def _dataset(params: Params) -> str:
+    """The data set's name; for pictures of one's own, their folder's."""
+    data = params.data
+    return data.folder.name if data.dataset == "folder" else data.dataset
+
+
 def _facts(params: Params, metas: dict[Path, weights.Meta]) -> dict[str, str]:
     data, model = params.data, params.model
     facts = {
-        "Data set": f"{data.dataset}, trained on {data.splits.train}, scored on {data.splits.val}",
+        "Data set": f"{_dataset(params)}, trained on {data.splits.train}, scored on {data.splits.val}",
         "Net": f"backbone {model.backbone} (weights: {model.weights}), pad {model.pad}, "
         f"upsampling {model.upsampling}, dropout {model.dropout:g}",
         "Optimiser": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import re
 import signal
 import time
@@ -13,10 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
 from safetensors import safe_open
 
-from fcn import files, recorded
+from fcn import files, machine, recorded
 from fcn.models import FCN
 from fcn.optimizer import Optimizer
 from fcn.processes import ALONE, Group
@@ -105,11 +103,6 @@ class Resume:
             with suppress(OSError):  # a full disk: the state then stays until it is old
                 files.write_text(self.folder / recorded.MADE, files.md5(out))
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the rung's files were written once, and DVC was perhaps killed before it knew."""
-        return (self.folder / recorded.MADE).exists()
-
     @contextmanager
     def turn(self) -> Iterator[None]:
         """One process at a time computes what this fingerprint names; a second waits, and finds it done."""
@@ -141,13 +134,13 @@ def signals() -> Iterator[Callable[[], int]]:
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
 
-    dvc, looked = _dvc(), time.monotonic()
+    dvc, looked = machine.dvc(), time.monotonic()  # without it nobody would take the result
 
     def ended() -> int:
         nonlocal looked
         if dvc and not received and time.monotonic() - looked > 1:
             looked = time.monotonic()
-            if not _runs(dvc):
+            if not machine.is_running(dvc):
                 received.append(signal.SIGTERM)
         return received[0] if received else 0
 
@@ -157,24 +150,3 @@ def signals() -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _dvc() -> psutil.Process | None:
-    """The DVC that runs this stage, if one does: without it nobody would take the result."""
-    if "DVC_ROOT" not in os.environ:
-        return None
-    return next((p for p in psutil.Process().parents() if "dvc" in _command(p)), None)
-
-
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline()[:3])
-    except psutil.Error:  # gone, or another user's
-        return ""
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

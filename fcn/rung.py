@@ -66,11 +66,11 @@ def climb(
         group.agree(fingerprint)
         resume = Resume(recorded.states() / fingerprint)
         if group.leads:
-            run = leading.enter_context(tracking.stage(stage, params, entry.params, done=resume.is_done))
+            run = leading.enter_context(tracking.stage(stage, params, entry.params, fingerprint))
         begun = start(train, stride, params, parent, group)
         if group.leads:
             print(summary(stride, params, train, begun.table, begun.net.preprocessing), flush=True)
-            _introduce(run, stage, data, begun, fingerprint)
+            _introduce(run, stage, data, begun)
             leading.enter_context(resume.turn())
         work = prepare(stage, stride, params, begun, train, group)
         val = Split(data, "val")
@@ -98,7 +98,7 @@ def climb(
             resume.done(out)
 
 
-def _introduce(run: tracking.Run, stage: str, data: Path, begun: Start, fingerprint: str) -> None:
+def _introduce(run: tracking.Run, stage: str, data: Path, begun: Start) -> None:
     """What MLflow knows of a rung before its first step."""
     if begun.parent:
         run.tag(parent__sha256=begun.parent)
@@ -106,7 +106,6 @@ def _introduce(run: tracking.Run, stage: str, data: Path, begun: Start, fingerpr
         run.tag(published__name=begun.published.name, published__sha256=begun.published.sha256)
     run.data(data, "train", "training")
     run.data(data, "val", "validation")
-    run.tag(fingerprint=fingerprint)
     run.text(_csv([{"layer": layer, "initialised": fate} for layer, fate in begun.table]), f"{stage}/layers.csv")
 
 
@@ -255,8 +254,9 @@ def _validate(work: Work, val: Split, resume: Resume, run: tracking.Run, bar: Pr
     since = resume.val[-1]["iteration"] if resume.val else 0
     resume.val.append({"iteration": resume.number, **result})
     bar.say(f"step {resume.number}: mean IU {result['mean_iu']:.3f} on val")
-    run.curve([row for row in resume.train if row["iteration"] > since])
+    # MLflow's page for a comparison opens on the value that came first.
     run.curve([{"iteration": resume.number, **{f"val.{name}": value for name, value in result.items()}}])
+    run.curve([row for row in resume.train if row["iteration"] > since])
     if work.rung.save == "best" and result["mean_iu"] > resume.best_score:
         resume.best_score, resume.best_number = result["mean_iu"], resume.number
         resume.best = {name: tensor.clone() for name, tensor in work.optimizer.state(net).items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import subprocess
 from collections.abc import Mapping
@@ -10,20 +11,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fcn import identity, params, pipeline, recorded
+from fcn import documents, identity, params, pipeline, recorded
 from fcn.errors import UserError
+from fcn.identity import Experiment
 from fcn.params import Params
 
 KEPT = (*identity.CODE, identity.GRAPH, "dvc.lock", "params.yaml", "metrics", "data/own", "data/pins")
 PACKED = Path("data/resized")
+LARGEST = 100_000_000  # bytes of a file that git keeps of an experiment
 REF = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # queue, stash and the like look otherwise
 
 
 @dataclass(frozen=True)
 class State:
-    """One state of the files, from the workspace or from git.
+    """One state of the files, from the workspace or from git. What it says is checked: anybody may have written it.
+
+    Its properties raise UserError if a file says what none of this project's would.
 
     label    what to call it in print
     content  the files that git keeps of an experiment, by path
@@ -43,11 +46,24 @@ class State:
     @cached_property
     def values(self) -> dict[str, Any]:
         """The params, checked if today's schema still knows them all, else as they were written."""
-        raw = params.parse(self.content["params.yaml"].decode(), f"params.yaml of {self.label}")
+        raw = params.parse(self._text("params.yaml"), f"params.yaml of {self.label}")
         try:
             return params.check(raw, "").model_dump()
         except UserError:
             return raw
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """What makes it the same experiment as another."""
+        experiment = Experiment(self.values, self.digests, self.name, recorded.packed(self.lock))
+        try:
+            experiment.dataset  # noqa: B018
+        except (KeyError, TypeError):
+            raise UserError(f"params.yaml of {self.label}: there is no data.dataset") from None
+        return experiment
+
+    def _text(self, path: str) -> str:
+        return documents.decode(self.content[path], f"{path} of {self.label}")
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -58,16 +74,25 @@ class State:
     @cached_property
     def lock(self) -> dict[str, Any]:
         """What dvc.lock says of each stage."""
-        content = yaml.load(self.content["dvc.lock"], Loader=pipeline.LOADER)
-        return dict((content or {}).get("stages", {}))
+        where = f"dvc.lock of {self.label}"
+        return recorded.checked(documents.load_yaml(self._text("dvc.lock"), where) or {}, where)
+
+    @cached_property
+    def graph(self) -> dict[str, Any]:
+        """What dvc.yaml says of each stage."""
+        return pipeline.graph(self._text(identity.GRAPH), f"{identity.GRAPH} of {self.label}")
 
     @cached_property
     def stages(self) -> dict[str, pipeline.Stage]:
         """The stages whose results are those of this state's params and code, as dvc.lock tells."""
-        graph = yaml.load(self.content[identity.GRAPH], Loader=pipeline.LOADER)["stages"]
-        entries = {name: pipeline.entry(name, graph[name], self.values) for name in graph if name in self.lock}
         good: dict[str, pipeline.Stage] = {}
-        for name, entry in entries.items():  # dvc.yaml stands in the order of the graph
+        for name, written in self.graph.items():  # dvc.yaml stands in the order of the graph
+            if name not in self.lock:
+                continue
+            try:
+                entry = pipeline.entry(name, written, self.values)
+            except (KeyError, TypeError):
+                continue  # it declares a param that params.yaml has not: nothing ran like this
             if self._is_current(entry, {out["path"]: out["md5"] for done in good for out in self.outs(done)}):
                 good[name] = entry
         return good
@@ -90,7 +115,11 @@ class State:
         if path in self.content:
             return hashlib.md5(self.content[path], usedforsecurity=False).hexdigest()
         if f"{path}.dvc" in self.content:  # a folder of one's own, which DVC keeps
-            return str(yaml.safe_load(self.content[f"{path}.dvc"])["outs"][0]["md5"])
+            content: Any = documents.load_yaml(self._text(f"{path}.dvc"), f"{path}.dvc of {self.label}")
+            try:
+                return str(content["outs"][0]["md5"])
+            except (KeyError, TypeError, IndexError):
+                return None
         return None
 
     def outs(self, stage: str) -> list[dict[str, Any]]:
@@ -107,8 +136,26 @@ class State:
         """`NET.SCORE` and its value, if the evaluation is this state's own."""
         if "evaluate" not in self.stages or "metrics/scores.json" not in self.content:
             return {}
-        table = json.loads(self.content["metrics/scores.json"])
-        return {f"{net}.{name}": value for net, scores in table.items() for name, value in scores.items()}
+        return _scores(self.content["metrics/scores.json"], f"metrics/scores.json of {self.label}")
+
+    def check(self) -> None:
+        """Reads all that is said.
+
+        raises   UserError in one line
+        """
+        _ = self.experiment, self.scores
+
+
+def _scores(content: bytes, where: str) -> dict[str, float]:
+    try:
+        table = json.loads(content)
+        found = {f"{net}.{name}": value for net, scores in table.items() for name, value in scores.items()}
+    except (ValueError, AttributeError, RecursionError):
+        raise UserError(f"{where}: no table of scores by net") from None
+    for name, value in found.items():
+        if not re.fullmatch(r"[\w-]{1,40}\.[\w-]{1,40}", name) or type(value) is not float or math.isinf(value):
+            raise UserError(f"{where}: {name[:80]!r} is {value!s:.80}, which is no score")
+    return {name: value for name, value in found.items() if value == value}  # NaN: of a split without a valid pixel
 
 
 def _folder_md5(content: Mapping[str, bytes]) -> str:
@@ -124,11 +171,11 @@ def packed(experiment: Params) -> Path:
 
     raises   UserError if there is none, or it was packed with other params than the experiment's
     """
-    lock = recorded.stages(recorded.LOCK.read_bytes()) if recorded.LOCK.is_file() else None
-    if not lock or "resize" not in lock or not PACKED.is_dir():
+    lock = recorded.read()
+    if "resize" not in lock or not PACKED.is_dir():
         raise UserError(f"{PACKED} is missing; run `dvc repro resize`")
     for stage in ("download", "resize"):
-        made = lock[stage]["params"]["params.yaml"]
+        made = lock[stage]["params"].get("params.yaml", {})
         for key, value in pipeline.read(stage, experiment).params.items():
             if key not in made or not identity.same(made[key], value):
                 raise UserError(
@@ -154,24 +201,43 @@ def workspace() -> State | None:
     return State("the workspace", content, int(Path("dvc.lock").stat().st_mtime * 1000), head)
 
 
-def experiments() -> list[State]:
-    """DVC's experiments, oldest first."""
+def known(newest: int) -> tuple[list[State], list[str]]:
+    """DVC's experiments, the newest commits with results and the workspace, each oldest first; and a line for each
+    that is left out because of what its files say.
+
+    raises   UserError if the workspace's dvc.lock is cut off
+    """
+    here = workspace()
+    good, lines = [here] if here else [], list[str]()
+    for label, commit, name in reversed([*_experiments(), *_commits(newest)]):
+        try:
+            state = _state(label, commit, name)
+            if state:
+                state.check()
+                good.insert(0, state)
+        except UserError as error:
+            lines.insert(0, f"{label}: left out, {error}")
+    if here:
+        here.check()
+    return good, lines
+
+
+def _experiments() -> list[tuple[str, str, str | None]]:
+    """Label, commit and name of DVC's experiments."""
     listed = _git("for-each-ref", "--sort=committerdate", "--format=%(objectname) %(refname)", "refs/exps") or b""
-    pairs = (line.split(" ", 1) for line in listed.decode().splitlines())
-    named = [(commit, match[1]) for commit, ref in pairs if (match := REF.fullmatch(ref))]
-    return [state for commit, name in named if (state := _state(f"experiment {name}", commit, name))]
+    pairs = (line.split(" ", 1) for line in listed.decode("utf-8", "replace").splitlines())
+    return [(f"experiment {match[1]}", commit, match[1]) for commit, ref in pairs if (match := REF.fullmatch(ref))]
 
 
-def commits(newest: int) -> list[State]:
-    """The newest commits of this branch that changed results, oldest first."""
+def _commits(newest: int) -> list[tuple[str, str, str | None]]:
+    """Label and commit of the newest commits of this branch that changed results."""
     listed = _git("log", f"-{newest}", "--format=%H", "--", "dvc.lock", "metrics/scores.json") or b""
-    found = (_state(f"commit {commit[:7]}", commit, None) for commit in reversed(listed.decode().split()))
-    return [state for state in found if state]
+    return [(f"commit {commit[:7]}", commit, None) for commit in reversed(listed.decode().split())]
 
 
 def _state(label: str, commit: str, name: str | None) -> State | None:
     """What a commit holds; None if it has no results of this project."""
-    content = _content(commit)
+    content = _content(commit, label)
     if not {"dvc.lock", "params.yaml", identity.GRAPH} <= content.keys():
         return None
     facts = (_git("log", "-1", "--format=%ct %P", commit) or b"0").decode().split()
@@ -179,18 +245,28 @@ def _state(label: str, commit: str, name: str | None) -> State | None:
     return State(label, content, int(facts[0]) * 1000, parents[0] if name and parents else commit, commit, name)
 
 
-def _content(commit: str) -> dict[str, bytes]:
+def _content(commit: str, label: str) -> dict[str, bytes]:
     """The kept files of a commit, through one process that is asked for all of them."""
-    listed = _git("ls-tree", "-r", "-z", commit, "--", *KEPT) or b""
+    listed = _git("ls-tree", "-r", "-l", "-z", commit, "--", *KEPT) or b""
     entries = [entry.split(b"\t", 1) for entry in listed.split(b"\0") if entry]
-    blobs = [(facts.split()[2], path.decode()) for facts, path in entries if facts.split()[1] == b"blob"]
+    blobs = []
+    for facts, name in entries:
+        _, kind, blob, size = facts.split()
+        path = name.decode("utf-8", "surrogateescape")
+        if kind == b"blob" and size.isdigit() and int(size) > LARGEST:
+            raise UserError(f"{path!r} of {label} has {int(size)} bytes, more than any file of results")
+        if kind == b"blob":
+            blobs.append((blob, path))
     answer = _git("cat-file", "--batch", stdin=b"".join(blob + b"\n" for blob, _ in blobs)) or b""
     content, start = {}, 0
     for _, path in blobs:
-        line = answer.index(b"\n", start)
-        size = int(answer[start:line].split()[2])
-        content[path] = answer[line + 1 : line + 1 + size]
-        start = line + 1 + size + 1
+        line = answer.find(b"\n", start)
+        said = answer[start:line].split()
+        if len(said) != 3:
+            raise UserError(f"git does not have {path!r} of {label}")
+        end = line + 1 + int(said[2])
+        content[path] = answer[line + 1 : end]
+        start = end + 1
     return content
 
 

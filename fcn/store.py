@@ -9,27 +9,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from fcn import machine
 from fcn.errors import bare, first_line, without_credentials
 
 EXPERIMENT = "fcn"
 VIEW = "fcn"  # the saved view of the runs table that `fcn ui` opens
+PLACE = "fcn.place"  # tag of a stage's run: the checkout that it ran in
 BATCH = 1000  # metrics MLflow takes in one call
 PARAMS = 100  # and params
 # Columns of that table with their widths in pixels: MLflow's names for its own, ours for params and metrics.
 FIXED = {"0": 73, "attributes.`Run Name`": 170, "runDateAndNestInfo": 130}
 COLUMNS = {
-    "params.`data.dataset`": 105,
-    "params.`model.backbone`": 130,
-    "params.`lr`": 80,
-    "metrics.`fcn32s.mean_iu`": 125,
-    "metrics.`fcn16s.mean_iu`": 125,
     "metrics.`fcn8s.mean_iu`": 125,
-    "attributes.`Dataset`": 220,
+    "metrics.`fcn16s.mean_iu`": 125,
+    "metrics.`fcn32s.mean_iu`": 125,
+    "tags.`data`": 105,
+    "params.`data.size.train`": 125,
+    "tags.`steps`": 140,
+    "params.`lr`": 80,
     "attributes.`Source`": 80,
 }
+DIGITS = 4  # of a score in MLflow's table; metrics/scores.json has them all
+ROUNDED = 10**-DIGITS
 Rows = Sequence[Mapping[str, float]]
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether MLflow refuses a value, as any store would."""
+    return getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
+
+
+def rounded(value: float) -> float:
+    """A score as MLflow's table has it."""
+    return round(value, DIGITS)
 
 
 def address() -> str:
@@ -49,8 +63,8 @@ def reason(error: BaseException) -> str:
 
 def exists() -> bool:
     """Whether there is a store to ask; a server is taken at its word."""
-    local = address().removeprefix("sqlite:///")
-    return local == address() or Path(local).is_file()
+    database = _database()
+    return database is None or database.is_file()
 
 
 def opened() -> "tuple[Store | None, str]":
@@ -89,6 +103,8 @@ class Store:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.client = MlflowClient(address())
         found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found:
+            _follow(found.artifact_location)
         self.experiment = str(found.experiment_id if found else self._create())
         self._steps: dict[str, dict[str, int]] = {}
         have = found.tags if found else {}
@@ -97,8 +113,9 @@ class Store:
                 self.client.set_experiment_tag(self.experiment, tag, value)
 
     def _create(self) -> str:
-        # A server stores artifacts where it wants to; the local store must not depend on where it was begun.
-        place = (machine.root() / "mlartifacts").as_uri() if address().startswith("sqlite") else None
+        # A server stores artifacts where it wants to; a local database has them beside it.
+        database = _database()
+        place = (database.parent / "mlartifacts").as_uri() if database else None
         return str(self.client.create_experiment(EXPERIMENT, place))
 
     def find(self, condition: str = "") -> list[Any]:
@@ -127,8 +144,12 @@ class Store:
 
         run = str(self.client.create_run(self.experiment, began, dict(tags), name).info.run_id)
         params = [Param(key, str(value)) for key, value in values.items()]
-        for first in range(0, len(params), PARAMS):
-            self.client.log_batch(run, params=params[first : first + PARAMS])
+        try:
+            for first in range(0, len(params), PARAMS):
+                self.client.log_batch(run, params=params[first : first + PARAMS])
+        except BaseException:
+            self.client.delete_run(run)  # without its params it would pass for another's
+            raise
         self._steps[run] = {}
         return run
 
@@ -161,11 +182,16 @@ class Store:
         return self._steps[run]
 
     def scores(self, run: str, values: Mapping[str, float], when: int | None = None) -> None:
-        """Final values; those that the run says already are not repeated."""
+        """Final values as the table shows them; those that the run says already are not repeated."""
         from mlflow.entities import Metric
 
         have, now = self.client.get_run(run).data.metrics, int(time.time() * 1000)
-        new = [Metric(name, value, when or now, 0) for name, value in values.items() if have.get(name) != value]
+        # Of several values of one step MLflow shows the latest.
+        new = [
+            Metric(name, rounded(value), now if name in have else when or now, 0)
+            for name, value in values.items()
+            if have.get(name) != rounded(value)
+        ]
         if new:
             self.client.log_batch(run, new)
 
@@ -188,6 +214,47 @@ class Store:
 
     def close(self, run: str, status: str, when: int | None = None) -> None:
         self.client.set_terminated(run, status, when)
+
+
+def _database() -> Path | None:
+    """The file of a local store; None for a server."""
+    path = address().removeprefix("sqlite:///")
+    return None if path == address() else Path(path).resolve()
+
+
+def _follow(old: str) -> None:
+    """Makes a local database name the artifacts beside it, after both were moved or copied.
+
+    MLflow keeps absolute addresses, and its client changes none. Artifacts that lie elsewhere on purpose stay there.
+
+    old   address of the experiment's artifacts, as the database has it
+    """
+    database = _database()
+    if database is None or not old.startswith("file://") or not old.endswith("/mlartifacts"):
+        return
+    new, before = database.parent / "mlartifacts", Path(unquote(urlsplit(old).path))
+    moved = new.is_dir() or not before.is_dir() or before.with_name(database.name).is_file()
+    if before == new or not moved:
+        return
+    from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
+    from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun, SqlTag
+    from sqlalchemy import create_engine, func, or_, update
+
+    columns: tuple[Any, ...] = (
+        SqlExperiment.artifact_location,
+        SqlRun.artifact_uri,
+        SqlLoggedModel.artifact_location,
+        SqlModelVersion.source,
+        SqlModelVersion.storage_location,
+    )
+    with create_engine(address()).begin() as connection:  # one transaction, which changes nothing when it is repeated
+        for column in columns:
+            inside = or_(column == old, func.substr(column, 1, len(old) + 1) == f"{old}/")
+            address_now = new.as_uri() + func.substr(column, len(old) + 1)
+            connection.execute(update(column.class_).where(inside).values({column: address_now}))
+        if database.parent == machine.root():
+            tag: Any = SqlTag
+            connection.execute(update(tag).where(tag.key == PLACE).values(value=machine.place()))
 
 
 def _experiment_tags() -> dict[str, str]:

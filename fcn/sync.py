@@ -7,10 +7,9 @@ from typing import Any
 from fcn import filling, identity, records, states, store
 from fcn.errors import UserError
 from fcn.leftovers import left_running
+from fcn.records import STAGES
 from fcn.states import State
 from fcn.store import Store
-
-TRACKED = ("train", "finetune16s", "finetune8s", "evaluate", "report")  # stages that have a run
 
 
 @dataclass
@@ -35,23 +34,39 @@ class Done:
         return text
 
 
-def sync(newest: int) -> Iterator[str]:
-    """Fills the store from DVC's experiments, the newest commits with results, and the workspace; a line for each.
+@dataclass
+class Note:
+    """What was done beside, or not done, in a line."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def sync(newest: int) -> Iterator[Done | Note]:
+    """Fills the store from DVC's experiments, the newest commits with results, and the workspace.
 
     raises   UserError if the store cannot be reached or written
     """
-    found = [*states.experiments(), *states.commits(newest)]
-    here = states.workspace()
+    found, left_out = states.known(newest)
+    yield from map(Note, left_out)
     try:
         with store.locked():
             runs = Store()
-            yield from _close_dead(runs)
-        for state in [*found, *([here] if here else [])]:
-            if any(stage in state.stages for stage in TRACKED):
-                with store.locked():
-                    yield str(_mirror(runs, state))
-            else:
-                yield f"{state.label}: its dvc.lock is of other params or code; no row"
+            yield from map(Note, _close_dead(runs))
+        for state in found:
+            if not any(stage in state.stages for stage in STAGES):
+                yield Note(f"{state.label}: its dvc.lock is of other params or code; no row")
+                continue
+            with store.locked():
+                try:
+                    done: Done | Note = _mirror(runs, state)
+                except Exception as error:  # of UserError and MLflow: what this state's files say is refused
+                    if not isinstance(error, UserError) and not store.is_refusal(error):
+                        raise
+                    done = Note(f"{state.label}: left out, {store.reason(error)}")
+            yield done
     except (OSError, UserError):
         raise
     except Exception as error:  # whatever a store, its driver or its network can think of
@@ -60,32 +75,57 @@ def sync(newest: int) -> Iterator[str]:
         ) from error
 
 
+def summary(lines: Iterator[Done | Note]) -> str:
+    """What was done, in one line."""
+    done = list(lines)
+    states = [line for line in done if isinstance(line, Done)]
+    added, notes = sum(bool(state.added) for state in states), len(done) - len(states)
+    text = f"MLflow shows {len(states)} experiments and commits, {added} of them updated now"
+    return text + (f"; notes on {notes} others: `fcn sync`" if notes else "")
+
+
 def _close_dead(runs: Store) -> Iterator[str]:
     for run in left_running(runs):
         if runs.get(run.info.run_id).info.status == "RUNNING":  # still: it may have ended by itself just now
             runs.close(run.info.run_id, "KILLED")
-            yield f"run {run.info.run_name}: was left RUNNING by a kill, now KILLED"
+            what = "run" if "mlflow.parentRunId" in run.data.tags else "experiment"
+            yield f"{what} {run.info.run_name}: ended before it was finished, now KILLED"
 
 
 def _mirror(runs: Store, state: State) -> Done:
     """Adds what the store lacks of one state."""
     row, name = _row(runs, state)
     done = Done(state.label, name)
+    if state.scores:  # first, and of them the finest net's mean IU: a comparison in MLflow opens on it
+        finest = list(reversed(state.scores))
+        names = sorted(finest, key=lambda name: not name.endswith(".mean_iu"))
+        runs.scores(row, {name: state.scores[name] for name in names}, state.time)
     stages = {run.data.tags.get("stage"): run for run in _children(runs, row)}
-    for stage in (stage for stage in TRACKED if stage in state.stages):
+    for stage in (stage for stage in STAGES if stage in state.stages):
         run = stages.get(stage)
         if run and run.info.status == "RUNNING":
             continue  # its own process will tell
         if filling.fill(runs, row, run and run.info.run_id, state, state.stages[stage], done.missing):
             done.added.append(stage)
-    if state.scores:
-        runs.scores(row, state.scores, state.time)
-    if state.commit:
-        runs.tag(row, {"fcn.commit": state.commit})
-    over = all(run.info.status == "FINISHED" for run in _children(runs, row))
-    if over and runs.get(row).info.status != "FINISHED":
-        runs.close(row, "FINISHED", state.time)
+    tags = records.labels(state.experiment) | ({"fcn.commit": state.commit} if state.commit else {})
+    have = runs.get(row).data.tags
+    runs.tag(row, {tag: text for tag, text in tags.items() if have.get(tag) != text})
+    _close(runs, row, state)
     return done
+
+
+def _close(runs: Store, row: str, state: State) -> None:
+    """Ends a row on which nobody is at work: FINISHED with its last stage, else KILLED."""
+    run, children = runs.get(row), _children(runs, row)
+    if records.is_owned(run) or any(child.info.status == "RUNNING" for child in children):
+        return
+    last = [stage for stage in STAGES if stage in state.graph][-1]
+    if any(child.data.tags.get("stage") == last and child.info.status == "FINISHED" for child in children):
+        status = "FINISHED"
+    else:
+        status = "KILLED" if run.info.status == "RUNNING" else run.info.status
+    if run.info.status != status:
+        runs.close(row, status, state.time)
 
 
 def _children(runs: Store, row: str) -> list[Any]:
@@ -98,18 +138,25 @@ def _children(runs: Store, row: str) -> list[Any]:
 def _row(runs: Store, state: State) -> tuple[str, str]:
     """The experiment's row and its name.
 
-    A state without a name of its own is also at home in a row of the same params, code and graph that DVC
-    named, or of the same params and scores: an edit of code that no stage reads is no new experiment.
+    A state without a name of its own is also at home in a row of the same params, code, graph and data that DVC
+    named, or of the same params, data and scores: an edit of code that no stage reads is no new experiment. A row with
+    other scores is another training's.
     """
-    key = identity.key(state.values, state.digests, state.name)
-    found = runs.find(f"tags.`fcn.key` = '{key}'")
+    experiment = state.experiment
+    found = [row for row in records.rows(runs, experiment) if _agrees(row, state)]
     if not found and not state.name:
-        found = runs.find(f"tags.`fcn.base` = '{key}'") or _alike(runs, state)
+        found = [row for row in records.named(runs, experiment) if _agrees(row, state)] or _alike(runs, state)
     if found:
-        return str(found[-1].info.run_id), str(found[-1].info.run_name)
+        return str(found[0].info.run_id), str(found[0].info.run_name)
     tags = {"mlflow.source.git.commit": state.code} if state.code else {}
-    row = records.new_row(runs, state.values, state.digests, state.name, tags, state.time)
+    row = records.new_row(runs, experiment, tags, state.time)
     return row, str(runs.get(row).info.run_name)
+
+
+def _agrees(row: Any, state: State) -> bool:
+    """Whether a row has no other score than the state."""
+    have = row.data.metrics
+    return all(store.rounded(have.get(name, value)) == store.rounded(value) for name, value in state.scores.items())
 
 
 def _alike(runs: Store, state: State) -> list[Any]:
@@ -117,11 +164,13 @@ def _alike(runs: Store, state: State) -> list[Any]:
         return []
     name, value = next(reversed(state.scores.items()))
     pairs = {key: str(value) for key, value in identity.flat(state.values).items()}
-    rows = runs.find(f"metrics.`{name}` = {value!r}")
+    data = {state.experiment.data}
     return [
         row
-        for row in rows
-        if row.data.params == pairs
-        and state.scores.items() <= row.data.metrics.items()
-        and "mlflow.parentRunId" not in row.data.tags
+        for row in runs.find(f"metrics.`{name}` >= {max(0.0, value - store.ROUNDED):.6f}")
+        if "mlflow.parentRunId" not in row.data.tags
+        and row.data.params == pairs
+        and state.scores.keys() <= row.data.metrics.keys()
+        and _agrees(row, state)
+        and ({row.data.tags[records.DATA]} if records.DATA in row.data.tags else records.data(row)) == data
     ]

@@ -42,7 +42,8 @@ def trace(what: str, newest: int) -> Iterator[str]:
     raises   UserError if nothing answers to it, or more than one
     """
     runs, complaint = store.opened()
-    models = _models(newest)
+    models, left_out = _models(newest)
+    yield from left_out
     digest = _digest(what, models, runs)
     while digest:
         model = models.get(digest)
@@ -50,20 +51,20 @@ def trace(what: str, newest: int) -> Iterator[str]:
         digest = (model.meta.parent if model else _parent(digest, runs)) or ""
 
 
-def _models(newest: int) -> dict[str, Model]:
-    """Every model file of the workspace and of DVC's cache, by digest."""
+def _models(newest: int) -> tuple[dict[str, Model], list[str]]:
+    """Every model file of the workspace and of DVC's cache, by digest; and what was left out, a line each."""
     models: dict[str, Model] = {}
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         _add(models, path, path.as_posix(), path.name)
-    here = states.workspace()
-    for state in [*states.experiments(), *states.commits(newest), *([here] if here else [])]:
+    found, left_out = states.known(newest)
+    for state in found:
         outs = [(stage, out) for stage in state.lock for out in state.outs(stage)]
         for stage, out in outs:
             kept = cache.find(out["md5"]) if out["path"].endswith(".safetensors") else None
             model = _add(models, kept, state.label, Path(out["path"]).name) if kept else None
             if model and (model.state is None or (state.commit and not state.name)):  # a commit says most
                 model.state, model.stage = state, stage
-    return models
+    return models, left_out
 
 
 def _add(models: dict[str, Model], path: Path, place: str, name: str) -> Model | None:

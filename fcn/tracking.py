@@ -5,13 +5,15 @@ warning, never the stage. `fcn sync` adds what is missing.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from fcn import documents, files, identity, records, store
+from fcn import files, identity, machine, recorded, records, store
 from fcn.errors import UserError
+from fcn.identity import Experiment
 from fcn.params import Params
 from fcn.store import Rows, Store
 from fcn.vitals import Vitals
@@ -78,56 +80,88 @@ class Run:
         self.sampled += len(rows)
         self.store.points(self.child, rows)
 
-    def open(self, params: Params, declared: Mapping[str, object], done: bool) -> None:
+    def open(self, params: Params, declared: Mapping[str, object], fingerprint: str) -> None:
         """Finds or makes the experiment's row and this stage's child, one process at a time."""
-        values = params.model_dump()
-        self.dataset = values["data"]["dataset"]
+        lock = recorded.read()
+        experiment = Experiment(params.model_dump(), identity.code(), identity.name(), recorded.packed(lock))
+        self.dataset = experiment.dataset
+        now = str(int(time.time() * 1000))
         with store.locked():
             self.store = Store()
-            self.parent = records.row(self.store, values, identity.code(), identity.name(), records.origin())
-            self.child = self._continued(done) or self._created(declared)
+            self.parent = records.row(self.store, experiment, self.stage, fingerprint, records.origin())
+            self.child = self._continued(fingerprint, now) or self._created(declared, fingerprint)
             if self.held is None:
                 self.held = files.hold(records.lock_file(self.child))
+            self._close_left(experiment)
+            self.store.tag(self.parent, {records.OPENED: now, records.OWNER: records.owner()})
         for run in (self.child, self.parent):
             self.store.client.update_run(run, "RUNNING")
         self.sampled = 1 + self.store.last(self.child).get("system/cpu_utilization_percentage", -1)
         self.vitals = Vitals()
 
-    def _continued(self, done: bool) -> str:
-        """The child that a kill left behind in this checkout, before its end or, if the stage was done, after it."""
-        left = ("RUNNING", "KILLED", "FINISHED") if done else ("RUNNING", "KILLED")
-        condition = f"tags.`mlflow.parentRunId` = '{self.parent}' and tags.stage = '{self.stage}' "
-        for run in self.store.find(f"{condition} and tags.`fcn.place` = '{records.place()}'"):
-            if run.info.status in left and (held := files.hold(records.lock_file(run.info.run_id))):
+    def _continued(self, fingerprint: str, now: str) -> str:
+        """The child with this fingerprint in this checkout, however it ended: the same result has one run."""
+        for run in records.children(self.store, self.parent, self.stage):
+            tags = run.data.tags
+            if tags.get("fingerprint", "") != fingerprint or tags.get(store.PLACE) != machine.place():
+                continue
+            if held := files.hold(records.lock_file(run.info.run_id)):
                 self.held = held
+                if run.info.status == "FINISHED":
+                    self.store.tag(run.info.run_id, {"fcn.began": now})
                 return str(run.info.run_id)
         return ""
 
-    def _created(self, declared: Mapping[str, object]) -> str:
-        tags = {"fcn.place": records.place(), **records.origin(), **records.environment()}
+    def _created(self, declared: Mapping[str, object], fingerprint: str) -> str:
+        tags = {store.PLACE: machine.place(), **({"fingerprint": fingerprint} if fingerprint else {})}
+        tags |= records.origin() | records.environment()
         return records.child(self.store, self.parent, self.stage, declared, tags)
 
+    def _close_left(self, experiment: Experiment) -> None:
+        """Closes what a kill left of this stage in the experiment's other rows: nobody will continue it now."""
+        for row in records.rows(self.store, experiment):
+            for run in records.children(self.store, row.info.run_id, self.stage):
+                mine = run.data.tags.get(store.PLACE) == machine.place() and run.info.status == "RUNNING"
+                if mine and (held := files.hold(records.lock_file(run.info.run_id))):
+                    with held:
+                        self.store.close(run.info.run_id, "KILLED")
+                        if row.info.run_id != self.parent and row.info.status == "RUNNING":
+                            self.store.close(row.info.run_id, "KILLED")
+
     def close(self, status: str) -> None:
-        """FINISHED, FAILED or KILLED: the child for good, the parent until another stage starts."""
+        """FINISHED, FAILED or KILLED; the row is RUNNING until its report is FINISHED."""
         if self.vitals is not None:
             self.vitals.stop()
             self._attempt(self._log_vitals)
-        for run in filter(None, (self.child, self.parent)):
+        for close in (self._close_child, self._close_row):
             self.alive = True  # a store that failed once may be back, and must not keep a run RUNNING
-            self._attempt(lambda run=run: self.store.close(run, status))  # type: ignore[misc]
+            self._attempt(lambda close=close: close(status))  # type: ignore[misc]
         if self.held is not None:
             Path(self.held.name).unlink(missing_ok=True)
             self.held.close()
 
+    def _close_child(self, status: str) -> None:
+        if self.child:
+            self.store.close(self.child, status)
+
+    def _close_row(self, status: str) -> None:
+        if not self.parent:
+            return
+        reports = records.children(self.store, self.parent, records.STAGES[-1])
+        if status != "FINISHED" or any(run.info.status == "FINISHED" for run in reports):
+            self.store.close(self.parent, status)
+
 
 @contextmanager
-def stage(name: str, params: Params, declared: Mapping[str, object], done: bool = False) -> Iterator[Run]:
+def stage(name: str, params: Params, declared: Mapping[str, object], fingerprint: str = "") -> Iterator[Run]:
     """The run of a stage for as long as it lasts: FINISHED, FAILED after an error, KILLED after a signal.
 
-    A child that a kill left RUNNING is continued; if the stage was `done` when DVC was killed, the FINISHED one.
+    A run of the stage with the same fingerprint is continued, one with another never.
+
+    fingerprint   of all that the stage's result depends on
     """
     run = Run(name)
-    run._attempt(lambda: run.open(params, declared, done))
+    run._attempt(lambda: run.open(params, declared, fingerprint))
     status = "FAILED"
     try:
         yield run
@@ -141,11 +175,9 @@ def stage(name: str, params: Params, declared: Mapping[str, object], done: bool 
 
 def _digest(folder: Path, role: str) -> str:
     """What dvc.lock says of a folder of packed splits; without DVC the digest of the split's index."""
-    with suppress(OSError, KeyError, TypeError, UserError):
-        path = Path("dvc.lock")
-        lock: Any = documents.load_yaml(documents.read(path), str(path))
-        for entry in lock["stages"].values():
-            for out in entry.get("outs", []):
+    with suppress(UserError):
+        for entry in recorded.read().values():
+            for out in entry["outs"]:
                 if out["path"] == folder.as_posix():
                     return str(out["md5"])
     return files.sha256(folder / f"{role}.csv")[:32]

@@ -8,14 +8,13 @@ from fcn.errors import UserError
 
 
 def link(base: str, experiment: str) -> str:
-    """The table with one row an experiment, its data, backbone, rate and scores."""
+    """The table with one row an experiment, its scores, data, steps and rate."""
     return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={store.VIEW}"
 
 
 def serve(port: int) -> None:
     """Brings the store up to date and becomes MLflow's server; with a server of one's own, only says where to look."""
-    for line in sync.sync(20):
-        print(line, flush=True)
+    print(sync.summary(sync.sync(20)), flush=True)
     experiment = store.Store().experiment
     if store.address().startswith("http"):
         print(f"experiments: {link(store.shown().rstrip('/'), experiment)}", flush=True)

@@ -75,7 +75,7 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
     shown = (Split(paths.data, "train").pixels() > 0).sum(0).tolist()
     pixels: dict[str, list[float]] = {"train_images": shown}
     pictures: list[Path] = []
-    with tracking.stage("evaluate", experiment, entry.params) as run:
+    with tracking.stage("evaluate", experiment, entry.params, entry.fingerprint()) as run:
         run.data(paths.data, "val", "evaluation")
         for path, meta, counts in _counted(paths, split, group):
             run.tag(**{f"{path.stem}__sha256": files.sha256(path)})

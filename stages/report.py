@@ -25,7 +25,7 @@ def _report(paths: argparse.Namespace) -> None:
 
     experiment = params.load()
     entry = pipeline.read("report", experiment)
-    with tracking.stage("report", experiment, entry.params) as run:
+    with tracking.stage("report", experiment, entry.params, entry.fingerprint()) as run:
         figures.curves(paths.metrics, paths.curves)
         content = report.gather(experiment, paths.metrics, paths.models)
         files.write_text(paths.markdown, report.markdown(content))

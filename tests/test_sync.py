@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from fcn import identity, leftovers
+from fcn.identity import Experiment
 from fcn.states import State
 from fcn.vitals import Vitals
 
@@ -147,7 +149,7 @@ def test_a_killed_run_is_continued_without_logging_a_step_twice_and_an_abandoned
     expected = [(i, i / 10) for i in range(1, 8)]
     assert points(ready, train) == {"loss": expected}
     assert points(ready, row)["train/loss"] == expected
-    assert (train.info.status, evaluate.info.status, row.info.status) == ("FINISHED", "RUNNING", "FINISHED")
+    assert (train.info.status, evaluate.info.status, row.info.status) == ("FINISHED", "RUNNING", "RUNNING")
     assert train.data.metrics["system/system_memory_usage_megabytes"] > 0
 
     alive = log("report", "1", "2", "0")
@@ -156,7 +158,7 @@ def test_a_killed_run_is_continued_without_logging_a_step_twice_and_an_abandoned
     assert "run evaluate is RUNNING, its process is not" in ready.run("fcn", "doctor")
     ready.set(lr=0.5)
     printed = ready.run("fcn", "sync", "--commits", "0")
-    assert printed.count("was left RUNNING by a kill, now KILLED") == 1
+    assert printed.count("run evaluate: ended before it was finished, now KILLED") == 1
     assert "the workspace: its dvc.lock is of other params or code; no row" in printed
     assert list(rows(ready)) == [row.info.run_name]
     alive.communicate("\n")
@@ -202,6 +204,20 @@ def test_doctor_finds_a_sound_checkout_sound_and_says_what_is_bad(ready: Checkou
     assert "warn  .dvc/tmp/rwlock names dead processes (4194305)" in printed
 
 
+@pytest.mark.slow
+def test_doctor_says_that_dvc_is_at_work_while_a_stage_runs(ready: Checkout) -> None:
+    """DVC holds no lock of its own meanwhile."""
+    ready.set(**{"train.iterations": 100_000, "train.validate_every": 2})
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(["dvc", "repro", "train"], cwd=ready.folder, env=ready.environment(), **pipes) as dvc:
+        assert dvc.stdout is not None
+        next(line for line in dvc.stdout if "step 2: mean IU" in line)
+        printed = ready.run("fcn", "doctor")
+        os.killpg(dvc.pid, signal.SIGKILL)
+    assert f"ok    DVC is at work in this checkout (process {dvc.pid})" in printed
+    assert "dead processes" not in printed
+
+
 def test_prune_removes_old_states_but_nothing_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -223,16 +239,19 @@ def test_prune_removes_old_states_but_nothing_in_use(tmp_path: Path, monkeypatch
     assert sorted(path.name for path in (tmp_path / ".fcn/states").iterdir()) == ["new", "used"]
 
 
-def test_the_key_of_an_experiment_follows_values_code_and_name_but_not_the_way_a_number_is_written() -> None:
-    key = identity.key({"lr": 1e-5, "data": {"pad": 100}}, {"fcn/a.py": "1"}, None)
-    assert key == identity.key({"data": {"pad": 100.0}, "lr": "1e-05"}, {"fcn/a.py": "1"}, None)
-    for values, code, name in (
-        ({"lr": 2e-5, "data": {"pad": 100}}, {"fcn/a.py": "1"}, None),
-        ({"lr": 1e-5, "data": {"pad": "same"}}, {"fcn/a.py": "1"}, None),
-        ({"lr": 1e-5, "data": {"pad": 100}}, {"fcn/a.py": "2"}, None),
-        ({"lr": 1e-5, "data": {"pad": 100}}, {"fcn/a.py": "1"}, "mine"),
+def test_the_key_of_an_experiment_follows_values_code_name_and_data_but_not_the_way_a_number_is_written() -> None:
+    one = Experiment({"lr": 1e-5, "data": {"pad": 100}}, {"fcn/a.py": "1"}, None, "d.dir")
+    assert one.key == replace(one, values={"data": {"pad": 100.0}, "lr": "1e-05"}).key
+    for other in (
+        replace(one, values={"lr": 2e-5, "data": {"pad": 100}}),
+        replace(one, values={"lr": 1e-5, "data": {"pad": "same"}}),
+        replace(one, code={"fcn/a.py": "2"}),
+        replace(one, name="mine"),
+        replace(one, data="e.dir"),
+        replace(one, data=None),
     ):
-        assert key != identity.key(values, code, name)
+        assert one.key != other.key
+    assert one.base == replace(one, name="mine").base
     assert not identity.same(True, 1)
 
 
@@ -243,15 +262,16 @@ def test_a_stage_counts_as_current_only_if_all_that_it_read_does(small: Any) -> 
         "92eb5ffee6ae2fec3ad71c777531578f",
         "9dd4e461268c8034f5c8564e155c67a6",
     )
+    d = f"{a}.dir"
     graph = {
         "make": {"cmd": "one", "deps": ["fcn/a.py"], "outs": ["data"]},
         "use": {"cmd": "two ${lr}", "deps": ["data", "fcn/b.py"], "params": ["lr"]},
     }
     lock: dict[str, Any] = {
-        "make": {"cmd": "one", "deps": [{"path": "fcn/a.py", "md5": a}], "outs": [{"path": "data", "md5": "d.dir"}]},
+        "make": {"cmd": "one", "deps": [{"path": "fcn/a.py", "md5": a}], "outs": [{"path": "data", "md5": d}]},
         "use": {
             "cmd": "two 0.001",
-            "deps": [{"path": "data", "md5": "d.dir"}, {"path": "fcn/b.py", "md5": b}],
+            "deps": [{"path": "data", "md5": d}, {"path": "fcn/b.py", "md5": b}],
             "params": {"params.yaml": {"lr": 0.001}},
             "outs": [{"path": "metrics/x.csv", "md5": x}],
         },

@@ -21,7 +21,7 @@ from .stamp import stamp
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".fuzz"
-FUZZED = ("params", "packed", "metadata", "resume", "caffemodel", "mask", "image", "archive", "folder")
+FUZZED = ("params", "packed", "metadata", "resume", "caffemodel", "mask", "image", "archive", "folder", "commit")
 MEGABYTES = 3072  # of the whole process, torch included
 ROUND = 200  # seconds until a fresh process goes on: atheris keeps 40 KB of what it compared at every execution
 SECONDS = 60  # for one file, by the clock: on a busy machine a sound one may have to wait. `make malformed` is stricter

@@ -5,11 +5,13 @@ answer; so is a result that holds what it promises. Anything else is a finding.
 """
 
 import atexit
+import hashlib
 import io
 import json
 import math
 import os
 import random
+import re
 import shutil
 import struct
 import tarfile
@@ -24,16 +26,19 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image
 
 from fcn import (
     caffemodel,
     data,
     extraction,
+    filling,
     models,
     packing,
     params,
     prediction,
+    recorded,
     resizing,
     resume,
     trace,
@@ -46,6 +51,7 @@ from fcn.layers import CAFFE
 from fcn.models import FCN
 from fcn.scale import Scale
 from fcn.sources import Sample
+from fcn.states import State
 
 from . import folders
 
@@ -406,6 +412,61 @@ def _mask(content: bytes) -> None:
     _resized(Sample("s", _pictures("whole", 0)[0], _file("mask", content)))
 
 
+# A commit: one byte says which of its files is replaced, the others stay valid
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@cache
+def _commit() -> dict[str, bytes]:
+    curve, scores = b"iteration,mean_iu\n2,0.25\n4,0.5\n", b'{"fcn32s": {"mean_iu": 0.5}}'
+    digest = _md5(b"packed") + ".dir"
+    packed = {"path": "data/resized", "md5": digest}
+    graph = {
+        "resize": {"cmd": "one", "outs": ["data/resized"]},
+        "train": {"cmd": "two", "deps": ["data/resized"], "params": ["lr"], "outs": ["metrics/fcn32s/val.csv"]},
+        "evaluate": {"cmd": "three", "deps": ["metrics/fcn32s/val.csv"], "outs": ["metrics/scores.json"]},
+    }
+    made = {"path": "metrics/fcn32s/val.csv", "md5": _md5(curve)}
+    lock = {
+        "resize": {"cmd": "one", "outs": [packed]},
+        "train": {"cmd": "two", "deps": [packed], "params": {"params.yaml": {"lr": 0.001}}, "outs": [made]},
+        "evaluate": {"cmd": "three", "deps": [made], "outs": [{"path": "metrics/scores.json", "md5": _md5(scores)}]},
+    }
+    return {
+        "dvc.lock": yaml.safe_dump({"schema": "2.0", "stages": lock}, sort_keys=False).encode(),
+        "dvc.yaml": yaml.safe_dump({"stages": graph}, sort_keys=False).encode(),
+        "metrics/fcn32s/val.csv": curve,
+        "metrics/scores.json": scores,
+        "params.yaml": (ROOT / "recipes" / "scenes.yaml").read_bytes(),
+    }
+
+
+def _commit_seeds() -> dict[str, bytes]:
+    return {name: bytes([i]) + content for i, (name, content) in enumerate(_commit().items())}
+
+
+def _history(content: bytes) -> None:
+    whole = _commit()
+    names = list(whole)
+    replaced = names[content[0] % len(names)] if content else names[0]
+    files = whole | {replaced: content[1:]}
+    if replaced not in ("dvc.lock", "dvc.yaml", "params.yaml"):  # a digest that agrees, or nobody would read it
+        files["dvc.lock"] = files["dvc.lock"].replace(_md5(whole[replaced]).encode(), _md5(content[1:]).encode())
+    state = State("commit abc", files, 0)
+    state.check()
+    for stage in state.lock:
+        for out in state.outs(stage):
+            assert re.fullmatch(r"[0-9a-f]{32}(\.dir)?", out["md5"]), out
+            assert (ROOT / out["path"]).resolve().is_relative_to(ROOT), out
+    for stage in state.stages:
+        list(filling.curves(state, stage))
+    assert len(state.experiment.key) == 64
+    recorded.stages(files["dvc.lock"])
+
+
 # Archives
 
 
@@ -454,4 +515,5 @@ TARGETS = {
     "mask": Target(_mask_seeds, _mask),
     "archive": Target(_archive_seeds, _archive),
     "folder": Target(folders.seeds, lambda recipe: folders.inspected(recipe, folder() / "hostile")),
+    "commit": Target(_commit_seeds, _history),
 }
