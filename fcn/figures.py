@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from fcn import files
+from fcn import files, tables
 from fcn.data import Split, UInt8
 from fcn.labels import Labels
 from fcn.titles import NETS
@@ -132,7 +132,7 @@ def class_frequencies(splits: Mapping[str, Split], path: Path) -> None:
         axes.barh(at + 0.4 * k, shares, 0.38, color=colours, edgecolor="black", linewidth=0.5, alpha=1 - 0.5 * k)
         for y, share in zip(at + 0.4 * k, shares, strict=True):
             axes.text(share, y, f" {role} {share:.2%}", va="center", fontsize=7)
-    axes.set_yticks(at + 0.2, labels.names)
+    axes.set_yticks(at + 0.2, labels.names, parse_math=False)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.margins(x=0.15)
@@ -149,8 +149,8 @@ def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
     figure = Figure((side + 0.6, side), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(shares, "Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(classes), labels.names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(classes), labels.names, fontsize=8)
+    axes.set_xticks(range(classes), labels.names, rotation=60, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(classes), labels.names, fontsize=8, parse_math=False)
     axes.set_xlabel("prediction")
     axes.set_ylabel("truth")
     axes.set_title(f"{NETS.get(path.stem.removeprefix('confusion_'), path.stem)}: share of each class's pixels")
@@ -216,13 +216,16 @@ def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str,
 
 
 def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
-    """Numbers by class as CSV: IU and pixels; empty where one is not a number, as the IU of a class in no mask."""
+    """Numbers by class as CSV: IU and pixels; empty where one is not a number, as the IU of a class in no mask.
+
+    Names are written as `fcn.tables` says.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", *columns])
     for i, name in enumerate(labels.names):
         values = [column[i] for column in columns.values()]
-        writer.writerow([name, *("" if value != value else repr(value) for value in values)])
+        writer.writerow([tables.cell(name), *("" if value != value else repr(value) for value in values)])
     return text.getvalue()
 
 
