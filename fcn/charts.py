@@ -63,7 +63,7 @@ def class_iu(labels: Labels, iu: Mapping[str, Sequence[float]], path: Path) -> N
         for net, row, mean in zip(iu, part, means, strict=True):
             axes.axvline(mean, color=COLOURS[net], linestyle=":", linewidth=1, zorder=0)
             axes.scatter(row, at, 22, COLOURS[net], label=f"{NETS[net]}, mean {mean:.1f}", zorder=2)
-        axes.set_yticks(at, [labels.names[i] for i in chosen], fontsize=8)
+        axes.set_yticks(at, [labels.names[i] for i in chosen], fontsize=8, parse_math=False)
         axes.set_ylim(rows - 0.5, -0.5)
         axes.set_xlim(-2, 102)
         axes.grid(axis="x", alpha=0.25)

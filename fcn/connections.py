@@ -6,6 +6,7 @@ that nobody reads.
 
 import asyncio
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD = 10.0  # seconds for a request's line and headers to arrive
@@ -27,6 +28,12 @@ class Connection(H11Protocol):
             self._end_head()
         elif self.head is None:
             self.head = self.loop.call_later(HEAD, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # what follows a request that was answered is no HTTP
+            self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

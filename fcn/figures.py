@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
-from fcn import files
+from fcn import files, tables
 from fcn.data import Split
 from fcn.labels import Labels
 from fcn.sheets import colour, counted, sheet
@@ -74,7 +74,7 @@ def _frequencies(
         axes.barh(at + 0.4 * k, values, 0.38, color=colours, edgecolor="black", linewidth=0.5, alpha=1 - 0.5 * k)
         for y, value in zip(at + 0.4 * k, values, strict=True):
             axes.text(value, y, f" {role} {value:.2%}", va="center", fontsize=7)
-    axes.set_yticks(at + 0.2, [labels.names[i] for i in chosen])
+    axes.set_yticks(at + 0.2, [labels.names[i] for i in chosen], parse_math=False)
     axes.set_ylim(rows - 0.4, -0.4)
     axes.set_xscale("log")
     axes.xaxis.set_minor_formatter(NullFormatter())  # the values stand beside the bars
@@ -91,8 +91,8 @@ def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
     figure = Figure((side + 0.6, side), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(shares, "Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(classes), labels.names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(classes), labels.names, fontsize=8)
+    axes.set_xticks(range(classes), labels.names, rotation=60, ha="right", fontsize=8, parse_math=False)
+    axes.set_yticks(range(classes), labels.names, fontsize=8, parse_math=False)
     axes.set_xlabel("prediction")
     axes.set_ylabel("truth")
     axes.set_title(f"{NETS.get(path.stem.removeprefix('confusion_'), path.stem)}: share of each class's pixels")
@@ -158,13 +158,16 @@ def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str,
 
 
 def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
-    """Numbers by class as CSV: IU and pixels; empty where one is not a number, as the IU of a class in no mask."""
+    """Numbers by class as CSV: IU and pixels; empty where one is not a number, as the IU of a class in no mask.
+
+    Names are written as `fcn.tables` says.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["class", *columns])
     for i, name in enumerate(labels.names):
         values = [column[i] for column in columns.values()]
-        writer.writerow([name, *("" if value != value else repr(value) for value in values)])
+        writer.writerow([tables.cell(name), *("" if value != value else repr(value) for value in values)])
     return text.getvalue()
 
 

@@ -1,13 +1,14 @@
 """The report of an experiment: what was run, how well it did, beside the paper, class by class; as Markdown here."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fcn import files, paper, verdict, weights
+from fcn import files, paper, tables, verdict, weights
 from fcn.errors import counted
 from fcn.labels import Labels
 from fcn.params import Params
@@ -80,7 +81,8 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
 
 def _table(path: Path, names: str) -> pd.DataFrame:
     """A table of numbers whose column `names` is text: an image or a class may be called NA, null or 1e5."""
-    return pd.read_csv(path, dtype={names: str}, keep_default_na=False, na_values=[""])
+    table = pd.read_csv(path, dtype={names: str}, keep_default_na=False, na_values=[""])
+    return table.assign(**{names: table[names].map(tables.name)})
 
 
 def _dataset(params: Params) -> str:
@@ -152,10 +154,10 @@ def note(content: Content) -> str:
 def markdown(content: Content) -> str:
     """The report for pull requests."""
     heads = SCORES.values()
-    lines = [f"# {content.title}", "", *(f"**Warning:** {warning}\n" for warning in content.warnings)]
+    lines = [f"# {plain(content.title)}", "", *(f"**Warning:** {plain(warning)}\n" for warning in content.warnings)]
     lines += ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
     lines += [f"| {NETS[net]} | " + " | ".join(cells(row)) + " |" for net, row in content.scores.items()]
-    lines += ["", note(content), ""]
+    lines += ["", plain(note(content)), ""]
     lines += ["## Beside the paper", ""]
     if content.published:
         lines += ["| | paper | reference weights | ours | difference |", "|---|---:|---:|---:|---:|"]
@@ -163,14 +165,19 @@ def markdown(content: Content) -> str:
         lines += [f"| {NETS[net]}, {title} | " + " | ".join(row) + " |" for title, *row in rows]
     lines += [""] if content.published else []
     lines += [sources(content), "", "## What was run", ""]
-    lines += [f"- {name}: {fact}" for name, fact in content.facts.items()]
+    lines += [f"- {plain(name)}: {plain(fact)}" for name, fact in content.facts.items()]
     nets = [NETS[str(net)] for net in content.classes]
     lines += ["", "## IU by class", "", "| class | " + " | ".join([*nets, "share of pixels"]) + " |"]
     lines.append("|---|" + "---:|" * (len(nets) + 1))
     for (name, values), share in zip(content.classes.iterrows(), content.shares, strict=True):
-        row = [str(name).replace("|", "\\|"), *map(percent, values), share_of(share)]
+        row = [plain(str(name)), *map(percent, values), share_of(share)]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no formulas, no table's columns of a class's name."""
+    return re.sub(r"([\\`*_\[\]<>&|~$])", r"\\\1", " ".join(text.split()))
 
 
 def cells(row: dict[str, float] | None) -> list[str]:

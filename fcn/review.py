@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
+from fcn import tables
 from fcn.borders import FARTHER, NEVER, WITHIN, rings
 from fcn.data import Split, UInt8
 
@@ -36,8 +37,8 @@ class Review:
     wrong: dict[str, Counts]
 
     def tables(self, split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """A row an image; and a row a distance: pixels, and how many of them each net has wrong."""
-        names = [split.name(i) for i in range(len(split))]
+        """A row an image, named as `fcn.tables` says; and a row a distance: pixels, and how many each net has wrong."""
+        names = [tables.cell(split.name(i)) for i in range(len(split))]
         distances = [*map(str, WITHIN), "farther"]
         return (
             pd.DataFrame({"image": names} | self.scores | {"differ": self.differ}).round(6),

@@ -351,6 +351,17 @@ def test_slow_clients_are_sent_away_while_others_are_answered(server: Server) ->
 
 
 @pytest.mark.slow
+def test_noise_behind_a_request_leaves_no_word_in_the_log(server: Server) -> None:
+    connection = server.connect(REQUEST.replace(b"application/json", b"text/csv") + b"Content-Length: 1\r\n\r\n")
+    assert connection.recv(12) == b"HTTP/1.1 400"
+    with suppress(OSError):
+        connection.sendall(b"a\0\0 no HTTP\r\n\r\n")
+    connection.close()
+    assert server.ask(noise(9, 9)).status_code == 200
+    assert server.log.read_text() == ""
+
+
+@pytest.mark.slow
 def test_the_server_computes_no_further_for_a_client_that_left(server: Server) -> None:
     """4000x4000 pixels take about 80 tiles: far longer than what is waited for the next answer."""
     body = json.dumps({"dataframe_records": [{"image": text(Image.new("RGB", (4000, 4000)))}]}).encode()

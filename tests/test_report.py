@@ -230,6 +230,6 @@ def test_a_class_may_be_called_anything(tmp_path: Path) -> None:
     labels = Labels(("none", "<b>a|b"), TWO.palette)
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
     content = written(tmp_path, "scenes", labels, counts, {net: row(87, 86, 77, 76) for net in NETS}).content()
-    assert "| <b>a\\|b | 71.4 | 71.4 | 71.4 | 40.00 % |" in report.markdown(content)
+    assert "| \\<b\\>a\\|b | 71.4 | 71.4 | 71.4 | 40.00 % |" in report.markdown(content)
     assert "| none | 80.0 | " in report.markdown(content)
     assert "<b>" not in page.page(content, tmp_path)
