@@ -126,6 +126,7 @@ def test_params_name_every_value_that_a_stage_reads_and_no_other(
             words = pipeline.read(stage, seen).cmd.split()
             monkeypatch.setattr(sys, "argv", words[2:])
             monkeypatch.syspath_prepend(str(ROOT))
+            monkeypatch.delitem(sys.modules, words[2], raising=False)  # another test may have imported it
             runpy.run_module(words[2], run_name="__main__")
         declared = leaves(experiment, entry.get("params", []))
         assert read == declared, (
