@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,7 +157,7 @@ def _facts(path: Path) -> tuple[str, Meta]:
             text = (file.metadata() or {})["fcn"]
         if len(text) > LARGEST:
             raise ValueError(f"{len(text)} bytes about itself")
-        meta = TypeAdapter(Meta).validate_json(text, strict=True)
+        meta = _schema().validate_json(text, strict=True)
         if meta.labels and meta.architecture.get("num_classes", len(meta.labels.names)) != len(meta.labels.names):
             raise ValueError(f"{meta.architecture['num_classes']} scores for {len(meta.labels.names)} classes")
     except ValidationError as error:
@@ -165,6 +166,11 @@ def _facts(path: Path) -> tuple[str, Meta]:
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _refusal(path, in_one_line(error)) from None
     return text, meta
+
+
+@cache
+def _schema() -> TypeAdapter[Meta]:
+    return TypeAdapter(Meta)
 
 
 def _refusal(path: Path, reason: str) -> UserError:
