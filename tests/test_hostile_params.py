@@ -29,7 +29,7 @@ VALUES = (
 )
 NAMES = ("data.dataset", "data.folder.name", "data.splits.train", "data.splits.val", "train.init")  # parts of paths
 KEYS = set(identity.flat(yaml.safe_load((ROOT / "recipes" / "scenes.yaml").read_text())))
-FOLDER = {"data.folder.name"}
+FOLDER, INIT = {"data.folder.name"}, {"train.init"}
 
 
 def tree(checkout: Checkout) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkout, dict[s
     """A checkout with a data set, and its files: each test leaves them as they are."""
     folder = tmp_path_factory.mktemp("checkout")
     checkout = Checkout(folder)
-    checkout.run("dvc", "repro", "resize")
+    checkout.run("dvc", "repro", "resize", "backbone")
     checkout.commit()
     return checkout, tree(checkout)
 
@@ -61,15 +61,14 @@ def write(path: Path, changes: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(changed((ROOT / "recipes" / "scenes.yaml").read_text(), changes)))
 
 
-def test_one_dep_alone_holds_a_value_of_params() -> None:
-    assert re.findall(r".*\$\{.*", (ROOT / "dvc.yaml").read_text()) == ["      - data/own/${data.folder.name}"]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "value"),
-    # DVC itself reads the folder's name alone, and a stage checks all the others before it does anything.
-    [(FOLDER, value) for value in VALUES] + [(KEYS, VALUES[0])] + [(KEYS - FOLDER, value) for value in VALUES[:3]],
+    # DVC itself reads the folder's and the inits' names alone; a stage checks all the others before it does anything.
+    [(FOLDER, value) for value in VALUES]
+    + [(INIT, value) for value in (*VALUES[:1], *VALUES[5:8], *VALUES[-3:])]
+    + [(KEYS, VALUES[0])]
+    + [(KEYS - FOLDER, value) for value in VALUES[:3]],
 )
 def test_a_hostile_value_in_params_yaml_ends_dvc_repro_and_nothing_else(
     prepared: tuple[Checkout, dict[str, bytes]], keys: set[str], value: str
