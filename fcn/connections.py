@@ -30,6 +30,9 @@ class Connection(H11Protocol):
             self.head = self.loop.call_later(HEAD, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None:  # whoever answers the request so far can say nothing more
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:  # what follows a request that was answered is no HTTP

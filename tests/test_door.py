@@ -357,6 +357,10 @@ def test_noise_behind_a_request_leaves_no_word_in_the_log(server: Server) -> Non
     with suppress(OSError):
         connection.sendall(b"a\0\0 no HTTP\r\n\r\n")
     connection.close()
+    broken = REQUEST.replace(b"application/json", b"text/csv") + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n"
+    connection = server.connect(broken)
+    assert connection.recv(12) == b"HTTP/1.1 400"
+    connection.close()
     assert server.ask(noise(9, 9)).status_code == 200
     assert server.log.read_text() == ""
 
