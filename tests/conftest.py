@@ -27,6 +27,7 @@ from fcn.models import FCN  # noqa: E402
 from fcn.optimizer import Optimizer  # noqa: E402
 from fcn.params import Params  # noqa: E402
 from fcn.sampling import Sampler  # noqa: E402
+from fcn.scale import Scale  # noqa: E402
 from fcn.sources import scenes  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +85,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for role in ("train", "val"):
         packing.pack(scenes.samples(raw, role), scenes.LABELS, "native", False, role, out)  # type: ignore[arg-type]
     packing.write_labels(scenes.LABELS, out)
+    packing.write_scale(Scale(), out)
     return out
 
 
@@ -97,6 +99,14 @@ def learn_and_score(folder: Path, experiment: Params) -> tuple[float, Tensor]:
     once = experiment.train.model_copy(update={"iterations": 1})
     (step,) = training.steps(net, Optimizer(net, experiment), sampler, experiment, once)
     return float(step.loss), evaluation.count(net, val)
+
+
+def as_checkout(folder: Path) -> Path:
+    """Gives a folder what commands know a checkout by."""
+    (folder / "dvc.yaml").touch()
+    for name in ("fcn", "stages", "recipes"):
+        (folder / name).mkdir()
+    return folder
 
 
 class Checkout:

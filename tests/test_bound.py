@@ -54,6 +54,6 @@ def test_the_bound_is_drawn_with_and_without_the_papers(tmp_path: Path) -> None:
     figures.bound(rows, {}, "scenes, val", tmp_path / "ours.png")
     figures.bound(rows, published("voc"), "voc, seg11valid", tmp_path / "both.png")
     ours, both = (Image.open(tmp_path / name).convert("RGB") for name in ("ours.png", "both.png"))
-    red = (196, 78, 82)  # the paper's line
-    assert red in both.get_flattened_data()
-    assert red not in ours.get_flattened_data()
+    orange = (230, 159, 0)  # the paper's line
+    assert orange in both.get_flattened_data()
+    assert orange not in ours.get_flattened_data()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import ROOT, Checkout
+from conftest import ROOT, Checkout, as_checkout
 
 from fcn import machine
 from fcn.errors import UserError, bare, without_credentials
@@ -44,15 +44,19 @@ def test_a_reader_that_has_left_costs_no_word(words: list[str], status: int | No
     assert ("there is no recipe 'nosuch'" in done.stderr) == ("nosuch" in words)
 
 
-def test_a_recipe_that_cannot_be_read_leaves_the_others_in_the_list(tmp_path: Path) -> None:
-    folder = tmp_path / "recipes"
-    folder.mkdir()
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return as_checkout(tmp_path)
+
+
+def test_a_recipe_that_cannot_be_read_leaves_the_others_in_the_list(checkout: Path) -> None:
+    folder = checkout / "recipes"
     (folder / "good.yaml").write_bytes((ROOT / "recipes" / "scenes.yaml").read_bytes())
     (folder / "empty.yaml").write_bytes(b"")
     (folder / "latin.yaml").write_bytes("# Stra\xdfen".encode("latin-1"))
     (folder / "escape.yaml").write_bytes(b"# red \x1b[31m text\n")
     (folder / "folder.yaml").mkdir()
-    listed = fcn("recipe", folder=tmp_path)
+    listed = fcn("recipe", folder=checkout)
     assert (listed.returncode, listed.stderr) == (0, "")
     lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in listed.stdout.splitlines()}
     assert lines.keys() == {"good", "empty", "latin", "escape"}
@@ -60,18 +64,17 @@ def test_a_recipe_that_cannot_be_read_leaves_the_others_in_the_list(tmp_path: Pa
     assert lines["empty"] == "has no header"
     assert lines["latin"] == "cannot be read: recipes/latin.yaml is not UTF-8 text (byte 6)"
     assert lines["escape"] == "red ?[31m text"
-    assert fcn("recipe", "good", folder=tmp_path).returncode == 0
-    assert (tmp_path / "params.yaml").read_bytes() == (folder / "good.yaml").read_bytes()
-    assert fcn("recipe", "latin", folder=tmp_path).stderr == ("error: recipes/latin.yaml is not UTF-8 text (byte 6)\n")
+    assert fcn("recipe", "good", folder=checkout).returncode == 0
+    assert (checkout / "params.yaml").read_bytes() == (folder / "good.yaml").read_bytes()
+    assert fcn("recipe", "latin", folder=checkout).stderr == ("error: recipes/latin.yaml is not UTF-8 text (byte 6)\n")
 
 
-def test_an_experiment_that_is_not_utf8_can_be_replaced_by_force_only(tmp_path: Path) -> None:
-    folder = tmp_path / "recipes"
-    folder.mkdir()
+def test_an_experiment_that_is_not_utf8_can_be_replaced_by_force_only(checkout: Path) -> None:
+    folder = checkout / "recipes"
     (folder / "good.yaml").write_bytes((ROOT / "recipes" / "scenes.yaml").read_bytes())
-    (tmp_path / "params.yaml").write_bytes(b"\xff")
-    assert "edits that are not committed" in fcn("recipe", "good", folder=tmp_path).stderr
-    assert fcn("recipe", "good", "--force", folder=tmp_path).stderr == ""
+    (checkout / "params.yaml").write_bytes(b"\xff")
+    assert "edits that are not committed" in fcn("recipe", "good", folder=checkout).stderr
+    assert fcn("recipe", "good", "--force", folder=checkout).stderr == ""
 
 
 @pytest.mark.parametrize("name", ["meta", "nosuch", "cuda:99", "lazy", "cpu:x", "xla", "privateuseone", "-1"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Checkout
+from conftest import Checkout, as_checkout
 from test_predict import META, Fcn, fcn, noise
 
 from fcn import cache, integrity, weights
@@ -80,6 +80,7 @@ def test_what_a_model_file_says_of_itself_reaches_a_terminal_escaped(fcn: Fcn, t
     path = tmp_path / "a.safetensors"
     facts = {**vars(META), "params": {evil: evil, "lr": 1}}
     weights.save(path, FCN(8, 8, "slim", pad="same").state_dict(), weights.Meta(**facts))
+    as_checkout(tmp_path)
     out, err, _ = fcn("trace", path)
     assert "lr 1" in out
     assert r"\x1b]0;owned\x07" in out
@@ -103,4 +104,5 @@ def test_a_backbone_is_traced_to_the_beginning_of_its_chain(fcn: Fcn, tmp_path: 
     path = tmp_path / "backbone.safetensors"
     meta = weights.Meta({"backbone": "slim"}, META.preprocessing, None, None, None, 0, 1, {})
     weights.save(path, {"x": torch.zeros(1)}, meta)
+    as_checkout(tmp_path)
     assert "none: the chain begins here" in fcn("trace", path)[0]

@@ -152,16 +152,16 @@ def test_a_rung_leaves_the_same_picture_and_weights_after_a_kill_as_without_one(
 def prepared(folder: Path, packed: Path) -> dict[str, Any]:
     """A folder in which FCN-32s can be trained, and the paths that its stage is given."""
     folder.mkdir()
-    for name in ("dvc.yaml", "fcn", "stages"):
+    for name in ("dvc.yaml", "fcn", "stages", "data/pins"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, folder / name)
-    shutil.copytree(packed, folder / "data/resized/scenes")
+    shutil.copytree(packed, folder / "data/resized")
     torch.manual_seed(1)
     net = FCN(1, 32, "slim", pad="same")
     state = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("score")}
     meta = weights.Meta({"backbone": "slim"}, PREPROCESSINGS["torchvision"], None, None, None, 0, 2, {})
     weights.save(folder / "data/weights/backbone.safetensors", state, meta)
     return {
-        "data": Path("data/resized/scenes"),
+        "data": Path("data/resized"),
         "parent": Path("data/weights/backbone.safetensors"),
         "out": Path("data/weights/fcn32s.safetensors"),
         "curves": Path("metrics/fcn32s"),
