@@ -47,7 +47,10 @@ def coded(classes: Sequence[str | dict[str, int | str]], void: str, where: str =
     codes = [tuple(_code(text, where) for text in some) for some in texts]
     drawn = tuple(_rgb(some[0]) for some in codes) if colours else palette.class_colours(len(codes))
     void_codes = tuple(_code(text, where) for text in unscored)
-    return Labels(tuple(names), drawn, void_codes, codes=tuple(codes), colours=colours)
+    labels = Labels(tuple(names), drawn, void_codes, codes=tuple(codes), colours=colours)
+    if reason := labels.wrong():
+        raise UserError(f"{where}: {reason}")
+    return labels
 
 
 def _code(text: str, where: str) -> int:

@@ -44,6 +44,8 @@ class Labels:
         for name in self.names:
             if not 0 < len(name) <= LONGEST or any(category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in name):
                 return f"a class is called {name[:LONGEST]!r}; a name has 1 to {LONGEST} letters and no line breaks"
+            if "</" in name:  # DVC writes names as they are into the script of its plots page
+                return f"a class is called {name!r}; a name does not contain </"
             if self.names.count(name) > 1:
                 return f"two classes are called {name!r}"
         if len(self.palette) != len(self.names):

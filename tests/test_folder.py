@@ -226,6 +226,8 @@ def test_classes_are_names_or_names_with_codes_or_names_with_colours() -> None:
         ([{"sky": 70000}], "none", "'70000' is no code; write a number up to 65535"),
         ([], "none", "must list 1 to 253 classes"),
         ([""], "none", "'' is no class"),
+        (["a</script>"], "none", "a name does not contain </"),
+        (["x" * 201], "none", "a name has 1 to 200 letters"),
     ],
 )
 def test_classes_that_make_no_sense_are_one_line(classes: list[Any], void: str, line: str) -> None:

@@ -29,7 +29,7 @@ NAMES = (
     "@x",
     "'x",
     "''=x",
-    "<script>alert(1)</script>",
+    "<script>alert(1)<script>",
     "<img src=x onerror=alert(1)>",
     "[x](javascript:alert(1))",
     "a|b",
