@@ -103,7 +103,7 @@ def test_the_machines_vitals_are_charted_for_a_training_stage(page: Page, link: 
 
 def test_the_report_and_the_plots_open_without_a_network(page: Page, shown: Checkout) -> None:
     page.goto((shown.folder / "metrics/report.html").as_uri())
-    assert page.get_by_role("img").count() == 12
+    assert page.get_by_role("img").count() == 15
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.get_by_role("heading", name="IU by class").is_visible()
 
@@ -117,7 +117,7 @@ def test_the_report_and_the_plots_open_without_a_network(page: Page, shown: Chec
     for title in ("Loss in training", "Mean IU on val", "IU by class"):
         page.get_by_text(title, exact=True).first.wait_for()
     assert page.locator("canvas, svg.marks").count() >= 3
-    assert page.locator("img").count() == 12
+    assert page.locator("img").count() == 15
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert "://" not in Path(shown.folder / ".fcn/plots/index.html").read_text().replace(
         "https://vega.github.io/schema/", ""
