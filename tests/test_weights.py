@@ -6,6 +6,7 @@ import resource
 import signal
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,7 @@ def test_a_bit_that_flips_in_the_weights_is_told_from_a_file_that_is_none_of_our
             read(path)
 
 
-def test_an_older_file_without_a_digest_is_read(tmp_path: Path) -> None:
+def test_an_older_file_is_read_without_a_digest_and_with_the_name_alone_of_what_was_published(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     weights.save(path, backbone(), meta())
     whole = path.read_bytes()
@@ -168,10 +169,11 @@ def test_an_older_file_without_a_digest_is_read(tmp_path: Path) -> None:
     header = json.loads(whole[8 : 8 + length])
     facts = json.loads(header["__metadata__"]["fcn"])
     del facts["sha256"], facts["scale"]
+    facts["published"] = "fcn32s-heavy-pascal"
     header["__metadata__"]["fcn"] = json.dumps(facts)
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
-    assert weights.load(path)[1] == meta()
+    assert weights.load(path)[1] == replace(meta(), published=weights.Published("fcn32s-heavy-pascal"))
 
 
 @pytest.fixture
