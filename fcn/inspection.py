@@ -147,6 +147,11 @@ def _classes(found: Inspection) -> None:
         absent = [name for name, codes in named if not set(codes) & set(found.codes)]
         if absent:
             found.warnings.append(f"in no mask: {counted(len(absent), 'class', 'classes')}, {_some(absent)}")
+        if len(found.labels.names) == 1 and not guessed.errors:
+            found.errors.append(
+                f"one class alone, {found.labels.names[0]}: nothing to tell it from, so that any net scores 100 %; "
+                "list every class, the background too, as lines NAME,CODE in classes.csv"
+            )
 
 
 def _splits(found: Inspection) -> None:

@@ -201,6 +201,11 @@ def test_much_void_that_nobody_declared_is_a_warning(look: Look) -> None:
     assert "255 is not in classes.txt and taken for void, 33.3% of the pixels" in found.warnings
 
 
+def test_a_table_of_one_class_is_refused(look: Look) -> None:
+    (error,) = look("classes.txt", "fibre\n", [0, 0, 255]).errors
+    assert error.startswith("one class alone, fibre: nothing to tell it from")
+
+
 def test_masks_of_0_and_255_without_a_table_are_two_classes_with_a_warning(look: Look) -> None:
     found = look("notes.md", "", [0, 255])
     assert (found.own.classes, found.own.void) == ([{"class_0": 0}, {"class_255": 255}], "none")
