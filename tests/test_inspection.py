@@ -136,6 +136,6 @@ def test_a_folder_with_palette_masks_and_classes_called_like_columns_is_packed(
     checkout.run("fcn", "inspect", str(folder), "--adopt", "mine")
     checkout.run("fcn", "recipe", "own-mine", "--force")
     checkout.run("dvc", "repro", "resize")
-    head, *rows = (checkout.folder / "data/resized/folder/train.csv").read_text().splitlines()
+    head, *rows = (checkout.folder / "data/resized/train.csv").read_text().splitlines()
     assert head.endswith(",void,pixels:id,pixels:height")
     assert all(row.endswith(",0,30,30") for row in rows)
