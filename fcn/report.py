@@ -87,8 +87,8 @@ def _table(path: Path, names: str) -> pd.DataFrame:
 
 def _dataset(params: Params) -> str:
     """The data set's name; for pictures of one's own, their folder's."""
-    data = params.data
-    return data.folder.name if data.dataset == "folder" else data.dataset
+    dataset, own = params.data.dataset, params.data.folder.name
+    return own if dataset == "folder" else dataset
 
 
 def _facts(params: Params, metas: dict[Path, weights.Meta]) -> dict[str, str]:

@@ -76,6 +76,7 @@ def test_data_that_grew_are_another_row_and_shrunk_again_the_first_one(checkout:
             for path in later.rglob("*.png"):
                 (own / path.relative_to(later)).unlink()
         checkout.run("dvc", "repro")
+        assert checkout.read("metrics/report.md").startswith("# FCN on cells\n")
         checkout.commit()
         said.append((mean_iu(checkout), val(checkout, "fcn32s")))
     assert said[0] == said[2] != said[1]
