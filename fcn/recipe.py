@@ -45,9 +45,10 @@ def put(name: str, force: bool = False) -> None:
     if name not in names():
         raise UserError(f"there is no recipe {name!r}; there is {', '.join(names())}")
     text = documents.read(path)
+    wanted = check(parse(text, str(path)), str(path))
     from fcn import precheck  # and with it torch
 
-    precheck.agree(check(parse(text, str(path)), str(path)))
+    precheck.agree(wanted)
     if not force and PARAMS.exists() and _edited():
         raise UserError("params.yaml has edits that are not committed; commit them, or add --force to lose them")
     files.write_text(PARAMS, text)
