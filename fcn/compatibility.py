@@ -16,8 +16,8 @@ def check_classes(names: Sequence[str]) -> None:
     """raises   UserError if there is one class alone"""
     if len(names) == 1:
         raise UserError(
-            f"params.yaml: data.folder.classes lists one class alone, {names[0]}, so that any net scores 100 %; add the "
-            "class that it is to be told from, such as the background"
+            f"params.yaml: data.folder.classes lists one class alone, {names[0]}, so that any net scores 100 %; add "
+            "the class that it is to be told from, such as the background"
         )
 
 
