@@ -144,9 +144,11 @@ def _unclaimed(found: Guess, code: str, share: float, spelt: Mapping[str, Code])
         lines = " and ".join(f"{name},{code}" for name, code in zip(names, codes, strict=True))
     else:
         lines = f"NAME,{code} for a class"
+    # As void it would leave the masks a single class, of which nothing can be learned.
+    void = f", or void,{code} if {code} is no class" if len(codes) > 2 else ""
     return (
         f"the masks hold {_some(codes)}, {code} in {share:.1%} of the pixels, but {found.where} has no class of code "
-        f"{code}; write {lines} in it, or void,{code} if {code} is no class"
+        f"{code}; write {lines} in it{void}"
     )
 
 
@@ -170,7 +172,7 @@ def _numbered(spelt: Mapping[str, Code], voids: list[str], colours: bool) -> Gue
         found.void = []
         found.warnings.append(
             "masks hold 0 and 255 alone: taken for two classes, neither for void; to name them, write the lines "
-            "NAME,0 and NAME,255 in classes.csv; if 255 is no class, write void,255"
+            "NAME,0 and NAME,255 in classes.csv"
         )
     elif voids:
         share = sum(spelt[code].pixels for code in voids) / sum(seen.pixels for seen in spelt.values())

@@ -3,13 +3,22 @@
 Called by `fcn check` and `fcn recipe` with what is known before anything runs, and by each rung with what resize made.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fcn.errors import UserError
 from fcn.models import BACKBONES, normalized_positions
 from fcn.params import STRIDES, Params, Rung
 
 Size = tuple[int, int]  # width and height, in pixels
+
+
+def check_classes(names: Sequence[str]) -> None:
+    """raises   UserError if there is one class alone"""
+    if len(names) == 1:
+        raise UserError(
+            f"params.yaml: data.folder.classes lists one class alone, {names[0]}, so that any net scores 100 %; add "
+            "the class that it is to be told from, such as the background"
+        )
 
 
 def check_class_weights(wanted: str | float | list[float], classes: int) -> None:

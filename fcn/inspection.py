@@ -16,6 +16,7 @@ from fcn.heads import Head, Seen, look, rule
 from fcn.labels import Labels
 from fcn.pairing import Matches, Pair
 from fcn.params import Folder
+from fcn.pictures import SUFFIXES
 from fcn.sources.folder import SHARED
 
 FEW = 64  # pairs for which starting processes takes longer than looking
@@ -119,6 +120,11 @@ def _pairs(found: Inspection) -> None:
     ):
         if lonely:
             found.notes.append(f"{kind} without {other}, left out: {len(lonely)}, {_some(lonely)}")
+    if others := _uncovered(found):
+        listed = [f"{count} in {place}/" if place else f"{count} beside the folders" for place, count in others]
+        found.notes.append(
+            f"pictures that fit neither pattern, left out: {_some(listed)}; `fcn predict` takes images without masks"
+        )
     if len({seen.colours for seen in found.seen if not seen.error}) > 1:
         other = next(p.mask for p, s in zip(found.matches.pairs, found.seen, strict=True) if s.colours)
         found.errors.append(f"some masks hold codes, others colours, such as {other}; make them all alike")
@@ -128,6 +134,14 @@ def _pairs(found: Inspection) -> None:
     for mode, count in Counter(head.mode for head in found.heads()).items():
         if how := rule(mode):
             found.notes.append(f"{how}: {counted(count, 'image')}")
+
+
+def _uncovered(found: Inspection) -> list[tuple[str, int]]:
+    """Folders, and the number of pictures in each that fit neither pattern; the most first."""
+    covered = {name for pair in found.matches.pairs for name in (pair.image, pair.mask)}
+    covered |= {*found.matches.images, *found.matches.masks}
+    left = (name for name in found.names if name.lower().endswith(SUFFIXES) and name not in covered)
+    return Counter(name.rpartition("/")[0] for name in left).most_common()
 
 
 def _some(names: Sequence[str]) -> str:

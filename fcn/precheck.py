@@ -31,8 +31,10 @@ def agree(params: Params) -> None:
 
     raises   UserError
     """
-    data, model, classes = params.data, params.model, len(sources.labels(params.data).names)
+    data, model, names = params.data, params.model, sources.labels(params.data).names
+    classes = len(names)
     tiles.tiling(data.tile, data.overlap)
+    compatibility.check_classes(names)
     compatibility.check_class_weights(data.class_weights, classes)
     if model.weights != "none":
         from fcn import imagenet  # and with it torchvision

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from fcn.labels import Labels
 from fcn.params import Params
 from fcn.titles import NETS, SCORES
 
+FEW_IMAGES = 10  # of val: scores of fewer say little
+
 
 @dataclass(frozen=True)
 class Content:
@@ -23,7 +26,7 @@ class Content:
     classes    IU by class (rows) and net (columns)
     shares     of each class among the scored pixels
     missing    classes that are in no mask
-    warnings   nets that a constant answer beats, or nearly, and why
+    warnings   few images of val; nets that a constant answer beats, or nearly, and why
     curves     validation rows by net: iteration and scores; none for a net that was not trained
     images     mean IU by image and net, and the share of pixels on which the nets differ
     borders    pixels, and how many each net has wrong, by distance from a border between classes
@@ -50,7 +53,11 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     metas = {path: weights.load(path)[1] for path in models}
     labels = next(meta.labels for meta in metas.values() if meta.labels)
     names, truth = list(labels.names), table["pixels"].tolist()
+    images = _table(metrics / "images.csv", "image")
+    scored = _scored(images["image"].tolist(), any(meta.scale and meta.scale.tile != "none" for meta in metas.values()))
     warnings = []
+    if scores and scored < FEW_IMAGES:
+        warnings.append(f"{params.data.splits.val} has {counted(scored, 'image')}: scores of so few say little")
     for net, row in scores.items():
         why = verdict.warning(
             names,
@@ -65,7 +72,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     curves = {net: pd.read_csv(metrics / net / "val.csv") for net in NETS}
     return Content(
         f"FCN on {_dataset(params)}",
-        _facts(params, metas),
+        _facts(params, metas, scored, len(images)),
         {net: scores.get(net) for net in NETS},
         paper.beside(params),
         labels,
@@ -74,7 +81,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
         verdict.missing(names, truth),
         warnings,
         {net: rows for net, rows in curves.items() if len(rows)},
-        _table(metrics / "images.csv", "image"),
+        images,
         _table(metrics / "borders.csv", "distance"),
     )
 
@@ -85,16 +92,24 @@ def _table(path: Path, names: str) -> pd.DataFrame:
     return table.assign(**{names: table[names].map(tables.name)})
 
 
+def _scored(names: Sequence[str], tiled: bool) -> int:
+    """The number of images that were scored on; a large one has a row for each of its tiles."""
+    return len({re.sub(r"_y\d{5,}_x\d{5,}$", "", name) if tiled else name for name in names})
+
+
 def _dataset(params: Params) -> str:
     """The data set's name; for pictures of one's own, their folder's."""
     dataset, own = params.data.dataset, params.data.folder.name
     return own if dataset == "folder" else dataset
 
 
-def _facts(params: Params, metas: dict[Path, weights.Meta]) -> dict[str, str]:
+def _facts(params: Params, metas: dict[Path, weights.Meta], images: int, rows: int) -> dict[str, str]:
+    """What was run. Rows are more than images where these were cut into tiles."""
     data, model = params.data, params.model
+    tiles = f", in {counted(rows, 'tile')}" if rows > images else ""
     facts = {
-        "Data set": f"{_dataset(params)}, trained on {data.splits.train}, scored on {data.splits.val}",
+        "Data set": f"{_dataset(params)}, trained on {data.splits.train}, "
+        f"scored on {counted(images, 'image')} of {data.splits.val}{tiles}",
         "Net": f"backbone {model.backbone} (weights: {model.weights}), pad {model.pad}, "
         f"upsampling {model.upsampling}, dropout {model.dropout:g}",
         "Optimiser": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "

@@ -29,7 +29,8 @@ def warning(
     """How a net compares with the best constant answer, and likely causes, in a sentence; empty if it does well.
 
     A net gives one constant answer, or is below the best one (neither score is above that answer's), or is weak: its
-    mean IU is above, by less than WEAK, and its pixel accuracy is not.
+    mean IU is above, by less than WEAK, and its pixel accuracy is not. Where the masks hold one class alone, no scores
+    tell one net from another, and that is said.
 
     names    of the classes
     truth    pixels of each class in the masks
@@ -38,9 +39,12 @@ def warning(
     images   training images that show the class that most of them show
     """
     share, present = max(truth) / sum(truth), sum(pixels > 0 for pixels in truth)
-    if present == 1:  # nothing to tell apart: one answer is right everywhere
-        return ""
     common, constant = names[list(truth).index(max(truth))], share / present
+    if present == 1:
+        return (
+            f"was scored on masks of {common} alone: the constant answer {common} gets 100 % in every score, so that "
+            "these say nothing of how it tells classes apart"
+        )
     answers = [name for name, pixels in zip(names, found, strict=True) if pixels]
     few = [f"few images (no class is in more than {images} of the training split)"] if images < FEW else []
     fine = f"structures finer than the stride of {stride} pixels (see `fcn bound`)"

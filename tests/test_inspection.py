@@ -66,6 +66,19 @@ def test_a_val_split_of_one_image_is_a_warning(tmp_path: Path) -> None:
     ]
 
 
+def test_pictures_that_fit_neither_pattern_are_counted_by_folder(tmp_path: Path) -> None:
+    for i in range(12):
+        write(tmp_path, f"{i:02d}", [0, 1], i)
+    assert "neither pattern" not in report(inspection.inspect(tmp_path))
+    for name in ("test/a.png", "test/b.JPG", "top.png", "test/notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert (
+        "note: pictures that fit neither pattern, left out: 2 in test/, 1 beside the folders; `fcn predict` takes images "
+        "without masks"
+    ) in report(inspection.inspect(tmp_path, "images/*", "masks/*")).splitlines()
+
+
 def test_a_class_in_no_mask_is_a_warning_and_not_said_of_a_split_too(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("sky\nroad\ntree")
     for i in range(12):

@@ -128,6 +128,14 @@ def test_broken_files_are_named_and_the_others_done(fcn: Fcn, model: Path) -> No
     assert sorted(p.name for p in Path("out").iterdir()) == ["good.png", "odd.png"]
 
 
+def test_where_nothing_could_be_predicted_only_errors_are_printed(fcn: Fcn, model: Path) -> None:
+    out, err, code = fcn("predict", "typo.jpg", "--model", model, "--out", "out")
+    assert err == "error: typo.jpg is missing\n"
+    assert code == "error: 1 of what was named could not be predicted; the lines above say why"
+    assert "wrote" not in out
+    assert not Path("out").exists()
+
+
 def test_results_neither_collide_nor_leave_their_folder() -> None:
     names = ["a/x.png", "b/x.png", "b/x.jpg", "b/X.tif", "b/x.jpg.png", "b/overlays/y.png", "b/y.png", "b/sheet.png"]
     found = [(Path("/in"), Path("/in") / name) for name in names]

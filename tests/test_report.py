@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fcn.labels import Labels
 from fcn.labelsets import VOC
 from fcn.layers import CAFFE
 from fcn.params import Params
+from fcn.scale import Scale
 from fcn.titles import NETS
 
 TWO = Labels(("road", "cow"), ((128, 64, 128), (64, 128, 0)))
@@ -42,6 +43,8 @@ def written(
     counts: dict[str, Tensor],
     scores: dict[str, Any],
     images: int = 400,
+    val: tuple[str, ...] = ("first", "second"),
+    tile: str = "none",
     **changes: Any,
 ) -> Written:
     """Everything that the report stage reads, as evaluate and the rungs leave it."""
@@ -52,8 +55,8 @@ def written(
     columns["pixels"] = next(iter(counts.values())).sum(1).tolist()
     columns |= {f"{net}_pixels": matrix.sum(0).tolist() for net, matrix in counts.items() if net in scores}
     (folder / "classes.csv").write_text(figures.class_table(labels, columns))
-    images = {"image": ["first", "second"], **{net: [0.25, 0.75] for net in scores}, "differ": [0.1, 0.3]}
-    pd.DataFrame(images).to_csv(folder / "images.csv", index=False)
+    ends = {"image": val, **{net: [0.25, *[0.75] * (len(val) - 1)] for net in scores}}
+    pd.DataFrame({**ends, "differ": [0.1, *[0.3] * (len(val) - 1)]}).to_csv(folder / "images.csv", index=False)
     near = {"distance": ["1", "2", "farther"], "pixels": [4, 4, 392], **{net: [3, 1, 56] for net in scores}}
     pd.DataFrame(near).to_csv(folder / "borders.csv", index=False)
     for net, stride in zip(NETS, (32, 16, 8), strict=True):
@@ -63,6 +66,7 @@ def written(
         meta = weights.Meta(
             {"stride": stride}, CAFFE, labels, None, weights.Published(f"{net}-heavy-pascal", "ab" * 32), 0, 2, {}
         )
+        meta = replace(meta, scale=Scale("native", tile))
         weights.save(folder / f"{net}.safetensors", {"x": torch.zeros(1)}, meta)
     return Written(folder, experiment)
 
@@ -158,6 +162,34 @@ def test_a_constant_answer_is_said_first_and_with_likely_causes(tmp_path: Path) 
         assert "finer than the stride of 16 pixels" in text
 
 
+@pytest.mark.parametrize(
+    ("val", "tile", "fact", "few"),
+    [
+        ([f"{i}" for i in range(9)], "none", "scored on 9 images of val", "val has 9 images"),
+        ([f"{i}" for i in range(10)], "none", "scored on 10 images of val", ""),
+        (["a"], "none", "scored on 1 image of val", "val has 1 image"),
+        # Ten rows: two rasters in four tiles each, and two images that fit into one.
+        (
+            [*(f"{i}_y{y}_x{x}" for i in "ab" for y in ("00000", "00032") for x in ("00000", "00032")), "c", "d"],
+            "64x64",
+            "scored on 4 images of val, in 10 tiles",
+            "val has 4 images",
+        ),
+        ([f"a_y00000_x{i:05d}" for i in range(10)], "none", "scored on 10 images of val", ""),  # their own names
+    ],
+)
+def test_images_that_were_scored_on_are_counted_and_few_are_a_warning(
+    tmp_path: Path, val: list[str], tile: str, fact: str, few: str
+) -> None:
+    counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
+    scores = {net: row(87, 86, 77, 76) for net in NETS}
+    content = written(tmp_path, "scenes", TWO, counts, scores, val=tuple(val), tile=tile).content()
+    for text in (report.markdown(content), page.page(content, tmp_path)):
+        assert re.search(rf"scenes, trained on train, {fact}$|<dd>scenes, trained on train, {fact}<dt>", text, re.M)
+        assert ("scores of so few say little" in text) == bool(few)
+        assert f"{few}: scores of so few" in text or not few
+
+
 class Page(HTMLParser):
     """Every attribute that could fetch something, and every picture's text."""
 
@@ -210,6 +242,7 @@ def test_without_scores_no_text_speaks_of_them(tmp_path: Path) -> None:
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
     content = written(tmp_path, "scenes", TWO, counts, {}).content()
     assert not {"iu", "best", "worst", "strides", "borders"} & set(captions.captions(content))
+    assert content.warnings == []
 
 
 def test_only_a_page_with_an_environment_says_where_and_when(published: Written) -> None:

@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"images are {said} for the net, masks have their own size")
     outputs = gallery.Outputs(arguments.out, arguments.overlays, arguments.confidence, arguments.sheet)
     done, failed = gallery.run(net, labels, arguments.images, outputs, arguments.tile or prediction.TILE, target)
-    print(f"wrote the masks of {counted(done, 'image')} to {arguments.out}")
+    if done:
+        print(f"wrote the masks of {counted(done, 'image')} to {arguments.out}")
     if failed:
         raise UserError(f"{failed} of what was named could not be predicted; the lines above say why")
