@@ -28,6 +28,7 @@ class Run:
         self.held: TextIO | None = None
         self.vitals: Vitals | None = None
         self.sampled = 0
+        self.ended: int | None = None  # when the row was FINISHED before
 
     def curve(self, rows: Rows) -> None:
         """Points of the stage's curves: rows of `iteration` and values by name."""
@@ -93,6 +94,8 @@ class Run:
             if self.held is None:
                 self.held = files.hold(records.lock_file(self.child))
             self._close_left(experiment)
+            row = self.store.client.get_run(self.parent).info
+            self.ended = row.end_time if row.status == "FINISHED" else None
             self.store.tag(self.parent, {records.OPENED: now, records.OWNER: records.owner()})
         for run in (self.child, self.parent):
             self.store.client.update_run(run, "RUNNING")
@@ -145,11 +148,12 @@ class Run:
             self.store.close(self.child, status)
 
     def _close_row(self, status: str) -> None:
+        """A row that was FINISHED keeps its end: report runs again whenever the rest is restored, maybe weeks later."""
         if not self.parent:
             return
         reports = records.children(self.store, self.parent, records.STAGES[-1])
         if status != "FINISHED" or any(run.info.status == "FINISHED" for run in reports):
-            self.store.close(self.parent, status)
+            self.store.close(self.parent, status, self.ended if status == "FINISHED" else None)
 
 
 @contextmanager

@@ -143,6 +143,20 @@ def test_another_number_of_threads_never_continues_a_killed_training(ready: Chec
     assert points(ready, killed)["train/val.mean_iu"] == points(ready, found["KILLED"])["val.mean_iu"]
 
 
+def test_a_finished_row_that_is_restored_later_keeps_its_duration(checkout: Checkout) -> None:
+    stage(checkout, "train", "one", 1, 3)
+    stage(checkout, "report", "one", 1, 1)
+    (first,) = rows(checkout).values()
+    stage(checkout, "report", "one", 1, 1)
+    (again,) = rows(checkout).values()
+    assert again.info.status == first.info.status == "FINISHED"
+    assert (again.info.start_time, again.info.end_time) == (first.info.start_time, first.info.end_time)
+    stage(checkout, "report", "one", 1, 1, "fail", code=1)
+    (failed,) = rows(checkout).values()
+    assert failed.info.status == "FAILED"
+    assert failed.info.end_time > first.info.end_time
+
+
 def ready_row(checkout: Checkout, run: Run) -> Run:
     return client(checkout).get_run(run.data.tags["mlflow.parentRunId"])
 
