@@ -153,6 +153,23 @@ def check_name(name: str) -> None:
         )
 
 
+def check_free(name: str) -> None:
+    """raises UserError if a name is taken; of an adoption that was cut off `adopt` takes care, and decides then"""
+    if _hidden(name).exists():
+        return
+    for taken in (OWN / name, OWN / f"{name}.dvc", _recipe(name)):
+        if taken.exists():
+            raise UserError(f"{taken} exists; adopt under another name, or edit what is there")
+
+
+def _hidden(name: str) -> Path:
+    return OWN / f".{name}.adopting"
+
+
+def _recipe(name: str) -> Path:
+    return RECIPES / f"own-{name}.yaml"
+
+
 def adopt(found: Inspection, name: str) -> Iterator[str]:
     """Copies the folder to data/own/NAME, puts it under DVC and writes recipes/own-NAME.yaml; says what it did.
 
@@ -166,9 +183,8 @@ def adopt(found: Inspection, name: str) -> Iterator[str]:
         raise UserError(
             f"{found.folder} has {counted(len(found.errors), 'error')}, listed above; mend the folder, then adopt it"
         )
-    place, path = OWN / name, RECIPES / f"own-{name}.yaml"
+    place, path, hidden = OWN / name, _recipe(name), _hidden(name)
     text = recipe(found, name)
-    hidden = OWN / f".{name}.adopting"
     # In this order: of a .dvc file whose folder is missing `dvc checkout` makes a whole.
     renames = {hidden / f"{name}.dvc": OWN / f"{name}.dvc", hidden / name: place, hidden / path.name: path}
     with files.alone(place):
@@ -176,9 +192,7 @@ def adopt(found: Inspection, name: str) -> Iterator[str]:
             yield f"completing the adoption of {name}, which was cut off"
         else:
             files.remove(hidden)
-            for taken in (place, place.with_name(f"{name}.dvc"), path):
-                if taken.exists():
-                    raise UserError(f"{taken} exists; adopt under another name, or edit what is there")
+            check_free(name)
             try:
                 yield from _prepare(found, name, text, hidden)
             except BaseException:

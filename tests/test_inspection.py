@@ -74,8 +74,8 @@ def test_pictures_that_fit_neither_pattern_are_counted_by_folder(tmp_path: Path)
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert (
-        "note: pictures that fit neither pattern, left out: 2 in test/, 1 beside the folders; `fcn predict` takes images "
-        "without masks"
+        "note: pictures that fit neither pattern, left out: 2 in test/, 1 beside the folders; `fcn predict` takes "
+        "images without masks"
     ) in report(inspection.inspect(tmp_path, "images/*", "masks/*")).splitlines()
 
 

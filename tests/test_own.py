@@ -134,6 +134,16 @@ def test_a_name_that_is_none_is_refused_before_anything_is_copied(
     assert [p.name for p in (checkout.folder / "data/own").iterdir()] == ["none"]
 
 
+@pytest.mark.parametrize("taken", ["data/own/mine/a.png", "data/own/mine.dvc", "recipes/own-mine.yaml"])
+def test_a_taken_name_is_said_before_the_folder_is_read(taken: str, checkout: Checkout) -> None:
+    path = checkout.folder / taken
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    printed = checkout.run("fcn", "inspect", "no such folder", "--adopt", "mine", code=1)
+    named = taken.removesuffix("/a.png")
+    assert printed == f"error: {named} exists; adopt under another name, or edit what is there\n"
+
+
 # Ends with SIGKILL before the n-th change of a file or folder, or start of a program, that adopting does.
 KILLED = """
 import os, signal, sys

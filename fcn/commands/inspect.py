@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.adopt is not None:
         adoption.check_name(arguments.adopt)
+        adoption.check_free(arguments.adopt)
     found = inspection.inspect(arguments.dir, arguments.images, arguments.masks)
     for line in findings.report(found):
         print(line)
