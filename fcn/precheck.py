@@ -4,7 +4,7 @@ from fcn import compatibility, heads, pairing, published, scale, sources, tiles
 from fcn.compatibility import Size
 from fcn.errors import UserError
 from fcn.params import Params
-from fcn.sources.folder import OWN
+from fcn.sources.folder import OWN, lost
 
 
 def check(params: Params) -> list[str]:
@@ -17,6 +17,8 @@ def check(params: Params) -> list[str]:
     agree(params)
     images = image_sizes(params)
     warnings: dict[str, None] = {}
+    if params.data.dataset == "folder" and (warning := lost(OWN / params.data.folder.name)):
+        warnings[warning] = None
     for rung in compatibility.sections(params).values() if images else []:
         compatibility.check_images(rung, params, images)
         try:

@@ -240,13 +240,15 @@ def test_scores_that_no_commit_has_are_not_emptied(checkout: Checkout, photograp
 def test_a_deleted_mask_is_warned_of_and_comes_back_as_the_warning_says(checkout: Checkout, photographs: Path) -> None:
     checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine")
     checkout.run("fcn", "recipe", "own-mine", "--force")
+    assert "next: fcn recipe own-mine && dvc repro" in checkout.run("fcn", "inspect", "data/own/mine")
     assert "warning" not in checkout.run("dvc", "repro", "download")
     mask = checkout.folder / "data/own/mine/truth/straße 4 道路.png"
     before = mask.read_bytes()
     mask.unlink()
+    assert "warning: data/own/mine has lost 1 file" in checkout.run("fcn", "check")
     printed = checkout.run("dvc", "repro", "download")
     assert "warning: data/own/mine has lost 1 file, such as truth/straße 4 道路.png" in printed
-    advice = re.search("have it back: (.+); if it was meant", printed)
+    advice = re.search("to restore: (.+); if it was meant", printed)
     assert advice
     checkout.run("sh", "-c", advice[1])
     assert mask.read_bytes() == before

@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     machine.prepare()
     from fcn import adoption, findings, inspection
+    from fcn.sources.folder import OWN
 
     if arguments.adopt is not None:
         adoption.check_name(arguments.adopt)
@@ -41,4 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         sys.exit(1)
     else:
         print(f"\nits recipe, as far as it differs from {adoption.LIKE}:\n{adoption.excerpt(found)}")
+        if arguments.dir.resolve().parent == OWN.resolve():
+            print(f"it is adopted; next: fcn recipe own-{arguments.dir.name} && dvc repro")
+            return
         print(f"next: fcn inspect {shlex.quote(str(arguments.dir))} --adopt NAME")

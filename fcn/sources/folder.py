@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fcn import cache, declared, files, machine, pairing
-from fcn.errors import UserError
+from fcn.errors import UserError, counted
 from fcn.labels import Labels
 from fcn.params import Data
 from fcn.sources import Archive, Sample, list_samples
@@ -23,6 +23,18 @@ def check(data: Data) -> None:
     """raises UserError if there is no such folder, or its classes make no sense"""
     _folder(data)
     labels(data)
+
+
+def lost(folder: Path) -> str:
+    """A warning if files that DVC knew in an adopted folder are gone, with what brings them back; else nothing."""
+    gone = cache.gone(folder)
+    if not gone:
+        return ""
+    kept = f"{folder}.dvc"
+    return (
+        f"warning: {folder} has lost {counted(len(gone), 'file')}, such as {gone[0]}, and DVC rewrites {kept} when it runs; "
+        f"to restore: git restore {kept} && dvc checkout {kept}; if it was meant: git add {kept}"
+    )
 
 
 def labels(data: Data) -> Labels:
@@ -46,12 +58,8 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         lines = (f"{pair.image}\t{pair.mask}\t{pair.name}\n" for pair in pairs)
         (out / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
     if Path.cwd().resolve() == machine.root():  # a queue's copy is thrown away
-        if gone := cache.gone(folder):
-            kept, count = f"{folder}.dvc", f"{len(gone)} file{'s' * (len(gone) > 1)}"
-            print(
-                f"warning: {folder} has lost {count}, such as {gone[0]}, and DVC has rewritten {kept}; to "
-                f"have it back: git restore {kept} && dvc checkout {kept}; if it was meant: git add {kept}"
-            )
+        if warning := lost(folder):
+            print(warning)
         unlink(folder / name for name in found)
 
 
