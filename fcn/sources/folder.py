@@ -32,7 +32,7 @@ def lost(folder: Path) -> str:
         return ""
     kept = f"{folder}.dvc"
     return (
-        f"warning: {folder} has lost {counted(len(gone), 'file')}, such as {gone[0]}, and DVC rewrites {kept} when it runs; "
+        f"warning: {folder} has lost {counted(len(gone), 'file')}, such as {gone[0]}, and DVC rewrites {kept}; "
         f"to restore: git restore {kept} && dvc checkout {kept}; if it was meant: git add {kept}"
     )
 
