@@ -45,18 +45,18 @@ def test_a_reader_that_has_left_costs_no_word(words: list[str], status: int | No
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def marked(tmp_path: Path) -> Path:
     return as_checkout(tmp_path)
 
 
-def test_a_recipe_that_cannot_be_read_leaves_the_others_in_the_list(checkout: Path) -> None:
-    folder = checkout / "recipes"
+def test_a_recipe_that_cannot_be_read_leaves_the_others_in_the_list(marked: Path) -> None:
+    folder = marked / "recipes"
     (folder / "good.yaml").write_bytes((ROOT / "recipes" / "scenes.yaml").read_bytes())
     (folder / "empty.yaml").write_bytes(b"")
     (folder / "latin.yaml").write_bytes("# Stra\xdfen".encode("latin-1"))
     (folder / "escape.yaml").write_bytes(b"# red \x1b[31m text\n")
     (folder / "folder.yaml").mkdir()
-    listed = fcn("recipe", folder=checkout)
+    listed = fcn("recipe", folder=marked)
     assert (listed.returncode, listed.stderr) == (0, "")
     lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in listed.stdout.splitlines()}
     assert lines.keys() == {"good", "empty", "latin", "escape"}
@@ -64,17 +64,17 @@ def test_a_recipe_that_cannot_be_read_leaves_the_others_in_the_list(checkout: Pa
     assert lines["empty"] == "has no header"
     assert lines["latin"] == "cannot be read: recipes/latin.yaml is not UTF-8 text (byte 6)"
     assert lines["escape"] == "red ?[31m text"
-    assert fcn("recipe", "good", folder=checkout).returncode == 0
-    assert (checkout / "params.yaml").read_bytes() == (folder / "good.yaml").read_bytes()
-    assert fcn("recipe", "latin", folder=checkout).stderr == ("error: recipes/latin.yaml is not UTF-8 text (byte 6)\n")
+    assert fcn("recipe", "good", folder=marked).returncode == 0
+    assert (marked / "params.yaml").read_bytes() == (folder / "good.yaml").read_bytes()
+    assert fcn("recipe", "latin", folder=marked).stderr == ("error: recipes/latin.yaml is not UTF-8 text (byte 6)\n")
 
 
-def test_an_experiment_that_is_not_utf8_can_be_replaced_by_force_only(checkout: Path) -> None:
-    folder = checkout / "recipes"
+def test_an_experiment_that_is_not_utf8_can_be_replaced_by_force_only(marked: Path) -> None:
+    folder = marked / "recipes"
     (folder / "good.yaml").write_bytes((ROOT / "recipes" / "scenes.yaml").read_bytes())
-    (checkout / "params.yaml").write_bytes(b"\xff")
-    assert "edits that are not committed" in fcn("recipe", "good", folder=checkout).stderr
-    assert fcn("recipe", "good", "--force", folder=checkout).stderr == ""
+    (marked / "params.yaml").write_bytes(b"\xff")
+    assert "edits that are not committed" in fcn("recipe", "good", folder=marked).stderr
+    assert fcn("recipe", "good", "--force", folder=marked).stderr == ""
 
 
 @pytest.mark.parametrize("name", ["meta", "nosuch", "cuda:99", "lazy", "cpu:x", "xla", "privateuseone", "-1"])
