@@ -22,12 +22,14 @@ from fcn.errors import UserError, first_line
 
 MOST = 64 << 20  # bytes of one file; the largest image of the data sets we read has 20 MB
 MOST_ENTRIES = 200_000  # the largest of these archives has some 60 000
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)  # of a zip's files
 MOST_RATIO = 100  # bytes out of all its files for each of the archive's own; pictures hardly shrink
 DIRECTORY = 32 << 20  # bytes of a zip file's directory, or of what a tar file says about one member
 PIECE = 1 << 20
 COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], Any]] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError),
+    MemoryError,  # a .tar.xz, too, says how much memory it takes
     *(NotImplementedError, RuntimeError),  # zipfile's words for a method it lacks and for a password
     # Both modules' words for numbers, names and dates that cannot be.
     *(ValueError, IndexError, OverflowError, struct.error),
@@ -139,7 +141,10 @@ class Contents:
     def _bytes(self, name: str, member: Member) -> bytes:
         self.stream.budget = 2 * MOST  # a decompressor reads ahead
         if isinstance(self.archive, zipfile.ZipFile):
-            file: IO[bytes] | None = self.archive.open(cast(zipfile.ZipInfo, member))
+            info = cast(zipfile.ZipInfo, member)
+            if info.compress_type not in METHODS:  # LZMA takes as much memory as the file says, up to 4 GiB
+                raise UserError(f"{self.path}: {name} is compressed by method {info.compress_type}; pack it again")
+            file: IO[bytes] | None = self.archive.open(info)
         else:
             file = self.archive.extractfile(cast(tarfile.TarInfo, member))
         if file is None:

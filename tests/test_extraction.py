@@ -182,6 +182,13 @@ def test_a_zip_that_claims_fewer_bytes_than_it_holds_is_refused(tmp_path: Path) 
     assert "is no whole archive (Bad CRC-32" in refusal(path)
 
 
+def test_a_zip_of_a_method_that_names_its_own_need_of_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a", b"abc")
+    assert "a is compressed by method 14; pack it again" in refusal(path)
+
+
 def test_who_reads_an_archive_keeps_his_own_errors(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar", file("a"))
 

@@ -481,7 +481,7 @@ def _archive_seeds() -> dict[str, bytes]:
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
         seeds[f"tar {mode}"] = stream.getvalue()
-    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
         stream = io.BytesIO()
         with zipfile.ZipFile(stream, "w", method) as zipped:
             for name, content in members.items():
