@@ -60,7 +60,7 @@ def test_a_mistake_that_every_process_meets_is_said_once(checkout: Checkout) -> 
     environment = inherited | {"FCN_PROCESSES": "2", "PYTHONPATH": str(checkout.folder)}
     done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True, check=False)
     said = [line for line in done.stderr.splitlines() if "error" in line.lower()]
-    assert said == ["error: No such file or directory: data/resized"]
+    assert said == ["error: data/resized/classes.json is missing; run `dvc repro resize`"]
     assert done.returncode == 1
 
 
