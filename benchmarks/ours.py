@@ -1,6 +1,6 @@
 """FCN-8s as this project trains it and predicts with it, in a process of its own: `python -m benchmarks.ours`."""
 
-from fcn import machine
+from fcn.runtime import machine
 
 machine.prepare()
 
@@ -12,10 +12,10 @@ import torch  # noqa: E402
 
 from benchmarks import sides  # noqa: E402
 from fcn import params  # noqa: E402
+from fcn.data.sampling import Drawn  # noqa: E402
 from fcn.models import FCN  # noqa: E402
-from fcn.optimizer import Optimizer  # noqa: E402
-from fcn.sampling import Drawn  # noqa: E402
-from fcn.training import backward, train_mode  # noqa: E402
+from fcn.training.optimizer import Optimizer  # noqa: E402
+from fcn.training.steps import backward, train_mode  # noqa: E402
 from tests.parity.oracle import rgb  # noqa: E402
 
 Work = Callable[[], object]

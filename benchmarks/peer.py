@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import sides
-from fcn.labels import VOID
-from fcn.sampling import Drawn
+from fcn.data.labels import VOID
+from fcn.data.sampling import Drawn
 from tests.parity import oracle
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # machine.device would make torch deterministic

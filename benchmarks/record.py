@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fcn import files, machine
+from fcn.runtime import files, machine
 
 
 def facts() -> dict[str, Any]:

@@ -22,9 +22,11 @@ from PIL import Image
 
 from benchmarks.record import facts, record
 from benchmarks.sides import peak_gigabytes
-from fcn import download, extraction, machine, packing
-from fcn.labelsets import CAMVID, SCENES
-from fcn.sources import Sample, camvid, scenes
+from fcn.datasets import packing
+from fcn.datasets.label_maps import CAMVID, SCENES
+from fcn.datasets.sources import Sample, camvid, scenes
+from fcn.io import download, extraction
+from fcn.runtime import machine
 
 SIZE = (500, 375)
 TARGET = "256x256"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from fcn.sampling import Drawn
+from fcn.data.sampling import Drawn
 from tests.parity import oracle
 
 OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # set by machine.prepare, for us; a peer's users have not

@@ -9,7 +9,7 @@ Memory is the peak of a process that only trains. Each side has a process of its
 users have it: with the C library's own way of keeping memory.
 """
 
-from fcn import machine
+from fcn.runtime import machine
 
 machine.prepare()
 

@@ -2,8 +2,8 @@
 
 import argparse
 
-from fcn.commands import commands, require_checkout
-from fcn.errors import one_line
+from fcn.cli import commands, require_checkout
+from fcn.runtime.errors import one_line
 
 
 def main() -> None:

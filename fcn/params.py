@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
-from fcn import documents
-from fcn.errors import UserError
+from fcn.runtime import documents
+from fcn.runtime.errors import UserError
 
 Stride = Literal[32, 16, 8]
 STRIDES: tuple[Stride, ...] = get_args(Stride)

@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
-from fcn import files, machine, params, recorded
-from fcn.errors import one_line
+from fcn import params
+from fcn.pipeline import dvc_lock
+from fcn.runtime import files, machine
+from fcn.runtime.errors import one_line
 
 
 def main() -> None:
@@ -13,16 +15,16 @@ def main() -> None:
     out: Path = parser.parse_args().out
     machine.prepare()
     with files.alone(out):
-        recorded.begin()
+        dvc_lock.begin()
         _make(out)
 
 
 def _make(out: Path) -> None:
     import torch
 
-    from fcn import pipeline, weights
-    from fcn.layers import PREPROCESSINGS
-    from fcn.models import FCN
+    from fcn.models import FCN, weights
+    from fcn.models.layers import PREPROCESSINGS
+    from fcn.pipeline import dvc_yaml
 
     experiment = params.load()
     model = experiment.model
@@ -32,7 +34,7 @@ def _make(out: Path) -> None:
         state = {name: tensor for name, tensor in net.items() if not name.startswith("score")}
         preprocessing, origin_file = PREPROCESSINGS[model.preprocessing], None
     else:
-        from fcn import imagenet  # and with it torchvision
+        from fcn.pretrained import imagenet  # and with it torchvision
 
         print(imagenet.archive(model.backbone, model.weights).notice, flush=True)
         state, preprocessing, origin_file = imagenet.backbone(model.backbone, model.weights)
@@ -44,7 +46,7 @@ def _make(out: Path) -> None:
         published=origin_file,
         iterations=0,
         threads=torch.get_num_threads(),
-        params=pipeline.read("backbone", experiment).params,
+        params=dvc_yaml.read("backbone", experiment).params,
     )
     weights.save(out, state, meta)
     origin = "from seed" if model.weights == "none" else f"trained on ImageNet, {model.weights}'s"

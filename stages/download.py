@@ -3,8 +3,12 @@
 import argparse
 from pathlib import Path
 
-from fcn import files, params, pins, recorded, sources
-from fcn.errors import counted, one_line
+from fcn import params
+from fcn.datasets import sources
+from fcn.io import pins
+from fcn.pipeline import dvc_lock
+from fcn.runtime import files
+from fcn.runtime.errors import counted, one_line
 
 
 def main() -> None:
@@ -12,7 +16,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for images, masks and lists")
     out: Path = parser.parse_args().out
     with files.alone(out):
-        recorded.begin()
+        dvc_lock.begin()
         _download(out)
 
 
@@ -24,7 +28,7 @@ def _download(out: Path) -> None:
         print(archive.notice, flush=True)
     found = {}
     if archives:
-        from fcn.download import fetch_all  # only what has archives needs the network
+        from fcn.io.download import fetch_all  # only what has archives needs the network
 
         found = fetch_all(archives)
     with files.replacing_folder(out) as folder:

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn import files, machine, params, recorded
-from fcn.errors import UserError, one_line
+from fcn import params
+from fcn.pipeline import dvc_lock
+from fcn.runtime import files, machine
+from fcn.runtime.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fcn.data import Split
-    from fcn.processes import Group
-    from fcn.weights import Meta
+    from fcn.data.split import Split
+    from fcn.models.weights import Meta
+    from fcn.runtime.distributed import Group
 
 
 def main() -> None:
@@ -31,15 +33,15 @@ def main() -> None:
     paths = parser.parse_args()
     experiment = params.load()
     machine.prepare()
-    from fcn import processes
-    from fcn.data import Split
+    from fcn.data.split import Split
+    from fcn.runtime import distributed
 
     split = Split(paths.data, "val")
-    processes.spread("stages.evaluate", len(split), machines=False)
-    with processes.group() as group:
+    distributed.spread("stages.evaluate", len(split), machines=False)
+    with distributed.group() as group:
         if group.leads:
             with files.alone(paths.predictions):
-                recorded.begin()
+                dvc_lock.begin()
                 _evaluate(paths, experiment, split, group)
         else:
             for _ in _counted(paths, split, group):
@@ -48,7 +50,9 @@ def main() -> None:
 
 def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, Tensor]]":
     """Model file, what it says of itself, and counts of each net, its masks kept; a group shares the images out."""
-    from fcn import evaluation, sheets, weights
+    from fcn.figures import sheets
+    from fcn.metrics import counting
+    from fcn.models import weights
 
     if group.leads:
         shutil.rmtree(paths.predictions, ignore_errors=True)
@@ -62,32 +66,36 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
         def keep(i: int, prediction: "Tensor", folder: Path = folder) -> None:
             sheets.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
 
-        yield path, meta, evaluation.count(net.to(machine.device()), split, keep, group)
+        yield path, meta, counting.count(net.to(machine.device()), split, keep, group)
 
 
 def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Split", group: "Group") -> None:
-    from fcn import exhibits, figures, metrics, pipeline, review, tracking, verdict
-    from fcn.data import Split
+    from fcn.data.split import Split
+    from fcn.evaluation import exhibits, review, verdict
+    from fcn.figures import charts
+    from fcn.metrics import scores
+    from fcn.pipeline import dvc_yaml
+    from fcn.tracking import stage_run
 
-    entry = pipeline.read("evaluate", experiment)
+    entry = dvc_yaml.read("evaluate", experiment)
     table: dict[str, dict[str, float]] = {}
     iu: dict[str, list[float]] = {}
     shown = (Split(paths.data, "train").pixels() > 0).sum(0).tolist()
     pixels: dict[str, list[float]] = {"train_images": shown}
     pictures: list[Path] = []
-    with tracking.stage("evaluate", experiment, entry.params, entry.fingerprint()) as run:
+    with stage_run.stage("evaluate", experiment, entry.params, entry.fingerprint()) as run:
         run.data(paths.data, "val", "evaluation")
         for path, meta, counts in _counted(paths, split, group):
             run.tag(**{f"{path.stem}__sha256": files.sha256(path)})
             pictures.append(paths.figures / f"confusion_{path.stem}.png")
-            figures.confusion(counts, split.labels, pictures[-1])
+            charts.confusion(counts, split.labels, pictures[-1])
             truth, answers = counts.sum(1).tolist(), counts.sum(0).tolist()
             pixels["pixels"] = truth
             if not meta.scored:
                 print(f"{path.stem}: neither trained nor published, no score")
                 continue
-            table[path.stem] = metrics.scores(counts).asdict()
-            iu[path.stem] = metrics.class_iu(counts).tolist()
+            table[path.stem] = scores.scores(counts).asdict()
+            iu[path.stem] = scores.class_iu(counts).tolist()
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
             pixels[f"{path.stem}_pixels"] = answers
             warning = verdict.warning(
@@ -102,9 +110,9 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
             if warning:
                 print(f"WARNING: {path.stem} {warning}", flush=True)
         files.write_text(paths.scores, json.dumps(table, indent=1) + "\n")
-        files.write_text(paths.classes, figures.class_table(split.labels, iu | pixels))
+        files.write_text(paths.classes, charts.class_table(split.labels, iu | pixels))
         pictures.append(paths.figures / "predictions.png")
-        figures.predictions(split, paths.predictions, [p.stem for p in paths.models], pictures[-1])
+        charts.predictions(split, paths.predictions, [p.stem for p in paths.models], pictures[-1])
         found = review.review(split, paths.predictions, list(table))
         for path, rows in zip((paths.images, paths.borders), found.tables(split), strict=True):
             files.write_text(path, rows.to_csv(index=False, lineterminator="\n"))

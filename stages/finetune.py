@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from fcn import machine, params
-from fcn.errors import one_line
+from fcn import params
+from fcn.runtime import machine
+from fcn.runtime.errors import one_line
 
 
 def main() -> None:
@@ -19,9 +20,10 @@ def main() -> None:
     stride = arguments.pop("stride")
     experiment = params.load()
     machine.prepare()
-    from fcn import processes, rung
+    from fcn.runtime import distributed
+    from fcn.training import rung
 
-    processes.spread("stages.finetune", experiment.batch_size)
+    distributed.spread("stages.finetune", experiment.batch_size)
     rung.climb(f"finetune{stride}s", stride, experiment, **arguments)
 
 

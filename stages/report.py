@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
-from fcn import files, params, recorded
-from fcn.errors import one_line
+from fcn import params
+from fcn.pipeline import dvc_lock
+from fcn.runtime import files
+from fcn.runtime.errors import one_line
 
 
 def main() -> None:
@@ -16,19 +18,22 @@ def main() -> None:
     parser.add_argument("--page", type=Path, required=True, help="report.html to write")
     paths = parser.parse_args()
     with files.alone(paths.page):
-        recorded.begin()
+        dvc_lock.begin()
         _report(paths)
 
 
 def _report(paths: argparse.Namespace) -> None:
-    from fcn import figures, page, pipeline, report, tracking
+    from fcn.figures import charts
+    from fcn.pipeline import dvc_yaml
+    from fcn.report import markdown, page
+    from fcn.tracking import stage_run
 
     experiment = params.load()
-    entry = pipeline.read("report", experiment)
-    with tracking.stage("report", experiment, entry.params, entry.fingerprint()) as run:
-        figures.curves(paths.metrics, paths.curves)
-        content = report.gather(experiment, paths.metrics, paths.models)
-        files.write_text(paths.markdown, report.markdown(content))
+    entry = dvc_yaml.read("report", experiment)
+    with stage_run.stage("report", experiment, entry.params, entry.fingerprint()) as run:
+        charts.curves(paths.metrics, paths.curves)
+        content = markdown.gather(experiment, paths.metrics, paths.models)
+        files.write_text(paths.markdown, markdown.markdown(content))
         files.write_text(paths.page, page.page(content, paths.metrics / "figures"))
         # Here too: evaluate may have been skipped or restored, and then told MLflow nothing.
         run.scores({f"{net}.{name}": v for net, row in content.scores.items() if row for name, v in row.items()})

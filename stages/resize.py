@@ -3,10 +3,15 @@
 import argparse
 from pathlib import Path
 
-from fcn import figures, files, machine, packing, params, recorded, sources, tiles
-from fcn.data import Role, Split
-from fcn.errors import UserError, counted, one_line
-from fcn.scale import Scale
+from fcn import params
+from fcn.data import tiles
+from fcn.data.scale import Scale
+from fcn.data.split import Role, Split
+from fcn.datasets import packing, sources
+from fcn.figures import charts
+from fcn.pipeline import dvc_lock
+from fcn.runtime import files, machine
+from fcn.runtime.errors import UserError, counted, one_line
 
 
 def main() -> None:
@@ -17,7 +22,7 @@ def main() -> None:
     paths = parser.parse_args()
     machine.prepare()  # memory that is kept from image to image
     with files.alone(paths.out):
-        recorded.begin()
+        dvc_lock.begin()
         _resize(paths)
 
 
@@ -45,8 +50,8 @@ def _resize(paths: argparse.Namespace) -> None:
         packing.write_labels(labels, folder)
         packing.write_scale(Scale(data.size.val, data.tile), folder)
     packed: dict[str, Split] = {role: Split(paths.out, role) for role, _, _ in roles}
-    figures.class_frequencies(packed, paths.figures / "classes.png")
-    figures.samples(packed["train"], paths.figures / "samples.png")
+    charts.class_frequencies(packed, paths.figures / "classes.png")
+    charts.samples(packed["train"], paths.figures / "samples.png")
     for name, there in packed.items():
         sizes = {there.size(i) for i in range(len(there))}
         some = ", ".join(f"{w}x{h}" for h, w in sorted(sizes)[:3])

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from fcn import machine, params
-from fcn.errors import one_line
+from fcn import params
+from fcn.runtime import machine
+from fcn.runtime.errors import one_line
 
 
 def main() -> None:
@@ -17,9 +18,10 @@ def main() -> None:
     paths = parser.parse_args()
     experiment = params.load()
     machine.prepare()
-    from fcn import processes, rung
+    from fcn.runtime import distributed
+    from fcn.training import rung
 
-    processes.spread("stages.train", experiment.batch_size)
+    distributed.spread("stages.train", experiment.batch_size)
     rung.climb("train", 32, experiment, **vars(paths))
 
 

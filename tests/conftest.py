@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fcn import machine
+from fcn.runtime import machine
 
 machine.prepare()
 os.environ["FCN_DEVICE"] = "cpu"  # bits are compared; a GPU has its own
@@ -21,14 +21,18 @@ os.environ["FCN_DEVICE"] = "cpu"  # bits are compared; a GPU has its own
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from fcn import evaluation, packing, params, pins, training  # noqa: E402
-from fcn.data import Split  # noqa: E402
+from fcn import params  # noqa: E402
+from fcn.data.sampling import Sampler  # noqa: E402
+from fcn.data.scale import Scale  # noqa: E402
+from fcn.data.split import Split  # noqa: E402
+from fcn.datasets import packing  # noqa: E402
+from fcn.datasets.sources import scenes  # noqa: E402
+from fcn.io import pins  # noqa: E402
+from fcn.metrics import counting  # noqa: E402
 from fcn.models import FCN  # noqa: E402
-from fcn.optimizer import Optimizer  # noqa: E402
 from fcn.params import Params  # noqa: E402
-from fcn.sampling import Sampler  # noqa: E402
-from fcn.scale import Scale  # noqa: E402
-from fcn.sources import scenes  # noqa: E402
+from fcn.training import steps  # noqa: E402
+from fcn.training.optimizer import Optimizer  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 MIRROR = ROOT.parent / "shared" / "datasets"
@@ -97,8 +101,8 @@ def learn_and_score(folder: Path, experiment: Params) -> tuple[float, Tensor]:
     torch.nn.init.zeros_(net.score_fr.bias)
     sampler = Sampler(train, experiment.data, seed=1, stride=32, batch_size=experiment.batch_size)
     once = experiment.train.model_copy(update={"iterations": 1})
-    (step,) = training.steps(net, Optimizer(net, experiment), sampler, experiment, once)
-    return float(step.loss), evaluation.count(net, val)
+    (step,) = steps.steps(net, Optimizer(net, experiment), sampler, experiment, once)
+    return float(step.loss), counting.count(net, val)
 
 
 def as_checkout(folder: Path) -> Path:

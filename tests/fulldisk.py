@@ -35,7 +35,8 @@ Bytes = dict[Path, bytes]
 
 def outs(stage: str) -> tuple[list[str], list[Path]]:
     """The words of a stage's command, and its outs."""
-    from fcn import params, pipeline
+    from fcn import params
+    from fcn.pipeline import dvc_yaml
 
     experiment = params.load()
     entry = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]
@@ -44,7 +45,7 @@ def outs(stage: str) -> tuple[list[str], list[Path]]:
         for kind in ("outs", "metrics", "plots")
         for out in entry.get(kind, [])
     ]
-    words = pipeline.read(stage, experiment).cmd.split()
+    words = dvc_yaml.read(stage, experiment).cmd.split()
     return words[2:], [Path(name) for name in names]
 
 
@@ -179,7 +180,7 @@ def every(stages: list[str], points: int) -> dict[str, Any]:
     sys.path[0] = str(Path.cwd())
     for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_"))]:
         del os.environ[name]
-    from fcn import machine
+    from fcn.runtime import machine
 
     machine.prepare()
     # Before the forks, so that they need not import it: what a stage imports when it opens MLflow's store and trains.
@@ -187,7 +188,7 @@ def every(stages: list[str], points: int) -> dict[str, Any]:
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-    from fcn import figures, report, rung  # noqa: F401
+    from fcn.training import rung  # noqa: F401
     from tests.fuzz.stamp import stamp
 
     results = {stage: sweep(stage, points, lambda line: print(line, flush=True)) for stage in stages}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fcn import machine
+from fcn.runtime import machine
 
 machine.prepare()
 os.environ["FCN_DEVICE"] = "cpu"
@@ -15,15 +15,19 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from fcn import evaluation, models, params, processes, resume, rung, training  # noqa: E402
-from fcn.data import Split  # noqa: E402
-from fcn.labels import VOID  # noqa: E402
-from fcn.models import FCN, Backbone  # noqa: E402
-from fcn.optimizer import Optimizer  # noqa: E402
-from fcn.sampling import Drawn  # noqa: E402
+from fcn import params  # noqa: E402
+from fcn.data.labels import VOID  # noqa: E402
+from fcn.data.sampling import Drawn  # noqa: E402
+from fcn.data.split import Split  # noqa: E402
+from fcn.metrics import counting  # noqa: E402
+from fcn.models import fcn  # noqa: E402
+from fcn.models.fcn import FCN, Backbone  # noqa: E402
+from fcn.runtime import distributed  # noqa: E402
+from fcn.training import checkpoint, rung, steps  # noqa: E402
+from fcn.training.optimizer import Optimizer  # noqa: E402
 
 # Narrow and without batch norm, which on a CPU has to see the whole batch.
-models.BACKBONES["vgg16"] = Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12)
+fcn.BACKBONES["vgg16"] = Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12)
 VOIDS = (0.05, 0.9, 0.4, 1.0)
 
 
@@ -53,21 +57,21 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
     """Writes what must not depend on how many processes there are."""
     experiment = params.load(recipe)
     found: dict[str, torch.Tensor] = {}
-    with processes.group() as group:
+    with distributed.group() as group:
         net = fresh(torch.float32)
         optimizer, share = Optimizer(net, experiment), group.share(experiment.batch_size)
         drawn = Noise().draw(0, share)
-        training.backward(group.joined(net), optimizer, drawn, "mean", experiment.train.accumulate, None, group)
+        steps.backward(group.joined(net), optimizer, drawn, "mean", experiment.train.accumulate, None, group)
         found |= {f"gradient/{name}": gradient.clone() for name, gradient in optimizer.gradients()}
         net = fresh(torch.float64)
         optimizer = Optimizer(net, experiment)
         losses = [
             step.loss
-            for step in training.steps(net, optimizer, Noise(), experiment, experiment.train, group=group)  # type: ignore[arg-type]
+            for step in steps.steps(net, optimizer, Noise(), experiment, experiment.train, group=group)  # type: ignore[arg-type]
         ]
         found |= {f"weight/{name}": tensor for name, tensor in optimizer.state(net).items()}
         found["losses"] = torch.stack(losses)
-        found["counts"] = evaluation.count(net, Split(packed, "val"), group=group)
+        found["counts"] = counting.count(net, Split(packed, "val"), group=group)
         if group.leads:
             save_file({name: tensor.detach().contiguous() for name, tensor in found.items()}, out)
 
@@ -75,15 +79,15 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
 def climb(fall: str) -> None:
     """FCN-32s in the checkout that is the working folder; `fall` is the rank of a process that dies once, or none."""
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" and os.environ.get("RANK", "0") == fall:
-        resume.SAVE_EVERY, note = 0.0, rung._note
+        checkpoint.SAVE_EVERY, note = 0.0, rung._note
 
-        def fall_after_two(step: training.Step, *others: object) -> None:
+        def fall_after_two(step: steps.Step, *others: object) -> None:
             note(step, *others)  # type: ignore[arg-type]
             if step.number == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         rung._note = fall_after_two  # type: ignore[assignment]
-    resume.SAVE_EVERY = 0.0
+    checkpoint.SAVE_EVERY = 0.0
     rung.climb(
         "train",
         32,

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import scipy.io
 from PIL import Image
 
-from fcn import download
+from fcn.datasets.sources import Sample
+from fcn.io import download
 from fcn.params import Params
-from fcn.sources import Sample
 
 
 def archive_of(path: Path, files: dict[str, bytes]) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn import figures
-from fcn.bound import FACTORS, bounds, down_and_back, published, table
-from fcn.data import Split
-from fcn.labels import VOID
-from fcn.metrics import Scores
+from fcn.data.labels import VOID
+from fcn.data.split import Split
+from fcn.evaluation.bound import FACTORS, bounds, down_and_back, published, table
+from fcn.figures import charts
+from fcn.metrics.scores import Scores
 
 
 def test_a_block_takes_the_class_of_most_of_its_valid_pixels() -> None:
@@ -51,8 +51,8 @@ def test_the_papers_bound_stands_beside_vocs_and_no_others() -> None:
 
 def test_the_bound_is_drawn_with_and_without_the_papers(tmp_path: Path) -> None:
     rows = {factor: 100 - factor / 4 for factor in FACTORS}
-    figures.bound(rows, {}, "scenes, val", tmp_path / "ours.png")
-    figures.bound(rows, published("voc"), "voc, seg11valid", tmp_path / "both.png")
+    charts.bound(rows, {}, "scenes, val", tmp_path / "ours.png")
+    charts.bound(rows, published("voc"), "voc, seg11valid", tmp_path / "both.png")
     ours, both = (Image.open(tmp_path / name).convert("RGB") for name in ("ours.png", "both.png"))
     orange = (230, 159, 0)  # the paper's line
     assert orange in both.get_flattened_data()

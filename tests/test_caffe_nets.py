@@ -9,9 +9,10 @@ import pytest
 import torch
 from caffe import Array, net_of, numbers
 
-from fcn import caffemodel, models
-from fcn.errors import UserError
-from fcn.layers import bilinear_kernel
+from fcn.io import caffemodel
+from fcn.models import fcn
+from fcn.models.layers import bilinear_kernel
+from fcn.runtime.errors import UserError
 
 
 @pytest.fixture
@@ -140,9 +141,9 @@ def blobs_of(net: torch.nn.Module) -> dict[str, list[Array]]:
     return layers
 
 
-def narrow_net(stride: int, seed: int, upsampling: str, at_once: bool = False) -> models.FCN:
+def narrow_net(stride: int, seed: int, upsampling: str, at_once: bool = False) -> fcn.FCN:
     torch.manual_seed(seed)
-    net = models.FCN(3, stride, upsampling=upsampling, at_once=at_once).eval()
+    net = fcn.FCN(3, stride, upsampling=upsampling, at_once=at_once).eval()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return net
@@ -150,7 +151,7 @@ def narrow_net(stride: int, seed: int, upsampling: str, at_once: bool = False) -
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.BACKBONES, "vgg16", models.Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7))
+    monkeypatch.setitem(fcn.BACKBONES, "vgg16", fcn.Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7))
 
 
 @pytest.mark.usefixtures("narrow")

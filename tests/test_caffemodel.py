@@ -24,8 +24,8 @@ from caffe import (
     varint,
 )
 
-from fcn import caffemodel
-from fcn.errors import UserError
+from fcn.io import caffemodel
+from fcn.runtime.errors import UserError
 
 
 def refused(path: Path, content: bytes) -> str:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fcn import models
-from fcn.canvas import BORDER, Bordered, Span
-from fcn.models import FCN, Backbone
+from fcn.models import fcn
+from fcn.models.border import BORDER, Bordered, Span
+from fcn.models.fcn import FCN, Backbone
 
 
 def felt(values: Tensor) -> tuple[int, int]:
@@ -67,9 +67,9 @@ def test_the_image_meets_the_edge_in_block_5() -> None:
 
 @pytest.mark.parametrize("backbone", ["vgg16", "vgg19", "vgg19_avg"])
 def test_logits_and_gradients_are_those_of_the_full_border(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = models.BACKBONES[backbone]
+    wide = fcn.BACKBONES[backbone]
     narrow = Backbone(wide.convolutions, (3, 4, 4, 5, 5), 6, pooling=wide.pooling)
-    monkeypatch.setitem(models.BACKBONES, "narrow", narrow)
+    monkeypatch.setitem(fcn.BACKBONES, "narrow", narrow)
     generator = torch.Generator().manual_seed(0)
     for height, width in [(1, 2), (3, 37), (16, 31), (33, 4), (45, 70)]:
         torch.manual_seed(height)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn import class_table, inspection
-from fcn.inspection import Inspection
+from fcn.inspection import class_table, inspection
+from fcn.inspection.inspection import Inspection
 
 SIZE = (6, 10)
 COLOURS = np.array([(0, 0, 0), (200, 30, 30), (30, 30, 200)], np.uint8)

@@ -12,8 +12,8 @@ import pytest
 import requests
 from conftest import ROOT, Checkout, as_checkout
 
-from fcn import machine
-from fcn.errors import UserError, bare, without_credentials
+from fcn.runtime import machine
+from fcn.runtime.errors import UserError, bare, without_credentials
 
 
 def fcn(*words: str, folder: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -109,7 +109,10 @@ def test_an_address_is_shown_without_credentials(uri: str, shown: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("uri", ["http://ann:p4ssw0rd@127.0.0.1:9", "postgresql://ann:p4ssw0rd@127.0.0.1:9/db"])
 def test_no_command_prints_the_password_of_the_tracking_store(uri: str, checkout: Checkout) -> None:
-    finish = "from fcn import params, tracking\nwith tracking.stage('train', params.load(), {}): pass"
+    finish = (
+        "from fcn import params\nfrom fcn.tracking import stage_run\n"
+        "with stage_run.stage('train', params.load(), {}): pass"
+    )
     for words in (["doctor"], ["sync"], ["serve", "--port", "0"], ["trace", "params.yaml"]):
         done = subprocess.run(
             [sys.executable, "-m", "fcn", *words],
@@ -151,7 +154,10 @@ def test_a_stage_that_ends_does_not_print_the_password_of_a_server_that_answers(
                     assert time.monotonic() < deadline
                     time.sleep(0.5)
             uri = f"http://ann:p4ssw0rd@127.0.0.1:{port}"
-            finish = "from fcn import params, tracking\nwith tracking.stage('train', params.load(), {}): pass"
+            finish = (
+                "from fcn import params\nfrom fcn.tracking import stage_run\n"
+                "with stage_run.stage('train', params.load(), {}): pass"
+            )
             for words in (["-c", finish], ["-m", "fcn", "ui"], ["-m", "fcn", "doctor"]):
                 printed = checkout.run(sys.executable, *words, MLFLOW_TRACKING_URI=uri)
                 assert "p4ssw0rd" not in printed, words

@@ -10,12 +10,14 @@ from conftest import ROOT, Checkout
 from PIL import Image
 from torch import nn
 
-from fcn import compatibility, precheck, start, weights
-from fcn.data import Split
-from fcn.errors import UserError
-from fcn.layers import CAFFE, PREPROCESSINGS
-from fcn.models import BACKBONES, FCN, normalized_positions
+from fcn.data.split import Split
+from fcn.experiments import precheck
+from fcn.models import weights
+from fcn.models.fcn import BACKBONES, FCN, normalized_positions
+from fcn.models.layers import CAFFE, PREPROCESSINGS
 from fcn.params import Params
+from fcn.runtime.errors import UserError
+from fcn.training import compatibility, initialization
 
 Small = Callable[..., Params]
 Pad = Literal[100, "same"]
@@ -236,8 +238,8 @@ def test_a_rung_refuses_before_its_first_step_what_resize_has_shown(
         ({"train.accumulate": 2}, r"^params.yaml: train.accumulate is 2: batch norm"),
     ):
         with pytest.raises(UserError, match=line):
-            start.start(train, 32, small(**changes), parent)
-    assert start.start(train, 32, small(), parent).net.stride == 32
+            initialization.start(train, 32, small(**changes), parent)
+    assert initialization.start(train, 32, small(), parent).net.stride == 32
 
 
 @pytest.mark.slow

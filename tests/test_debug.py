@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fcn import debug, models, training
-from fcn.data import Split
-from fcn.models import FCN, Backbone
-from fcn.optimizer import Optimizer
+from fcn.data.sampling import Drawn, Sampler
+from fcn.data.split import Split
+from fcn.models import fcn
+from fcn.models.fcn import FCN, Backbone
 from fcn.params import Params
-from fcn.sampling import Drawn, Sampler
+from fcn.training import debug, steps
+from fcn.training.optimizer import Optimizer
 
 
 def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
@@ -27,7 +28,7 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
     watch = debug.Watch(net, optimizer, iterations=40)  # every second step, and the first
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
     watch.begin(1)
-    for step in training.steps(net, optimizer, sampler, experiment, experiment.train):
+    for step in steps.steps(net, optimizer, sampler, experiment, experiment.train):
         watch.end()
         watch.begin(step.number + 1)
     watch.end()
@@ -52,7 +53,7 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
 def test_where_the_border_is_computed_apart_activations_are_those_about_the_image(
     small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(models.BACKBONES, "narrow", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
+    monkeypatch.setitem(fcn.BACKBONES, "narrow", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
     torch.manual_seed(0)
     net = FCN(8, 8, "narrow").to(memory_format=torch.channels_last)
     watch = debug.Watch(net, Optimizer(net, small()), iterations=1)
@@ -60,7 +61,7 @@ def test_where_the_border_is_computed_apart_activations_are_those_about_the_imag
     seen: list[torch.Tensor] = []
     hook = net.conv2_1.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().relu()))
     images = [Drawn("", np.full((40, 56, 3), 90, np.uint8), np.zeros((40, 56), np.uint8), 0)]
-    training.backward(net, watch.optimizer, images, "mean", 1, None)
+    steps.backward(net, watch.optimizer, images, "mean", 1, None)
     watch.optimizer.step(0.1)
     hook.remove()
     row = watch.end()

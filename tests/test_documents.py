@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fcn import documents
-from fcn.errors import UserError
+from fcn.runtime import documents
+from fcn.runtime.errors import UserError
 
 
 def test_scalars_lists_and_mappings_become_plain_values() -> None:

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from fcn import download, extraction, pins, transfer
-from fcn.errors import UserError
-from fcn.sources import Archive
+from fcn.io import download, extraction, pins, transfer
+from fcn.io.archive import Archive
+from fcn.runtime.errors import UserError
 
 NOISE = np.random.default_rng(0).bytes(200_000)
 HALF = 100_000
@@ -215,7 +215,7 @@ def test_a_file_that_broke_off_is_resumed_where_it_ended(host: str, mood: str, m
 
 def test_a_download_that_was_killed_goes_on_where_it_was(host: str, part: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from fcn import download; from fcn.sources import Archive\n"
+        "import sys; from fcn.io import download; from fcn.io.archive import Archive\n"
         "download.fetch(Archive('a.zip', (sys.argv[1],), 'free'))"
     )
     with subprocess.Popen([sys.executable, "-c", program, f"{host}/stalls"], cwd=ROOT, stderr=subprocess.DEVNULL) as p:
@@ -415,7 +415,8 @@ def test_a_file_of_unknown_digest_is_at_least_of_its_kind(
 
 def test_a_full_disk_is_said_in_one_line_and_what_came_is_kept(host: str, part: Path) -> None:
     program = (
-        "import sys; from fcn import download; from fcn.errors import one_line; from fcn.sources import Archive\n"
+        "import sys; from fcn.io import download; from fcn.runtime.errors import one_line\n"
+        "from fcn.io.archive import Archive\n"
         "with one_line(): download.fetch(Archive('a.zip', (sys.argv[1],), 'free'))"
     )
     done = subprocess.run(

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from fcn import extraction
-from fcn.errors import UserError
+from fcn.io import extraction
+from fcn.runtime.errors import UserError
 
 
 def tar(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
@@ -234,7 +234,8 @@ def test_hostile_archives_get_one_line_each_in_little_memory_and_write_nothing(t
             bomb.write(bytes(8 << 20))
     before = sorted(tmp_path.rglob("*"))
     program = (
-        "import resource, sys; from pathlib import Path; from fcn import extraction; from fcn.errors import UserError\n"
+        "import resource, sys; from pathlib import Path; from fcn.io import extraction\n"
+        "from fcn.runtime.errors import UserError\n"
         "resource.setrlimit(resource.RLIMIT_AS, (320 << 20,) * 2)\n"
         "for path in map(Path, sys.argv[1:]):\n"
         "    try:\n"

@@ -1,6 +1,5 @@
 """Files that are whole or absent, on a disk that may fill up, under processes that may be killed."""
 
-import ast
 import errno
 import os
 import subprocess
@@ -13,82 +12,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from fcn import files
-from fcn.errors import UserError
-
-# Who opens files for writing by itself, and why that is safe. Everything else goes through fcn/files.py.
-WRITERS = {
-    "fcn/files.py": "the one way to write a file",
-    "fcn/download.py": "a lock beside the archive",
-    "fcn/transfer.py": "continues a .part, which download.py verifies and renames",
-    "fcn/verification.py": "unpacks it into another name first",
-    "fcn/extraction.py": "fills a folder that is an out, deleted if the stage fails, and by DVC if it was killed",
-    "fcn/packing.py": "the same",
-    **{
-        f"fcn/sources/{name}.py": "the same"
-        for name in ("_ade20k", "camvid", "context59", "folder", "nyud", "scenes", "siftflow", "voc")
-    },
-    "fcn/adoption.py": "copies a user's folder, under another name first",
-    "fcn/visualization.py": "the person's own folder",
-    "fcn/gallery.py": "the same",
-    "fcn/labels.py": "into memory",
-    "fcn/page.py": "into memory",
-    "stages/evaluate.py": "into memory",
-    "fcn/debug.py": "draws into files.replacing's temporary name",
-    "fcn/plots.py": "the same",
-    "fcn/registry.py": "hands a model to MLflow",
-    "fcn/store.py": "the lock of MLflow's store",
-    "fcn/filling.py": "a temporary folder",
-    "fcn/errors.py": "torchrun's own file for a process's last words",
-    "fcn/figures.py": "draws into files.replacing's temporary name",
-    "fcn/sheets.py": "the same",
-    "fcn/previews.py": "the same, and into memory",
-    "fcn/recorded.py": "writes into files.replacing's temporary name",
-    "fcn/recipe.py": "copies into files.replacing's temporary name",
-    "fcn/resume.py": "a lock, which holds no result",
-}
-WRITING = {"write_text", "write_bytes", "to_csv", "savefig", "save_file", "save", "tofile", "copyfile", "copy2", "move"}
-OWN = {
-    "files",
-    "weights",
-    "resume",
-    "figures",
-    "sheets",
-    "self",
-}  # fcn.files.write_text, fcn.weights.save and the like: ours
-
-
-def writes(call: ast.Call) -> bool:
-    """Whether a call opens a file for writing, or is of a function that does."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    if name == "open":
-        modes = [a for a in (*call.args, *(k.value for k in call.keywords)) if isinstance(a, ast.Constant)]
-        return any(isinstance(m.value, str) and set(m.value) & set("wax+") and len(m.value) < 4 for m in modes) or any(
-            isinstance(a, ast.IfExp) for a in call.args
-        )
-    of = getattr(getattr(call.func, "value", None), "id", "")
-    return name in WRITING and of not in OWN
-
-
-def test_only_named_modules_open_files_for_writing() -> None:
-    found = {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("fcn", "stages")
-        for path in (ROOT / folder).rglob("*.py")
-        if any(isinstance(node, ast.Call) and writes(node) for node in ast.walk(ast.parse(path.read_text())))
-    }
-    assert found <= set(WRITERS), f"{sorted(found - set(WRITERS))} write past fcn/files.py"
-
-
-@pytest.mark.parametrize("line", ["open(p, 'w')", "p.open('ab' if s else 'wb')", "Path(p).write_bytes(b)", "a.save(p)"])
-def test_a_line_that_writes_is_known_as_one(line: str) -> None:
-    assert any(isinstance(node, ast.Call) and writes(node) for node in ast.walk(ast.parse(line)))
-
-
-@pytest.mark.parametrize("line", ["open(p)", "p.open('rb')", "files.write_text(p, 'w')", "json.loads('w')"])
-def test_a_line_that_does_not_is_not(line: str) -> None:
-    assert not any(isinstance(node, ast.Call) and writes(node) for node in ast.walk(ast.parse(line)))
-
+from fcn.runtime import files
+from fcn.runtime.errors import UserError
 
 WATCHER = """
 import os, sys
@@ -105,7 +30,7 @@ def hook(event, values):
         calls.append(f"rename {Path(values[0]).name} {Path(values[1]).name}")
 sys.addaudithook(hook)
 import torch
-from fcn import files
+from fcn.runtime import files
 calls.clear()
 """
 
@@ -170,7 +95,7 @@ def test_a_second_writer_of_an_out_is_refused_until_the_first_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    program = "import sys; from pathlib import Path; from fcn import files\n"
+    program = "import sys; from pathlib import Path; from fcn.runtime import files\n"
     program += f"with files.alone(Path({str(tmp_path / 'out')!r})): print('in', flush=True); sys.stdin.read()"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(

@@ -16,14 +16,14 @@ DOWNLOAD = ("stages.download", "--out", "data/raw")
 RESIZE = ("stages.resize", "--raw", "data/raw", "--out", "data/resized", "--figures", "metrics/figures")
 # What a driver puts before the stage: a signal to the stage itself at a certain moment.
 AT_AN_IMAGE = (  # where a worker is
-    "import fcn.packing as r; first = r.resize\n"
+    "import fcn.datasets.packing as r; first = r.resize\n"
     "def resize(sample, *rest):\n"
     "    if sample.name == 'train_0003': os.kill(os.getppid(), signal.{})\n"
     "    return first(sample, *rest)\n"
     "r.resize = resize\n"
 )
 AFTER_DRAWING = (
-    "import fcn.sources.scenes as s; first = s.build\n"
+    "import fcn.datasets.sources.scenes as s; first = s.build\n"
     "def build(*rest): first(*rest); os.kill(os.getpid(), signal.{})\n"
     "s.build = build\n"
 )

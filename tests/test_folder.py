@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fcn import adoption, declared, findings, inspection, pairing, params, resizing, sources
-from fcn.errors import UserError
-from fcn.labels import VOID
-from fcn.sources import folder as source
+from fcn import params
+from fcn.data.labels import VOID
+from fcn.datasets import class_list, pairing, resizing, sources
+from fcn.datasets.sources import folder as source
+from fcn.inspection import adoption, inspection, summary
+from fcn.runtime.errors import UserError
 
 SIZE = (6, 4)
 COLOURS = np.array([(0, 0, 0), (200, 30, 30), (30, 30, 200), (224, 224, 192)], np.uint8)
@@ -207,9 +209,9 @@ def test_a_split_that_nothing_names_is_one_line(tmp_path: Path) -> None:
 
 
 def test_classes_are_names_or_names_with_codes_or_names_with_colours() -> None:
-    plain = declared.coded(["sky", {"road": 7}, {"tree": "2 300"}], "255")
+    plain = class_list.coded(["sky", {"road": 7}, {"tree": "2 300"}], "255")
     assert (plain.names, plain.codes, plain.void) == (("sky", "road", "tree"), ((0,), (7,), (2, 300)), (255,))
-    colours = declared.coded([{"sky": "70,130,180"}, {"road": "128,64,128 0,0,1"}], "0,0,0")
+    colours = class_list.coded([{"sky": "70,130,180"}, {"road": "128,64,128 0,0,1"}], "0,0,0")
     assert colours.palette == ((70, 130, 180), (128, 64, 128))
     assert (colours.codes, colours.void) == (((0x4682B4,), (0x804080, 1)), (0,))
 
@@ -232,16 +234,16 @@ def test_classes_are_names_or_names_with_codes_or_names_with_colours() -> None:
 )
 def test_classes_that_make_no_sense_are_one_line(classes: list[Any], void: str, line: str) -> None:
     with pytest.raises(UserError) as caught:
-        declared.coded(classes, void)
+        class_list.coded(classes, void)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_label_map_is_chosen_by_name() -> None:
-    assert declared.labels(own(classes="bdci2017-final")).names[2] == "building"
-    assert declared.labels(own(classes="voc")).decode(np.array([[20]], np.uint8), "m").tolist() == [[20]]
+    assert class_list.labels(own(classes="bdci2017-final")).names[2] == "building"
+    assert class_list.labels(own(classes="voc")).decode(np.array([[20]], np.uint8), "m").tolist() == [[20]]
     with pytest.raises(UserError, match=r"data\.folder\.classes is 'none'; there is .*bdci2017-preliminary"):
-        declared.labels(own())
+        class_list.labels(own())
 
 
 # What inspect says
@@ -251,7 +253,7 @@ PLAIN = {f"images/{i}.jpg": "image" for i in range(4)} | {f"masks/{i}.png": [0, 
 
 def inspected(folder: Path, **patterns: str) -> inspection.Inspection:
     found = inspection.inspect(folder, **patterns)
-    assert len(list(findings.report(found))) < 50
+    assert len(list(summary.report(found))) < 50
     return found
 
 
@@ -262,7 +264,7 @@ def test_inspect_counts_codes_sizes_and_modes(make: Make) -> None:
     assert found.own.void == "255"
     assert {code: seen.pixels for code, seen in found.codes.items()} == {0: 32, 1: 32, 255: 32}
     assert found.parts == {"train": 3, "val": 1}
-    text = "\n".join(findings.report(found))
+    text = "\n".join(summary.report(found))
     assert "images/*             JPEG RGB (4); 4x6 (4)" in text
     assert "class_1                 33.33%      4" in text
     assert "255 is taken for void" in text

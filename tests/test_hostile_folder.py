@@ -13,8 +13,11 @@ from conftest import ROOT
 from makers import png
 from PIL import Image
 
-from fcn import files, inspection, pairing, pictures
-from fcn.errors import UserError
+from fcn.datasets import pairing
+from fcn.inspection import inspection
+from fcn.io import images
+from fcn.runtime import files
+from fcn.runtime.errors import UserError
 
 
 @pytest.fixture
@@ -127,13 +130,13 @@ def test_a_picture_that_would_need_more_than_a_gigabyte_is_refused_before_it_is_
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGB", "I;16"])
 def test_a_pair_of_the_largest_pictures_takes_less_than_a_gigabyte(mode: str, tmp_path: Path) -> None:
-    side = int(pictures.LARGEST**0.5)
+    side = int(images.LARGEST**0.5)
     for name, kind in (("images", "RGB"), ("masks", mode)):
         (tmp_path / "big" / name).mkdir(parents=True)
         Image.new(kind, (side, side)).save(tmp_path / "big" / name / "a.png", compress_level=1)
     program = (
-        "import sys; from pathlib import Path; from fcn import findings, inspection\n"
-        "print(*findings.report(inspection.inspect(Path(sys.argv[1]), 'images/*')), sep='\\n')\n"
+        "import sys; from pathlib import Path; from fcn.inspection import inspection, summary\n"
+        "print(*summary.report(inspection.inspect(Path(sys.argv[1]), 'images/*')), sep='\\n')\n"
         "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     )
     done = subprocess.run(

@@ -14,10 +14,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_report import written
 
-from fcn import charts, data, figures, packing, page, report, review, tables
-from fcn.labels import Labels
-from fcn.sources import Sample
-from fcn.titles import NETS
+from fcn.data import split
+from fcn.data.labels import Labels
+from fcn.datasets import packing
+from fcn.datasets.sources import Sample
+from fcn.evaluation import review, score_charts
+from fcn.figures import charts, tables
+from fcn.ladder import NETS
+from fcn.report import markdown, page
 
 NAMES = (
     r"price $\foo$ a",
@@ -51,7 +55,7 @@ def test_cells_of_plain_names_are_the_names() -> None:
     assert [tables.cell(name) for name in ("road", "a=b", "1-2")] == ["road", "a=b", "1-2"]
 
 
-def split(folder: Path) -> data.Split:
+def split(folder: Path) -> split.Split:
     """One image of 16 pixels, one of each class."""
     assert len(NAMES) == 16
     mask = np.arange(16, dtype=np.uint8).reshape(4, 4)
@@ -59,15 +63,15 @@ def split(folder: Path) -> data.Split:
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / "image.png")
     packing.pack([Sample("=i", folder / "image.png", folder / "mask.png")], LABELS, "native", False, "val", folder)
     packing.write_labels(LABELS, folder)
-    return data.Split(folder, "val")
+    return split.Split(folder, "val")
 
 
 def test_every_picture_draws_the_names_as_they_are(tmp_path: Path) -> None:
     own, iu = split(tmp_path), {net: [0.5] * len(NAMES) for net in NETS}
-    figures.class_frequencies({"val": own}, tmp_path / "classes.png")
-    figures.samples(own, tmp_path / "samples.png")
-    figures.confusion(COUNTS, LABELS, tmp_path / "confusion_fcn8s.png")
-    charts.class_iu(LABELS, iu, tmp_path / "iu.png")
+    charts.class_frequencies({"val": own}, tmp_path / "classes.png")
+    charts.samples(own, tmp_path / "samples.png")
+    charts.confusion(COUNTS, LABELS, tmp_path / "confusion_fcn8s.png")
+    score_charts.class_iu(LABELS, iu, tmp_path / "iu.png")
 
 
 def test_the_text_of_a_picture_is_a_name_with_its_dollars_and_backslashes(
@@ -75,10 +79,10 @@ def test_the_text_of_a_picture_is_a_name_with_its_dollars_and_backslashes(
 ) -> None:
     """Of the SVG that matplotlib makes of the same figure, which keeps text as text."""
     drawn: list[Figure] = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
-    figures.class_frequencies({"val": split(tmp_path)}, tmp_path / "classes.png")
-    figures.confusion(COUNTS, LABELS, tmp_path / "confusion_fcn8s.png")
-    charts.class_iu(LABELS, {net: [0.5] * len(NAMES) for net in NETS}, tmp_path / "iu.png")
+    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
+    charts.class_frequencies({"val": split(tmp_path)}, tmp_path / "classes.png")
+    charts.confusion(COUNTS, LABELS, tmp_path / "confusion_fcn8s.png")
+    score_charts.class_iu(LABELS, {net: [0.5] * len(NAMES) for net in NETS}, tmp_path / "iu.png")
     for figure in drawn:
         svg = io.StringIO()
         with rc_context({"svg.fonttype": "none"}):
@@ -103,7 +107,7 @@ def test_the_report_holds_names_as_text_alone(tmp_path: Path) -> None:
     }
     content = written(tmp_path, "scenes", LABELS, dict.fromkeys(NETS, COUNTS), scores).content()
     assert content.classes.index.tolist() == list(NAMES)
-    text = report.markdown(content)
+    text = markdown.markdown(content)
     assert any("learned nothing" in line or "constant" in line for line in text.splitlines())
     assert not re.search(r"(?<!\\)[<$`]|(?<!\\)\[", text)
     rows = [line for line in text.splitlines() if line.startswith("| ") and re.search(r"[0-9] % \|$", line)]
@@ -120,4 +124,4 @@ def test_the_name_of_an_image_is_read_back_from_its_table(tmp_path: Path) -> Non
     images, _ = review.review(own, tmp_path / "predictions", ["fcn8s"]).tables(own)
     (tmp_path / "images.csv").write_text(images.to_csv(index=False))
     assert "\n'=i,1.0,0.0\n" in (tmp_path / "images.csv").read_text()
-    assert report._table(tmp_path / "images.csv", "image")["image"].tolist() == ["=i"]
+    assert markdown._table(tmp_path / "images.csv", "image")["image"].tolist() == ["=i"]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import ROOT, Checkout, changed
 
-from fcn import identity
+from fcn.tracking import identity
 
 MARKER = "run-by-a-shell"
 VALUES = (

@@ -10,11 +10,13 @@ import torch
 from caffe import Array, net_of
 from torch import Tensor, nn
 
-from fcn import files, imagenet, importing, published, weights
-from fcn.errors import UserError
-from fcn.labelsets import VOC
-from fcn.layers import CAFFE, bilinear_kernel
-from fcn.models import BACKBONES, FCN, Backbone
+from fcn.datasets.label_maps import VOC
+from fcn.models import weights
+from fcn.models.fcn import BACKBONES, FCN, Backbone
+from fcn.models.layers import CAFFE, bilinear_kernel
+from fcn.pretrained import imagenet, importing, published
+from fcn.runtime import files
+from fcn.runtime.errors import UserError
 
 State = dict[str, Tensor]
 

@@ -7,9 +7,10 @@ import pytest
 from conftest import Checkout
 from PIL import Image
 
-from fcn import findings, inspection, packing, sources
-from fcn.errors import UserError
-from fcn.sources import folder as source
+from fcn.datasets import packing, sources
+from fcn.datasets.sources import folder as source
+from fcn.inspection import inspection, summary
+from fcn.runtime.errors import UserError
 
 SIZE = (6, 10)
 
@@ -29,7 +30,7 @@ def lists(folder: Path, train: list[str], val: list[str]) -> None:
 
 
 def report(found: inspection.Inspection) -> str:
-    return "\n".join(findings.report(found))
+    return "\n".join(summary.report(found))
 
 
 def test_the_table_counts_masks_by_split_and_classes_of_one_split_alone_are_warnings(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import torch
 from conftest import Checkout, as_checkout
 from test_predict import META, Fcn, fcn, noise
 
-from fcn import cache, integrity, weights
-from fcn.models import FCN
+from fcn.experiments import integrity
+from fcn.models import FCN, weights
+from fcn.pipeline import cache
 
 __all__ = ["fcn"]  # a fixture
 NET = "data/weights/fcn8s.safetensors"

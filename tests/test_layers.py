@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fcn.layers import (
+from fcn.models.layers import (
     CAFFE,
     TORCHVISION,
     DenseConvolution,

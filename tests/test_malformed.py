@@ -14,12 +14,14 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from fcn import extraction, resizing, weights
-from fcn.data import Split
-from fcn.errors import UserError
-from fcn.labelsets import SCENES
-from fcn.layers import CAFFE
-from fcn.sources import Sample
+from fcn.data.split import Split
+from fcn.datasets import resizing
+from fcn.datasets.label_maps import SCENES
+from fcn.datasets.sources import Sample
+from fcn.io import extraction
+from fcn.models import weights
+from fcn.models.layers import CAFFE
+from fcn.runtime.errors import UserError
 
 
 @pytest.mark.parametrize(

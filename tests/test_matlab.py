@@ -11,8 +11,8 @@ import pytest
 import scipy.io
 from makers import version5
 
-from fcn import matlab
-from fcn.errors import UserError
+from fcn.io import matlab
+from fcn.runtime.errors import UserError
 
 MATRIX = np.arange(6).reshape(2, 3)
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from fcn.errors import UserError
-from fcn.labels import VOID
-from fcn.labelsets import SIFTFLOW
-from fcn.metrics import class_iu, confusion, scores
+from fcn.data.labels import VOID
+from fcn.datasets.label_maps import SIFTFLOW
+from fcn.metrics.scores import class_iu, confusion, scores
+from fcn.runtime.errors import UserError
 
 #            prediction 0  1  2
 COUNTS = torch.tensor([[6, 2, 0], [1, 3, 0], [0, 0, 0]])  # truth 0 (8 pixels), 1 (4 pixels), 2 (none)

@@ -8,15 +8,17 @@ import pytest
 from PIL import Image
 from test_report import written
 
-from fcn import metrics, packing, review, weights
-from fcn.data import Split
-from fcn.errors import UserError
-from fcn.labels import Labels
-from fcn.layers import TORCHVISION
-from fcn.models import FCN
-from fcn.processes import ALONE
-from fcn.sources import Sample
-from fcn.tiles import Tiling
+from fcn.data.labels import Labels
+from fcn.data.split import Split
+from fcn.data.tiles import Tiling
+from fcn.datasets import packing
+from fcn.datasets.sources import Sample
+from fcn.evaluation import review
+from fcn.metrics import scores
+from fcn.models import FCN, weights
+from fcn.models.layers import TORCHVISION
+from fcn.runtime.distributed import ALONE
+from fcn.runtime.errors import UserError
 from stages import evaluate
 
 TWO = Labels(("null", "NA"), ((128, 64, 128), (64, 128, 0)))
@@ -54,8 +56,8 @@ def test_each_name_is_kept_as_it_is_from_packing_to_the_tables_of_the_report(tmp
     images, _ = found.tables(split)
     metric = tmp_path / "metrics"
     metric.mkdir()
-    scores = {"fcn32s": metrics.scores(counts).asdict()}
-    content = written(metric, "scenes", TWO, {"fcn32s": counts}, scores)
+    found_scores = {"fcn32s": scores.scores(counts).asdict()}
+    content = written(metric, "scenes", TWO, {"fcn32s": counts}, found_scores)
     images.to_csv(metric / "images.csv", index=False)
     gathered = content.content()
     assert gathered.images["image"].tolist() == NAMES

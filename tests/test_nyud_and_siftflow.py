@@ -14,12 +14,13 @@ from conftest import MIRROR, learn_and_score
 from makers import archive_of, built, encoded, version5
 from PIL import Image
 
-from fcn import download, packing, resizing
-from fcn.errors import UserError
-from fcn.labels import VOID, from_one, look_up
-from fcn.labelsets import NYUD, NYUD_LABELS, SIFTFLOW
+from fcn.data.labels import VOID, from_one, look_up
+from fcn.datasets import packing, resizing
+from fcn.datasets.label_maps import NYUD, NYUD_LABELS, SIFTFLOW
+from fcn.datasets.sources import Sample, nyud, siftflow
+from fcn.io import download
 from fcn.params import Params
-from fcn.sources import Sample, nyud, siftflow
+from fcn.runtime.errors import UserError
 
 Small = Callable[..., Params]
 UInt8 = npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, changed
 
 from fcn import params
-from fcn.errors import UserError
+from fcn.runtime.errors import UserError
 
 TEXT = (ROOT / "recipes" / "scenes.yaml").read_text()
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from makers import png
 from PIL import Image
 
-from fcn import pictures, resizing
-from fcn.errors import UserError
-from fcn.labels import VOID, Labels
-from fcn.labelsets import BDCI2017_FINAL, BDCI2017_PRELIMINARY
-from fcn.sources import Sample
+from fcn.data.labels import VOID, Labels
+from fcn.datasets import resizing
+from fcn.datasets.label_maps import BDCI2017_FINAL, BDCI2017_PRELIMINARY
+from fcn.datasets.sources import Sample
+from fcn.io import images
+from fcn.runtime.errors import UserError
 
 NOTHING = (b"IDAT", zlib.compress(b""))  # a picture without pixels
 GREY = Labels(("a", "b"), ((0, 0, 0), (9, 9, 9)), (255,), codes=((0,), (7, 300)))
@@ -49,9 +50,9 @@ def test_an_image_is_turned_as_its_exif_orientation_says(orientation: int, endin
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = saved(tmp_path / f"a.{ending}", [[1, 2, 3], [4, 5, 6]], exif=exif)
-    assert pictures.image(path, upright=True)[..., 0].tolist() == UPRIGHT[orientation]
+    assert images.image(path, upright=True)[..., 0].tolist() == UPRIGHT[orientation]
     if ending == "png":  # Pillow turns each TIFF; no published data set has any
-        assert pictures.image(path)[..., 0].tolist() == UPRIGHT[1]  # as it is stored
+        assert images.image(path)[..., 0].tolist() == UPRIGHT[1]  # as it is stored
 
 
 def test_a_mask_turns_by_its_own_orientation_and_not_by_its_images(tmp_path: Path) -> None:
@@ -64,33 +65,33 @@ def test_a_mask_turns_by_its_own_orientation_and_not_by_its_images(tmp_path: Pat
     assert found.image[..., 0].tolist() == UPRIGHT[6]
     assert found.mask.tolist() == [[0, 1], [1, 0], [VOID, 1]]
     turned = saved(tmp_path / "t.png", [[0, 7, 255], [7, 7, 0]], exif=exif)
-    assert pictures.mask(turned, GREY, upright=True).tolist() == [[1, 0], [1, 1], [0, VOID]]
+    assert images.mask(turned, GREY, upright=True).tolist() == [[1, 0], [1, 1], [0, VOID]]
 
 
 def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", [[0, 200]])
-    assert pictures.image(path).tolist() == [[[0, 0, 0], [200, 200, 200]]]
+    assert images.image(path).tolist() == [[[0, 0, 0], [200, 200, 200]]]
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_sixteen_bits_become_eight_by_the_nearest_of_257ths(tmp_path: Path, ending: str) -> None:
     # 128/257 = 0.498, 129/257 = 0.502, 65406/257 = 254.498, 65407/257 = 254.502
     path = saved(tmp_path / f"a.{ending}", [[0, 128, 129, 257, 65406, 65407, 65535]], np.uint16)
-    assert pictures.image(path)[0, :, 1].tolist() == [0, 0, 1, 1, 254, 255, 255]
+    assert images.image(path)[0, :, 1].tolist() == [0, 0, 1, 1, 254, 255, 255]
 
 
 def test_alpha_is_dropped_and_leaves_the_colours_as_stored(tmp_path: Path) -> None:
     colours = saved(tmp_path / "a.png", [[[10, 20, 30, 0], [40, 50, 60, 128]]])
-    assert pictures.image(colours).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert images.image(colours).tolist() == [[[10, 20, 30], [40, 50, 60]]]
     Image.fromarray(np.array([[[7, 0], [9, 99]]], np.uint8), "LA").save(tmp_path / "la.png")
-    assert pictures.image(tmp_path / "la.png").tolist() == [[[7, 7, 7], [9, 9, 9]]]
+    assert images.image(tmp_path / "la.png").tolist() == [[[7, 7, 7], [9, 9, 9]]]
 
 
 def test_a_palette_image_becomes_its_colours_even_where_it_is_transparent(tmp_path: Path) -> None:
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8))
     image.putpalette([1, 2, 3, 40, 50, 60, 7, 8, 9])
     image.save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
-    assert pictures.image(tmp_path / "a.png").tolist() == [[[1, 2, 3], [40, 50, 60], [7, 8, 9]]]
+    assert images.image(tmp_path / "a.png").tolist() == [[[1, 2, 3], [40, 50, 60], [7, 8, 9]]]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_every_format_and_mode_becomes_rgb(
     picture: Image.Image, name: str, expected: tuple[int, int, int], tmp_path: Path
 ) -> None:
     picture.save(tmp_path / name, **{"lossless": True} if name.endswith("webp") else {"quality": 100})
-    assert pictures.image(tmp_path / name)[4, 4].tolist() == list(expected)
+    assert images.image(tmp_path / name)[4, 4].tolist() == list(expected)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_what_cannot_be_used_is_said_in_one_line(make: Callable[[Path], object],
     path = tmp_path / "a.png"
     make(path)
     with pytest.raises(UserError) as caught:
-        pictures.rgb(pictures.load(path, True, largest=1_000_000), str(path))
+        images.rgb(images.load(path, True, largest=1_000_000), str(path))
     assert str(caught.value).startswith(f"{path} {line}")
     assert "\n" not in str(caught.value)
 
@@ -144,12 +145,12 @@ def test_each_caller_has_a_limit_of_its_own_and_pillows_is_none(
 ) -> None:
     (tmp_path / "a.png").write_bytes(png(20_000, 20_000, NOTHING))
     with pytest.raises(UserError, match=r"a\.png has more than 178 million pixels; cut it into several files"):
-        pictures.opened(tmp_path / "a.png")
-    assert pictures.opened(tmp_path / "a.png", largest=1 << 30).size == (20_000, 20_000)
+        images.opened(tmp_path / "a.png")
+    assert images.opened(tmp_path / "a.png", largest=1 << 30).size == (20_000, 20_000)
     for suffix in ("png", "tiff"):  # which Pillow asks again as it decodes
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
         Image.new("RGB", (40, 30)).save(tmp_path / f"b.{suffix}")
-        assert pictures.load(tmp_path / f"b.{suffix}", True).crop((0, 0, 30, 30)).size == (30, 30)
+        assert images.load(tmp_path / f"b.{suffix}", True).crop((0, 0, 30, 30)).size == (30, 30)
 
 
 @given(st.sampled_from(["PNG", "JPEG", "TIFF", "GIF", "WEBP", "BMP", "PPM"]), st.data())
@@ -162,7 +163,7 @@ def test_damaged_bytes_are_a_picture_or_one_line(kind: str, data: st.DataObject)
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     content = content[: data.draw(st.integers(0, len(content)))]
     try:
-        said = pictures.rgb(pictures.load(bytes(content), True, "it", 1_000_000), "it").mode
+        said = images.rgb(images.load(bytes(content), True, "it", 1_000_000), "it").mode
     except UserError as error:
         said = str(error)
     assert said == "RGB" or (said.startswith("it ") and "\n" not in said)
@@ -175,27 +176,27 @@ def test_codes_of_a_palette_mask_are_its_indices_and_not_its_colours(tmp_path: P
     mask = Image.fromarray(np.array([[0, 7, 255]], np.uint8))
     mask.putpalette([value for i in range(256) for value in (255 - i, i, 0)])
     mask.save(tmp_path / "m.png")
-    assert pictures.mask(tmp_path / "m.png", GREY).tolist() == [[0, 1, VOID]]
+    assert images.mask(tmp_path / "m.png", GREY).tolist() == [[0, 1, VOID]]
 
 
 def test_codes_of_a_sixteen_bit_mask_reach_beyond_255(tmp_path: Path) -> None:
-    assert pictures.mask(saved(tmp_path / "m.png", [[0, 300, 7, 255]], np.uint16), GREY).tolist() == [[0, 1, 1, VOID]]
+    assert images.mask(saved(tmp_path / "m.png", [[0, 300, 7, 255]], np.uint16), GREY).tolist() == [[0, 1, 1, VOID]]
 
 
 def test_colours_of_a_mask_are_looked_up_in_the_table(tmp_path: Path) -> None:
     pixels = [[[10, 20, 30], [128, 64, 128]], [[255, 255, 255], [10, 20, 30]]]
-    assert pictures.mask(saved(tmp_path / "m.png", pixels), COLOURS).tolist() == [[0, 1], [VOID, 0]]
+    assert images.mask(saved(tmp_path / "m.png", pixels), COLOURS).tolist() == [[0, 1], [VOID, 0]]
     alpha = [[[*colour, 0] for colour in row] for row in pixels]
-    assert pictures.mask(saved(tmp_path / "a.png", alpha), COLOURS).tolist() == [[0, 1], [VOID, 0]]
+    assert images.mask(saved(tmp_path / "a.png", alpha), COLOURS).tolist() == [[0, 1], [VOID, 0]]
     Image.open(tmp_path / "m.png").quantize(4).save(tmp_path / "p.png")
-    assert pictures.mask(tmp_path / "p.png", COLOURS).tolist() == [[0, 1], [VOID, 0]]
+    assert images.mask(tmp_path / "p.png", COLOURS).tolist() == [[0, 1], [VOID, 0]]
 
 
 def test_unknown_colours_are_listed_with_pixels_and_first_place(tmp_path: Path) -> None:
     path = saved(tmp_path / "m.png", [[[10, 20, 30], [1, 2, 3]], [[1, 2, 3], [0, 0, 9]]])
     expected = f"{path} has colours that are no class, first at row 0, column 1: 1,2,3 (2 pixels), 0,0,9 (1 pixel)"
     with pytest.raises(UserError) as caught:
-        pictures.mask(path, COLOURS)
+        images.mask(path, COLOURS)
     assert str(caught.value) == expected
 
 
@@ -203,7 +204,7 @@ def test_a_mask_in_colours_needs_a_table(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="mode RGB; a mask holds a code a pixel, or colours if data.folder.classes lists"
     ):
-        pictures.mask(saved(tmp_path / "m.png", [[[10, 20, 30]]]), GREY)
+        images.mask(saved(tmp_path / "m.png", [[[10, 20, 30]]]), GREY)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "webp"])
@@ -211,13 +212,13 @@ def test_a_mask_in_a_lossy_format_is_refused_with_the_reason(tmp_path: Path, end
     # By content: a JPEG that is called PNG is one all the same.
     path = saved(tmp_path / f"m.{ending}", np.zeros((8, 8, 3))).rename(tmp_path / "m.png")
     with pytest.raises(UserError, match="whose compression invents codes; export masks as PNG"):
-        pictures.mask(path, COLOURS)
+        images.mask(path, COLOURS)
 
 
 def test_the_two_codings_of_the_satellite_images_give_the_same_classes(tmp_path: Path) -> None:
     # 0 other, 1 vegetation in both; preliminary 2 road, 3 building, 4 water; final 2 building, 3 water, 4 road.
-    first = pictures.mask(saved(tmp_path / "p.png", [[0, 1, 2, 3, 4]]), BDCI2017_PRELIMINARY)
-    final = pictures.mask(saved(tmp_path / "f.png", [[0, 1, 4, 2, 3]]), BDCI2017_FINAL)
+    first = images.mask(saved(tmp_path / "p.png", [[0, 1, 2, 3, 4]]), BDCI2017_PRELIMINARY)
+    final = images.mask(saved(tmp_path / "f.png", [[0, 1, 4, 2, 3]]), BDCI2017_FINAL)
     assert first.tolist() == final.tolist()
     named = [BDCI2017_FINAL.names[i] for i in final[0]]
     assert named == ["other", "vegetation", "road", "building", "water"]

@@ -11,18 +11,24 @@ import torch
 import yaml
 from caffe import Array, net_of
 from conftest import ROOT, Checkout
+from fcn.io.archive import Archive
 from PIL import Image
 from torch import nn
 
-from fcn import download, imagenet, importing, packing, pins, pipeline, published, sources, start, weights
-from fcn.data import Split
-from fcn.errors import UserError
-from fcn.labels import Labels
-from fcn.labelsets import NYUD, SIFTFLOW
-from fcn.layers import CAFFE, TORCHVISION
-from fcn.models import BACKBONES, FCN, Backbone
+from fcn.data.labels import Labels
+from fcn.data.split import Split
+from fcn.datasets import packing, sources
+from fcn.datasets.label_maps import NYUD, SIFTFLOW
+from fcn.datasets.sources import Sample, nyud, siftflow
+from fcn.io import download, pins
+from fcn.models import weights
+from fcn.models.fcn import BACKBONES, FCN, Backbone
+from fcn.models.layers import CAFFE, TORCHVISION
 from fcn.params import Params
-from fcn.sources import Archive, Sample, nyud, siftflow
+from fcn.pipeline import dvc_yaml
+from fcn.pretrained import imagenet, importing, published
+from fcn.runtime.errors import UserError
+from fcn.training import initialization
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NET = Archive("net.caffemodel", (), "free")
@@ -81,7 +87,7 @@ def backbone(folder: Path, params: Params, preprocessing: object = CAFFE) -> Pat
     return folder / "backbone.safetensors"
 
 
-def saved(begun: start.Start, path: Path, labels: Labels) -> Path:
+def saved(begun: initialization.Start, path: Path, labels: Labels) -> Path:
     meta = weights.Meta(begun.architecture, begun.net.preprocessing, labels, None, begun.published, 0, 1, {})
     weights.save(path, begun.net.state_dict(), meta)
     return path
@@ -175,20 +181,22 @@ def test_a_rung_knows_the_published_file_it_started_from_and_another_file_is_ano
     first = put(folder, name)
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "caffe", "train.init": name})
     graph = {"cmd": "train", "deps": ["data/pins/${train.init}.sha256"], "params": ["train"]}
-    entry = pipeline.entry("train", graph, params.model_dump())
-    before = entry.fingerprint(**start.published_digest(train, 32, params))
-    assert before == entry.fingerprint(**start.published_digest(train, 32, params))  # a kill in between loses nothing
-    begun = start.start(train, 32, params, backbone(folder, params))
+    entry = dvc_yaml.entry("train", graph, params.model_dump())
+    before = entry.fingerprint(**initialization.published_digest(train, 32, params))
+    assert before == entry.fingerprint(
+        **initialization.published_digest(train, 32, params)
+    )  # a kill in between loses nothing
+    begun = initialization.start(train, 32, params, backbone(folder, params))
     assert (begun.published, begun.parent) == (weights.Published(name, first), None)
     second = put(folder, name, seed=1)
     for run in (
-        lambda: start.published_digest(train, 32, params),
-        lambda: start.start(train, 32, params, folder / "backbone.safetensors"),
+        lambda: initialization.published_digest(train, 32, params),
+        lambda: initialization.start(train, 32, params, folder / "backbone.safetensors"),
     ):
         with pytest.raises(UserError, match=f"its sha256 is {second}, not {first}; replace it, or delete the line"):
             run()
     (folder / "data" / "pins" / f"{name}.sha256").write_text("")
-    assert entry.fingerprint(**start.published_digest(train, 32, params)) != before
+    assert entry.fingerprint(**initialization.published_digest(train, 32, params)) != before
 
 
 def test_an_imported_file_is_recorded_as_what_it_was_made_from(folder: Path, small: Callable[..., Params]) -> None:
@@ -196,14 +204,14 @@ def test_an_imported_file_is_recorded_as_what_it_was_made_from(folder: Path, sma
     digest = put(folder, name)
     importing.convert(folder / f"{name}.caffemodel")
     params = small(**{"model.backbone": "vgg16", "train.init": name})
-    as_published = start.published_digest(train, 32, params)
+    as_published = initialization.published_digest(train, 32, params)
     (folder / f"{name}.caffemodel").unlink()
-    assert start.published_digest(train, 32, params) == as_published == {"init": digest}
+    assert initialization.published_digest(train, 32, params) == as_published == {"init": digest}
     put(folder, name, seed=1)
     importing.convert(folder / f"{name}.caffemodel")
     (folder / f"{name}.caffemodel").unlink()
     with pytest.raises(UserError, match=rf"{name}.safetensors is not the file that was used first: .*, not {digest}; "):
-        start.published_digest(train, 32, params)
+        initialization.published_digest(train, 32, params)
 
 
 def test_a_net_of_classes_that_no_data_set_has_is_not_offered() -> None:
@@ -224,10 +232,10 @@ def test_finer_nets_inherit_the_mean_colour_of_a_published_one(folder: Path, sma
     )
     parent = backbone(folder, params)
     for stride in (32, 16, 8):
-        begun = start.start(train, stride, params, parent)
+        begun = initialization.start(train, stride, params, parent)
         assert begun.net.preprocessing.mean == (116.190, 97.203, 92.318)  # BGR, the reference's nyud_layers.py
         line = "mean colour B 116.19, G 97.203, R 92.318: that of the weights it starts from"
-        assert line in start.summary(stride, params, train, begun.table, begun.net.preprocessing).splitlines()
+        assert line in initialization.summary(stride, params, train, begun.table, begun.net.preprocessing).splitlines()
         parent = saved(begun, folder / f"fcn{stride}s.safetensors", NYUD)
     assert weights.build(parent)[1].preprocessing.mean == (116.190, 97.203, 92.318)
 
@@ -238,10 +246,10 @@ def test_preprocessing_of_another_kind_than_the_parents_is_refused_with_what_to_
     train = split(folder, NYUD)
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "torchvision"})
     with pytest.raises(UserError, match=r"'torchvision' is .*; set model.preprocessing: caffe$"):
-        start.start(train, 32, params, backbone(folder, params))
+        initialization.start(train, 32, params, backbone(folder, params))
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "caffe"})
     with pytest.raises(UserError, match=r"'caffe' is .*; set model.preprocessing: torchvision$"):
-        start.start(train, 32, params, backbone(folder, params, TORCHVISION))
+        initialization.start(train, 32, params, backbone(folder, params, TORCHVISION))
 
 
 # -- DVC --------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What DVC cannot see: that a stage declares the modules it imports and the params it reads."""
+"""What DVC cannot see: that a stage declares the packages it imports and the params it reads."""
 
 import ast
 import os
@@ -15,10 +15,12 @@ from conftest import ROOT, Checkout
 from PIL import Image
 from pydantic import BaseModel
 
-from fcn import identity, params, pipeline
+from fcn import params
+from fcn.pipeline import dvc_yaml
+from fcn.tracking import identity
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-READERS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "fcn" / "sources").glob("[!_]*.py"))
+READERS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "fcn/datasets/sources").glob("[!_]*.py"))
 
 
 def script(stage: str) -> str:
@@ -56,14 +58,42 @@ def test_the_package_itself_does_nothing_when_it_is_imported() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_deps_name_every_module_that_a_stage_imports(stage: str) -> None:
+def test_deps_name_every_package_that_a_stage_imports_but_tracking(stage: str) -> None:
+    """Tracking changes no file. A reader of a data set is imported by the name that params give."""
+    start = [script(stage), *(READERS if stage in ("download", "resize") else ())]
     code = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("fcn/", "stages/"))}
-    assert ("fcn/sources" in code) == (stage in ("download", "resize"))  # which open the reader that params name
-    readers = closure(*READERS) if "fcn/sources" in code else set()
-    assert code == {
-        "fcn/sources" if readers and module.startswith("fcn/sources/") else module
-        for module in closure(script(stage)) | readers
-    }
+    packages = {"/".join(module.split("/")[:2]) for module in closure(*start)}
+    assert code == packages - {"fcn/tracking"}
+
+
+# A package imports only from floors below its own.
+FLOORS = {
+    1: {"runtime", "ladder"},
+    2: {"params"},
+    3: {"pipeline", "data"},
+    4: {"io", "models", "figures", "tracking"},
+    5: {"datasets", "metrics", "inference"},
+    6: {"evaluation", "serving", "pretrained"},
+    7: {"training", "report"},
+    8: {"inspection"},
+    9: {"experiments"},
+    10: {"cli"},
+    11: {"__main__"},
+}
+PACKAGES = {path.stem for path in (ROOT / "fcn").iterdir() if path.suffix == ".py" or path.is_dir()}
+
+
+def test_a_package_imports_only_from_floors_below_its_own() -> None:
+    floor = {package: number for number, packages in FLOORS.items() for package in packages}
+    assert floor.keys() == PACKAGES - {"__init__", "__pycache__"}
+    upward = []
+    for path in (ROOT / "fcn").rglob("*.py"):
+        module = path.relative_to(ROOT)
+        for other in imported(module.as_posix()):
+            here, there = (Path(name).with_suffix("").parts[1] for name in (module, other))
+            if here != there and "__init__" not in (here, there) and floor[there] >= floor[here]:
+                upward.append(f"{module} (floor {floor[here]}) imports {other} (floor {floor[there]})")
+    assert upward == []
 
 
 def test_params_have_no_say_in_the_graph_but_for_four_deps() -> None:
@@ -99,7 +129,7 @@ class Spy:
 
 def leaves(experiment: params.Params, declared: list[str]) -> set[str]:
     values = experiment.model_dump()
-    flat = (identity.flat({key: pipeline.lookup(values, key)}) for key in declared)
+    flat = (identity.flat({key: dvc_yaml.lookup(values, key)}) for key in declared)
     return {leaf for keys in flat for leaf in keys}
 
 
@@ -123,7 +153,7 @@ def test_params_name_every_value_that_a_stage_reads_and_no_other(
         # What is read of a folder of one's own shows in the two stages that see it.
         for seen in (experiment, folder) if stage in ("download", "resize") else (experiment,):
             monkeypatch.setattr(params, "load", lambda seen=seen, read=read: Spy(seen, read))
-            words = pipeline.read(stage, seen).cmd.split()
+            words = dvc_yaml.read(stage, seen).cmd.split()
             monkeypatch.setattr(sys, "argv", words[2:])
             monkeypatch.syspath_prepend(str(ROOT))
             monkeypatch.delitem(sys.modules, words[2], raising=False)  # another test may have imported it
@@ -149,10 +179,10 @@ def test_the_whole_of_params_is_declared_by_some_stage() -> None:
 
 def test_a_fingerprint_changes_with_params_deps_and_machine(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("1")
-    stage = pipeline.Stage("train", "python", (str(tmp_path / "code.py"),), {"lr": 1})
+    stage = dvc_yaml.Stage("train", "python", (str(tmp_path / "code.py"),), {"lr": 1})
     first = stage.fingerprint(threads=2)
     assert first == stage.fingerprint(threads=2)
     assert first != stage.fingerprint(threads=1)
-    assert first != pipeline.Stage("train", "python", stage.deps, {"lr": 2}).fingerprint(threads=2)
+    assert first != dvc_yaml.Stage("train", "python", stage.deps, {"lr": 2}).fingerprint(threads=2)
     (tmp_path / "code.py").write_text("2")
     assert first != stage.fingerprint(threads=2)

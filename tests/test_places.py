@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fcn import places
+from fcn.inference import input_files
 
 
 def test_names_folders_and_patterns_stand_for_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,7 +14,7 @@ def test_names_folders_and_patterns_stand_for_each_file_once(tmp_path: Path, mon
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "empty").mkdir()
-    found, lost = places.find(["a", "b/[1].png", "b/*.png", "a/x.png", "c.png", "d/*.png", "empty"], Path("a/out"))
+    found, lost = input_files.find(["a", "b/[1].png", "b/*.png", "a/x.png", "c.png", "d/*.png", "empty"], Path("a/out"))
     assert [(root.name, file.name) for root, file in found] == [
         ("a", "Y.JPG"),
         ("a", "x.png"),

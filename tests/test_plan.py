@@ -8,10 +8,13 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from fcn import params, plan
-from fcn.layers import PREPROCESSINGS
+from fcn import params
+from fcn.datasets import sources
+from fcn.experiments import plan
 from fcn.models import FCN
+from fcn.models.layers import PREPROCESSINGS
 from fcn.params import STRIDES, Params
+from fcn.training import cost
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
@@ -50,15 +53,16 @@ def test_a_recipes_header_says_what_its_arithmetic_takes(recipe: Path, monkeypat
     monkeypatch.chdir(ROOT)
     experiment = params.load(recipe)
     height, width = SIZES.get(recipe.stem, plan.image_size(experiment)[:2])
-    forward = {stride: plan.forward_flops(experiment, stride, height, width) for stride in STRIDES}
-    flops = sum(plan.rung_flops(experiment, stride, forward[stride]) for stride in STRIDES)
+    classes = len(sources.labels(experiment.data).names)
+    forward = {stride: cost.forward_flops(experiment, classes, stride, height, width) for stride in STRIDES}
+    flops = sum(cost.rung_flops(experiment, stride, forward[stride]) for stride in STRIDES)
     flops = flops or IMAGES * sum(forward.values())
     header = recipe.read_text().partition("\nseed:")[0]
-    assert f" {plan.duration(flops / 25e12).removesuffix('s')}" in header
+    assert f" {cost.duration(flops / 25e12).removesuffix('s')}" in header
     assert "on one data-centre GPU at 25 TFLOP/s" in header
     assert "measured" in header
     if "320 GFLOP/s" in header:
-        assert f"about {plan.duration(flops / 320e9)} on 2 cores" in header
+        assert f"about {cost.duration(flops / 320e9)} on 2 cores" in header
 
 
 def test_the_plan_says_what_a_gpu_would_take(small: Callable[..., Params]) -> None:
@@ -70,7 +74,7 @@ def test_the_plan_says_what_a_gpu_would_take(small: Callable[..., Params]) -> No
 
 
 def test_a_frozen_backbone_saves_the_way_back(small: Callable[..., Params]) -> None:
-    whole, frozen = (plan.rung_flops(small(**{"train.freeze": f}), 32, 1000) for f in ("none", "backbone"))
+    whole, frozen = (cost.rung_flops(small(**{"train.freeze": f}), 32, 1000) for f in ("none", "backbone"))
     assert (whole, frozen) == (3 * 4 * 2 * 1000, 4 * 2 * 1000)  # 4 steps of 2 images
 
 
@@ -123,7 +127,7 @@ def test_the_operations_of_vgg16_are_those_counted_by_hand() -> None:
     blocks = [0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
     convolutions = sum(2 * 9 * i * o * sides[b] ** 2 for (i, o), b in zip(layers, blocks, strict=True))
     rest = 2 * 49 * (512 * 49 * 4096 + 4096 * 4096 + 4096 * 21)
-    counted = plan.forward_flops(same, 32, 224, 224)
+    counted = cost.forward_flops(same, 21, 32, 224, 224)
     assert convolutions + rest <= counted <= 1.01 * (convolutions + rest)  # the upsampling is small
 
 
@@ -143,4 +147,4 @@ def test_a_finer_rung_that_learns_no_slower_is_warned_of_under_sgd(
     ("seconds", "text"), [(1.2, "1 second"), (0.4, "0 seconds"), (119, "119 seconds"), (7200, "2 hours")]
 )
 def test_a_duration_is_in_words_that_agree_with_its_number(seconds: float, text: str) -> None:
-    assert plan.duration(seconds) == text
+    assert cost.duration(seconds) == text

@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fcn import __main__, evaluation, gallery, prediction, weights
-from fcn.data import Split
-from fcn.errors import UserError
-from fcn.labelsets import SCENES
-from fcn.layers import TORCHVISION
-from fcn.models import FCN
+from fcn import __main__
+from fcn.data.split import Split
+from fcn.datasets.label_maps import SCENES
+from fcn.inference import batch, prediction
+from fcn.metrics import counting
+from fcn.models import FCN, weights
+from fcn.models.layers import TORCHVISION
+from fcn.runtime.errors import UserError
 
 META = weights.Meta(
     architecture={"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same"},
@@ -102,7 +104,7 @@ def test_a_large_image_in_small_tiles_gets_the_same_mask(model: Path) -> None:
 def test_predict_says_what_evaluate_says(fcn: Fcn, model: Path, packed: Path) -> None:
     split = Split(packed, "val")
     net, _ = weights.build(model)
-    expected = {split.name(i): found.numpy() for i, _, found in evaluation.predictions(net, split)}
+    expected = {split.name(i): found.numpy() for i, _, found in counting.predictions(net, split)}
     Path("val").mkdir()
     for i in range(len(split)):
         Image.fromarray(split.image(i)).save(f"val/{split.name(i)}.png")
@@ -139,7 +141,7 @@ def test_where_nothing_could_be_predicted_only_errors_are_printed(fcn: Fcn, mode
 def test_results_neither_collide_nor_leave_their_folder() -> None:
     names = ["a/x.png", "b/x.png", "b/x.jpg", "b/X.tif", "b/x.jpg.png", "b/overlays/y.png", "b/y.png", "b/sheet.png"]
     found = [(Path("/in"), Path("/in") / name) for name in names]
-    targets = gallery.name(found, gallery.Outputs(Path("/out"), overlays=True, confidence=True, sheet=True))
+    targets = batch.name(found, batch.Outputs(Path("/out"), overlays=True, confidence=True, sheet=True))
     files = [path for paths in targets.values() for path in paths.values()]
     assert len({str(path).casefold() for path in files}) == len(files) == 3 * len(names)
     assert all(path.is_relative_to("/out") and ".." not in path.parts for path in files)
@@ -149,9 +151,9 @@ def test_results_neither_collide_nor_leave_their_folder() -> None:
 
 def test_files_named_one_by_one_keep_the_folders_in_which_they_differ() -> None:
     found = [(Path("/in/a"), Path("/in/a/x.png")), (Path("/in/b"), Path("/in/b/x.png"))]
-    targets = gallery.name(found, gallery.Outputs(Path("/out")))
+    targets = batch.name(found, batch.Outputs(Path("/out")))
     assert [paths["mask"] for paths in targets.values()] == [Path("/out/a/x.png"), Path("/out/b/x.png")]
-    (only,) = gallery.name(found[:1], gallery.Outputs(Path("/out"))).values()
+    (only,) = batch.name(found[:1], batch.Outputs(Path("/out"))).values()
     assert only == {"mask": Path("/out/x.png")}
 
 
@@ -169,7 +171,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "a").symlink_to(tmp_path)
     found = [(tmp_path / side, tmp_path / side / "x.png") for side in "ab"]
     with pytest.raises(UserError, match="leads out of"):
-        gallery.name(found, gallery.Outputs(tmp_path / "out"))
+        batch.name(found, batch.Outputs(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_users_mistake_is_one_line(fcn: Fcn, model: Path, words: list[str], li
 
 
 def test_visualize_draws_the_same_images_for_the_same_seed(fcn: Fcn, model: Path, packed: Path) -> None:
-    from fcn import visualization
+    from fcn.inference import visualization
 
     net, _, _ = prediction.load(model)
     split = Split(packed, "val")

@@ -13,16 +13,19 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from fcn import evaluation, machine, packing, previews, resume, rung, weights
-from fcn.data import Split, UInt8
-from fcn.labels import VOID, Labels
-from fcn.layers import PREPROCESSINGS
-from fcn.models import FCN
+from fcn.data.labels import VOID, Labels, UInt8
+from fcn.data.split import Split
+from fcn.datasets import packing
+from fcn.datasets.sources import Sample
+from fcn.metrics import counting
+from fcn.models import FCN, weights
+from fcn.models.layers import PREPROCESSINGS
 from fcn.params import Params
-from fcn.previews import Preview, shown
-from fcn.processes import Group
-from fcn.sources import Sample
-from fcn.training import Step
+from fcn.runtime import machine
+from fcn.runtime.distributed import Group
+from fcn.training import checkpoint, previews, rung
+from fcn.training.previews import Preview, shown
+from fcn.training.steps import Step
 
 TWO = Labels(("no", "yes"), ((0, 114, 178), (230, 159, 0)))
 
@@ -108,7 +111,7 @@ def test_the_picture_shows_images_truth_and_steps_in_the_classes_colours(split: 
 def test_looking_at_predictions_changes_no_count(split: Split) -> None:
     net = FCN(2, 32, "slim", pad="same").eval()
     preview = Preview(split)
-    assert torch.equal(evaluation.count(net, split), evaluation.count(net, split, preview.keep))
+    assert torch.equal(counting.count(net, split), counting.count(net, split, preview.keep))
     assert all((mask != VOID).all() for mask in preview.found)
 
 
@@ -121,7 +124,7 @@ def test_a_rung_leaves_the_same_picture_and_weights_after_a_kill_as_without_one(
     small: Callable[..., Params], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, note = small(), rung._note
-    monkeypatch.setattr(resume, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY", 0.0)
 
     def die(step: Step, *others: Any) -> None:
         if step.number == 3:

@@ -18,14 +18,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from fcn import metrics, packing, params, resizing, scale
-from fcn.data import Split
-from fcn.errors import UserError
-from fcn.labels import VOID
-from fcn.labelsets import SCENES
+from fcn import params
+from fcn.data import scale
+from fcn.data.labels import VOID
+from fcn.data.sampling import Sampler
+from fcn.data.split import Split
+from fcn.datasets import packing, resizing
+from fcn.datasets.label_maps import SCENES
+from fcn.datasets.sources import Sample
+from fcn.metrics import scores
 from fcn.params import Params
-from fcn.sampling import Sampler
-from fcn.sources import Sample
+from fcn.runtime.errors import UserError
 
 # A fixture that no example changes may be shared by all of them.
 SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -56,11 +59,11 @@ def pairs(draw: st.DrawFn) -> tuple[list[int], list[int], int]:
 def test_the_scores_are_those_of_a_loop_over_pixels_and_classes(case: tuple[list[int], list[int], int]) -> None:
     truth, prediction, count = case
     seen = [(t, p) for t, p in zip(truth, prediction, strict=True) if t != VOID]
-    found = metrics.confusion(torch.tensor([truth], dtype=torch.uint8), torch.tensor([prediction]), count)
+    found = scores.confusion(torch.tensor([truth], dtype=torch.uint8), torch.tensor([prediction]), count)
     assert found.tolist() == [[seen.count((t, p)) for p in range(count)] for t in range(count)]
     if not seen:
         with pytest.raises(UserError, match="void"):
-            metrics.scores(found)
+            scores.scores(found)
         return
     ious, accuracies, weighted = [], [], Fraction(0)
     for c in range(count):
@@ -76,7 +79,7 @@ def test_the_scores_are_those_of_a_loop_over_pixels_and_classes(case: tuple[list
         "mean_iu": sum(ious) / len(ious),
         "frequency_weighted_iu": weighted / len(seen),
     }
-    result = metrics.scores(found).asdict()
+    result = scores.scores(found).asdict()
     assert result == pytest.approx({name: float(value) for name, value in expected.items()}, abs=1e-12)
 
 

@@ -8,12 +8,14 @@ import torchvision
 from caffe import Array, net_of
 from torch import Tensor, nn
 
-from fcn import files, imagenet, published, sources
-from fcn.errors import UserError
-from fcn.layers import CAFFE, TORCHVISION
-from fcn.models import BACKBONES, FCN, Backbone
+from fcn.datasets import sources
+from fcn.models.fcn import BACKBONES, FCN, Backbone
+from fcn.models.layers import CAFFE, TORCHVISION
+from fcn.models.weights import Published, transplant
 from fcn.params import Model
-from fcn.weights import Published, transplant
+from fcn.pretrained import imagenet, published
+from fcn.runtime import files
+from fcn.runtime.errors import UserError
 
 
 @pytest.fixture

@@ -5,12 +5,6 @@ import re
 from conftest import ROOT
 
 
-def test_the_file_map_names_every_module_and_no_other() -> None:
-    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `")]
-    named = {name.removeprefix("fcn/") for row in rows for name in re.findall(r"`([\w/]+\.py)`", row)}
-    assert named == {path.name for path in (ROOT / "fcn").glob("[!_]*.py")}
-
-
 def test_git_ignores_the_masks_that_readme_has_predict_write() -> None:
     """A `git add --all`, which README advises too, would else commit them."""
     (out,) = re.findall(r"fcn predict \S+ --out (\S+)", (ROOT / "README.md").read_text())

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fcn import layers, prediction, receptive_field
-from fcn.models import BACKBONES, FCN, Backbone
+from fcn.inference import prediction, receptive_field
+from fcn.models import layers
+from fcn.models.fcn import BACKBONES, FCN, Backbone
 
 NARROW = Backbone((2, 2, 3, 3, 3), (2, 2, 2, 2, 2), 2)
 

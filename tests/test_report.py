@@ -14,13 +14,17 @@ from conftest import ROOT, changed
 from PIL import Image
 from torch import Tensor
 
-from fcn import captions, figures, metrics, page, paper, params, report, weights
-from fcn.labels import Labels
-from fcn.labelsets import VOC
-from fcn.layers import CAFFE
+from fcn import params
+from fcn.data.labels import Labels
+from fcn.data.scale import Scale
+from fcn.datasets.label_maps import VOC
+from fcn.evaluation import paper
+from fcn.figures import charts
+from fcn.ladder import NETS
+from fcn.models import weights
+from fcn.models.layers import CAFFE
 from fcn.params import Params
-from fcn.scale import Scale
-from fcn.titles import NETS
+from fcn.report import alt_text, markdown, page
 
 TWO = Labels(("road", "cow"), ((128, 64, 128), (64, 128, 0)))
 NAMES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
@@ -31,9 +35,9 @@ class Written:
     folder: Path
     params: Params
 
-    def content(self) -> report.Content:
+    def content(self) -> markdown.Content:
         models = [self.folder / f"{net}.safetensors" for net in NETS]
-        return report.gather(self.params, self.folder, models)
+        return markdown.gather(self.params, self.folder, models)
 
 
 def written(
@@ -50,11 +54,11 @@ def written(
     """Everything that the report stage reads, as evaluate and the rungs leave it."""
     experiment = params.check(changed((ROOT / "recipes" / f"{recipe}.yaml").read_text(), changes), "params.yaml")
     (folder / "scores.json").write_text(json.dumps(scores))
-    columns = {net: metrics.class_iu(matrix).tolist() for net, matrix in counts.items() if net in scores}
+    columns = {net: scores.class_iu(matrix).tolist() for net, matrix in counts.items() if net in scores}
     columns["train_images"] = [images] * len(labels.names)
     columns["pixels"] = next(iter(counts.values())).sum(1).tolist()
     columns |= {f"{net}_pixels": matrix.sum(0).tolist() for net, matrix in counts.items() if net in scores}
-    (folder / "classes.csv").write_text(figures.class_table(labels, columns))
+    (folder / "classes.csv").write_text(charts.class_table(labels, columns))
     ends = {"image": val, **{net: [0.25, *[0.75] * (len(val) - 1)] for net in scores}}
     pd.DataFrame({**ends, "differ": [0.1, *[0.3] * (len(val) - 1)]}).to_csv(folder / "images.csv", index=False)
     near = {"distance": ["1", "2", "farther"], "pixels": [4, 4, 392], **{net: [3, 1, 56] for net in scores}}
@@ -84,7 +88,7 @@ def published(tmp_path: Path) -> Written:
 
 
 def test_scores_stand_beside_the_papers_and_the_reference_weights(published: Written) -> None:
-    text = report.markdown(published.content())
+    text = markdown.markdown(published.content())
     for line in (
         "| | paper | reference weights | ours | difference |",
         "| FCN-32s, pixel accuracy | 89.1 | 90.48 | 90.40 | −0.08 |",
@@ -134,7 +138,7 @@ def test_recipes_expect_what_is_published() -> None:
 def test_where_nothing_is_published_there_is_no_table(tmp_path: Path) -> None:
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
     content = written(tmp_path, "scenes", TWO, counts, {net: row(87, 86, 77, 76) for net in NETS}).content()
-    text = report.markdown(content)
+    text = markdown.markdown(content)
     assert "Nothing comparable is published for this data set, split and size." in text
     assert "reference weights" not in text
     assert "reference weights" not in page.page(content, tmp_path)
@@ -144,9 +148,9 @@ def test_classes_in_no_mask_are_named_and_have_no_iu(tmp_path: Path) -> None:
     counts = {net: torch.tensor([[8, 1], [0, 0]]) for net in NETS}
     content = written(tmp_path, "scenes", TWO, counts, {net: row(89, 89, 89, 89) for net in NETS}).content()
     line = "In no mask of val, and so left out of every mean: cow."
-    assert line in report.markdown(content)
+    assert line in markdown.markdown(content)
     assert line in page.page(content, tmp_path)
-    assert "| cow | — | — | — | none |" in report.markdown(content)
+    assert "| cow | — | — | — | none |" in markdown.markdown(content)
 
 
 def test_a_constant_answer_is_said_first_and_with_likely_causes(tmp_path: Path) -> None:
@@ -156,7 +160,7 @@ def test_a_constant_answer_is_said_first_and_with_likely_causes(tmp_path: Path) 
     line = (
         "FCN-16s gives one constant answer, road everywhere; likely causes: few images (no class is in more than 2 of"
     )
-    for text in (report.markdown(content), page.page(content, tmp_path)):
+    for text in (markdown.markdown(content), page.page(content, tmp_path)):
         assert text.count("constant answer") == 1
         assert 0 < text.index(line) < text.index("60.0")
         assert "finer than the stride of 16 pixels" in text
@@ -184,7 +188,7 @@ def test_images_that_were_scored_on_are_counted_and_few_are_a_warning(
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
     scores = {net: row(87, 86, 77, 76) for net in NETS}
     content = written(tmp_path, "scenes", TWO, counts, scores, val=tuple(val), tile=tile).content()
-    for text in (report.markdown(content), page.page(content, tmp_path)):
+    for text in (markdown.markdown(content), page.page(content, tmp_path)):
         assert re.search(rf"scenes, trained on train, {fact}$|<dd>scenes, trained on train, {fact}<dt>", text, re.M)
         assert ("scores of so few say little" in text) == bool(few)
         assert f"{few}: scores of so few" in text or not few
@@ -224,7 +228,7 @@ def test_the_page_needs_no_other_file_and_its_pictures_have_texts(published: Wri
 
 
 def test_texts_name_the_best_and_worst_image_and_the_errors_near_and_far(published: Written) -> None:
-    found = captions.captions(published.content())
+    found = alt_text.captions(published.content())
     assert "from second, 75.0: image" in found["best"]
     assert "from first, 25.0: image" in found["worst"]
     assert "differ most, from second, 30.0 % of its pixels" in found["strides"]
@@ -234,14 +238,14 @@ def test_texts_name_the_best_and_worst_image_and_the_errors_near_and_far(publish
     )
     content = published.content()
     content.images["differ"] = 0.0
-    assert captions.captions(content)["strides"].startswith("The nets agree on every pixel of val")
+    assert alt_text.captions(content)["strides"].startswith("The nets agree on every pixel of val")
     assert "FCN-16s" not in "".join(found[name] for name in ("iu", "best", "worst", "strides", "borders"))
 
 
 def test_without_scores_no_text_speaks_of_them(tmp_path: Path) -> None:
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
     content = written(tmp_path, "scenes", TWO, counts, {}).content()
-    assert not {"iu", "best", "worst", "strides", "borders"} & set(captions.captions(content))
+    assert not {"iu", "best", "worst", "strides", "borders"} & set(alt_text.captions(content))
     assert content.warnings == []
 
 
@@ -263,6 +267,6 @@ def test_a_class_may_be_called_anything(tmp_path: Path) -> None:
     labels = Labels(("none", "<b>a|b"), TWO.palette)
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
     content = written(tmp_path, "scenes", labels, counts, {net: row(87, 86, 77, 76) for net in NETS}).content()
-    assert "| \\<b\\>a\\|b | 71.4 | 71.4 | 71.4 | 40.00 % |" in report.markdown(content)
-    assert "| none | 80.0 | " in report.markdown(content)
+    assert "| \\<b\\>a\\|b | 71.4 | 71.4 | 71.4 | 40.00 % |" in markdown.markdown(content)
+    assert "| none | 80.0 | " in markdown.markdown(content)
     assert "<b>" not in page.page(content, tmp_path)

@@ -14,11 +14,14 @@ from conftest import ROOT
 from makers import png
 from PIL import Image
 
-from fcn import data, files, packing, pictures, resizing, scale, sources
-from fcn.data import Split
-from fcn.errors import UserError
-from fcn.labels import VOID, Labels
-from fcn.sources import Sample
+from fcn.data import scale
+from fcn.data.labels import VOID, Labels
+from fcn.data.split import COLUMNS, Split
+from fcn.datasets import packing, resizing, sources
+from fcn.datasets.sources import Sample
+from fcn.io import images
+from fcn.runtime import files
+from fcn.runtime.errors import UserError
 
 LABELS = Labels(("sky", "road"), ((1, 2, 3), (4, 5, 6)), void=(11,))
 
@@ -67,7 +70,7 @@ def test_a_packed_split_gives_back_images_masks_and_counts(sample: Callable[...,
 
 
 def test_classes_may_be_called_like_the_columns_of_the_index(sample: Callable[..., Sample], tmp_path: Path) -> None:
-    names = (*data.COLUMNS, "pixels:void", "id.1", "=1+1", 'a "b", c')
+    names = (*COLUMNS, "pixels:void", "id.1", "=1+1", 'a "b", c')
     labels = Labels(names, ((0, 0, 0),) * len(names), void=(11, 255))
     packing.pack([sample()], labels, "native", False, "train", tmp_path)
     packing.write_labels(labels, tmp_path)
@@ -178,11 +181,11 @@ def test_an_image_in_both_splits_is_refused_whatever_its_name(sample: Callable[.
 
 def test_pictures_that_differ_in_one_pixel_or_in_their_shape_have_other_fingerprints() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3)).astype(np.uint8)
-    found = {pictures.fingerprint(pixels), pictures.fingerprint(pixels.reshape(24, 16, 3))}
+    found = {images.fingerprint(pixels), images.fingerprint(pixels.reshape(24, 16, 3))}
     for row, column in ((0, 0), (3, 7), (8, 23), (15, 23)):
         other = pixels.copy()
         other[row, column, 1] ^= 1
-        found.add(pictures.fingerprint(other))
+        found.add(images.fingerprint(other))
     assert len(found) == 6
 
 
@@ -226,8 +229,9 @@ def hostile(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux says how much memory a process had")
 def test_hostile_pictures_get_one_line_each_in_little_memory(hostile: dict[str, Path]) -> None:
     program = (
-        "import re, sys; from pathlib import Path; from fcn import resizing; from fcn.labelsets import VOC\n"
-        "from fcn.sources import Sample\n"
+        "import re, sys; from pathlib import Path; from fcn.datasets import resizing\n"
+        "from fcn.datasets.label_maps import VOC\n"
+        "from fcn.datasets.sources import Sample\n"
         # Not getrusage: that counts what the process was before it became this program.
         "most = lambda: int(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1]) >> 10\n"
         "before = most()\n"
@@ -281,7 +285,7 @@ def test_a_smaller_image_is_the_mean_of_what_it_covers() -> None:
     pixels[2:4, 2:4] = 160
     weight = np.array([1 / 7, 6 / 8, 1 / 8])  # of rows 2 and 3 together, in rows 0, 1 and 2 of the result
     expected = 160 * np.outer(weight, weight)
-    assert np.abs(resizing.shrink(pixels, 4, 4)[:3, :3, 0] - expected).max() <= 1
+    assert np.abs(scale.shrink(pixels, 4, 4)[:3, :3, 0] - expected).max() <= 1
 
 
 @pytest.mark.parametrize("size", [1000, "99999999x1", "20000x20000"])
@@ -295,7 +299,7 @@ def test_resizing_differs_from_pillows_by_one_grey_level_at_most() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (75, 100, 3)).astype(np.uint8)
     for width, height in ((50, 50), (64, 48), (99, 74), (7, 5), (150, 110)):
         theirs = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
-        ours = resizing.shrink(pixels, width, height)
+        ours = scale.shrink(pixels, width, height)
         assert ours.shape == theirs.shape
         assert np.abs(ours.astype(int) - theirs).max() <= 1
 
@@ -303,10 +307,10 @@ def test_resizing_differs_from_pillows_by_one_grey_level_at_most() -> None:
 @pytest.mark.slow
 def test_resizing_gives_the_same_bits_with_any_vector_instructions() -> None:
     program = (
-        "import hashlib, numpy as np; from fcn import resizing; rng = np.random.default_rng(0)\n"
+        "import hashlib, numpy as np; from fcn.data import scale; rng = np.random.default_rng(0)\n"
         "digest = hashlib.sha256()\n"
         "for size in ((64, 48), (33, 99), (150, 7)):\n"
-        "    digest.update(resizing.shrink(rng.integers(0, 256, (75, 100, 3)).astype(np.uint8), *size))\n"
+        "    digest.update(scale.shrink(rng.integers(0, 256, (75, 100, 3)).astype(np.uint8), *size))\n"
         "print(digest.hexdigest())"
     )
     digests = {

@@ -9,11 +9,12 @@ import pytest
 import torch
 from conftest import Checkout
 
-from fcn import files, recorded
 from fcn.models import FCN
-from fcn.optimizer import Optimizer
 from fcn.params import Params
-from fcn.resume import Resume
+from fcn.pipeline import dvc_lock
+from fcn.runtime import files
+from fcn.training.checkpoint import Resume
+from fcn.training.optimizer import Optimizer
 
 
 def moved(content: bytes, steps: int) -> bytes:
@@ -119,20 +120,22 @@ def test_a_state_that_a_kill_left_without_its_name_is_not_gone_back_to(
 def test_a_note_of_a_finished_state_may_hold_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    note = recorded.states() / "a" / recorded.MADE
+    note = dvc_lock.states() / "a" / dvc_lock.MADE
     note.parent.mkdir(parents=True)
     note.write_bytes(b"\xff\0")
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    assert recorded.needless() == []
+    assert dvc_lock.needless() == []
 
 
 @pytest.mark.slow
 def test_a_rung_whose_state_was_damaged_ends_with_the_same_bits(ready: Checkout) -> None:
     """A state is saved after each of its four steps; the third is damaged."""
     expected = files.sha256(ready.folder / "data/weights/fcn32s.safetensors")
-    ready.run("sed", "-i", "s/^SAVE_EVERY = .*/SAVE_EVERY = 0.0/", "fcn/resume.py")
+    ready.run("sed", "-i", "s/^SAVE_EVERY = .*/SAVE_EVERY = 0.0/", "fcn/training/checkpoint.py")
     killed = "if number == 3: import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    ready.run("sed", "-i", f"s/^            if end:$/            {killed}\\n            if end:/", "fcn/rung.py")
+    ready.run(
+        "sed", "-i", f"s/^            if end:$/            {killed}\\n            if end:/", "fcn/training/rung.py"
+    )
     ready.run("dvc", "repro", "train", code=1)
     newest, before = Resume(next((ready.folder / ".fcn/states").iterdir())).saved()
     newest.write_bytes(newest.read_bytes()[:-1] + b"\1")

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from fcn import exhibits, packing, review
-from fcn.borders import FARTHER, NEVER, WITHIN, rings
-from fcn.data import Split, UInt8
-from fcn.labels import VOID, Labels
-from fcn.sources import Sample
+from fcn.data.labels import VOID, Labels, UInt8
+from fcn.data.split import Split
+from fcn.datasets import packing
+from fcn.datasets.sources import Sample
+from fcn.evaluation import exhibits, review
+from fcn.evaluation.borders import FARTHER, NEVER, WITHIN, rings
 
 THREE = Labels(("sky", "road", "car"), ((70, 130, 180), (128, 64, 128), (0, 0, 142)))
 

@@ -23,14 +23,16 @@ from mlflow.entities import Run
 from PIL import Image
 from test_sync import STAGES, artifacts, client, points, rows, runs, stages_of, table
 
-from fcn import machine, records
+from fcn.runtime import machine
+from fcn.tracking import records
 
 pytestmark = pytest.mark.slow
 STAGE = """
 import os, sys
-from fcn import params, tracking
+from fcn import params
+from fcn.tracking import stage_run
 stage, fingerprint, first, last, end = sys.argv[1:]
-with tracking.stage(stage, params.load(), {"n": 1}, fingerprint) as run:
+with stage_run.stage(stage, params.load(), {"n": 1}, fingerprint) as run:
     run.curve([{"iteration": i, "loss": float(i)} for i in range(int(first), int(last))])
     if end == "fail": raise SystemError
     if int(end): os.kill(os.getpid(), int(end))
@@ -107,10 +109,11 @@ def test_a_row_from_before_data_counted_is_found_again_if_its_stages_read_these_
     ready.run("fcn", "sync")
     (row,) = rows(ready).values()
     older = (
-        "import sys; from dataclasses import replace\nfrom fcn import records, states\nfrom fcn.store import Store\n"
-        "state = states.workspace(); plain = replace(state.experiment, data=None); store = Store()\n"
+        "import sys; from dataclasses import replace\nfrom fcn.experiments import history\n"
+        "from fcn.tracking.store import Store\n"
+        "state = history.workspace(); plain = replace(state.experiment, data=None); store = Store()\n"
         "store.tag(sys.argv[1], {'fcn.key': plain.key, 'fcn.base': plain.base})\n"
-        "store.client.delete_tag(sys.argv[1], 'fcn.data')\n"
+        "store.client.delete_tag(sys.argv[1], 'fcn.data.split')\n"
     )
     ready.run(sys.executable, "-c", older, row.info.run_id)
     ready.run("fcn", "sync")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from fcn import training
-from fcn.data import Split
-from fcn.labels import VOID
+from fcn.data.labels import VOID
+from fcn.data.sampling import Drawn, Sampler, class_weights
+from fcn.data.split import Split
 from fcn.models import FCN
-from fcn.optimizer import Optimizer
 from fcn.params import Params
-from fcn.sampling import Drawn, Sampler, class_weights
+from fcn.training import steps
+from fcn.training.optimizer import Optimizer
 
 Small = Callable[..., Params]
 
@@ -89,7 +89,7 @@ def test_what_is_mirrored_teaches_what_its_mirror_image_teaches(small: Small) ->
         torch.manual_seed(0)
         net = FCN(8, 8, "slim", pad="same").to(memory_format=torch.channels_last)
         optimizer = Optimizer(net, small())
-        loss = training.backward(net, optimizer, [other, one], "mean", 1, None)
+        loss = steps.backward(net, optimizer, [other, one], "mean", 1, None)
         found.append([loss, *(gradient for _, gradient in optimizer.gradients())])
     assert all(torch.equal(ours, expected) for ours, expected in zip(*found, strict=True))
 

@@ -11,14 +11,17 @@ from conftest import Checkout
 from PIL import Image
 from test_predict import META, Fcn, fcn, noise
 
-from fcn import answers, evaluation, metrics, packing, prediction, weights
-from fcn.data import Split, read_scale
-from fcn.errors import UserError
-from fcn.labelsets import SCENES
-from fcn.models import FCN
-from fcn.scale import Scale
-from fcn.sources import Sample
-from fcn.tiles import tiling
+from fcn.data.scale import Scale
+from fcn.data.split import Split, read_scale
+from fcn.data.tiles import tiling
+from fcn.datasets import packing
+from fcn.datasets.label_maps import SCENES
+from fcn.datasets.sources import Sample
+from fcn.inference import prediction
+from fcn.metrics import counting, scores
+from fcn.models import FCN, weights
+from fcn.runtime.errors import UserError
+from fcn.serving import response
 
 __all__ = ["fcn"]  # a fixture
 
@@ -81,12 +84,12 @@ def test_predict_writes_what_evaluate_scored_pixel_by_pixel(
     assert ("images are resized" in printed) == (size != "native")
     split, (net, _) = Split(out, "val"), weights.build(path)
     counts = torch.zeros(8, 8, dtype=torch.int64)
-    for i, mask, expected in evaluation.predictions(net, split):
+    for i, mask, expected in counting.predictions(net, split):
         with Image.open(tmp_path / "masks" / f"{split.name(i)}.png") as picture:
             found = torch.from_numpy(np.array(picture))
         assert torch.equal(found, expected.byte())
-        counts += metrics.confusion(mask, found.long(), 8)
-    assert metrics.scores(counts) == metrics.scores(evaluation.count(net, split))
+        counts += scores.confusion(mask, found.long(), 8)
+    assert scores.scores(counts) == scores.scores(counting.count(net, split))
 
 
 def test_a_scale_of_one_keeps_the_images_own_size(fcn: Fcn, tmp_path: Path) -> None:
@@ -127,7 +130,7 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_named_and_refused(fcn: Fc
     net, labels, scale = prediction.load(path)
     text = base64.b64encode(Path("line.png").read_bytes()).decode()
     with pytest.raises(UserError, match="image 0 would be resized to 2000000x2000; 64 million pixels are allowed"):
-        answers.answers(net, labels, [text], scale.target)
+        response.answers(net, labels, [text], scale.target)
 
 
 @pytest.mark.slow

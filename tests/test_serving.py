@@ -22,11 +22,12 @@ from mlflow import MlflowClient
 from PIL import Image
 from test_predict import META, noise
 
-from fcn import answers, door, prediction, weights
-from fcn.errors import UserError
-from fcn.labelsets import SCENES
-from fcn.models import FCN
-from fcn.scale import Scale
+from fcn.data.scale import Scale
+from fcn.datasets.label_maps import SCENES
+from fcn.inference import prediction
+from fcn.models import FCN, weights
+from fcn.runtime.errors import UserError
+from fcn.serving import request_limits, response
 
 SCALE = Scale(100)
 
@@ -43,7 +44,7 @@ def net() -> FCN:
 
 def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
     ours, image = net(), noise(40, 30)
-    (answer,) = answers.answers(ours, SCENES, [text(image)])
+    (answer,) = response.answers(ours, SCENES, [text(image)])
     mask = Image.open(io.BytesIO(base64.b64decode(answer["mask"])))
     assert mask.mode == "P"
     assert np.array_equal(np.asarray(mask), prediction.predict(ours, image).mask)
@@ -65,7 +66,7 @@ def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
 )
 def test_what_cannot_be_answered_is_said_in_one_line(images: list[object], line: str) -> None:
     with pytest.raises(UserError) as caught:
-        answers.answers(net(), SCENES, images)
+        response.answers(net(), SCENES, images)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 
@@ -94,7 +95,7 @@ def post(
 
     pairs = [(name.encode(), value.encode()) for name, value in ({"host": "localhost:5001"} | headers).items()]
     scope = {"type": "http", "path": "/invocations", "method": "POST", "headers": pairs}
-    asyncio.run(door.Door(app, 1000, 60)(scope, receive, send))
+    asyncio.run(request_limits.Door(app, 1000, 60)(scope, receive, send))
     return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]), let_in
 
 
@@ -234,7 +235,7 @@ def end(server: "subprocess.Popen[bytes]") -> None:
 
 @pytest.mark.slow
 def test_code_that_changed_since_is_registered_anew(served: Checkout) -> None:
-    path = served.folder / "fcn" / "titles.py"
+    path = served.folder / "fcn" / "ladder.py"
     original = path.read_text()
     try:
         path.write_text(original + "# changed\n")
@@ -244,7 +245,7 @@ def test_code_that_changed_since_is_registered_anew(served: Checkout) -> None:
         )
     finally:
         path.write_text(original)
-    assert (ROOT / "fcn" / "titles.py").read_text() == original
+    assert (ROOT / "fcn" / "ladder.py").read_text() == original
 
 
 @pytest.mark.slow

@@ -10,10 +10,13 @@ from conftest import ROOT
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from fcn import declared, exhibits, figures, labelsets, packing, palette, sheets
-from fcn.data import Split
-from fcn.labels import VOID, Labels
-from fcn.sources import Sample
+from fcn.data import palette
+from fcn.data.labels import VOID, Labels
+from fcn.data.split import Split
+from fcn.datasets import class_list, label_maps, packing
+from fcn.datasets.sources import Sample
+from fcn.evaluation import exhibits
+from fcn.figures import charts, sheets
 
 
 def colourful(count: int) -> Labels:
@@ -57,9 +60,9 @@ def test_a_class_keeps_its_colour_when_others_are_added_behind_it() -> None:
 
 
 def test_own_classes_get_these_colours_unless_their_masks_have_some() -> None:
-    own = declared.coded(["no", "yes"], "none")
+    own = class_list.coded(["no", "yes"], "none")
     assert own.palette == ((0, 114, 178), (230, 159, 0))
-    assert declared.coded([{"no": "1,2,3"}, {"yes": "4,5,6"}], "none").palette == ((1, 2, 3), (4, 5, 6))
+    assert class_list.coded([{"no": "1,2,3"}, {"yes": "4,5,6"}], "none").palette == ((1, 2, 3), (4, 5, 6))
 
 
 @pytest.mark.parametrize("name", ["SCENES", "CAMVID", "VOC", "SIFTFLOW", "NYUD"])
@@ -67,7 +70,7 @@ def test_own_classes_get_these_colours_unless_their_masks_have_some() -> None:
 def test_marks_look_like_no_class_and_no_grey_and_not_like_each_other(
     name: str, marks: dict[str, palette.Colour]
 ) -> None:
-    taken = [*getattr(labelsets, name).palette, *exhibits.GREYS]
+    taken = [*getattr(label_maps, name).palette, *exhibits.GREYS]
     found = palette.marks(marks, taken)
     assert list(found) == list(marks)
     for mark, colour in found.items():
@@ -78,16 +81,16 @@ def test_marks_look_like_no_class_and_no_grey_and_not_like_each_other(
 def test_a_preferred_colour_stays_where_nothing_is_like_it_and_among_151_classes_some_colour_is_found() -> None:
     assert palette.marks(exhibits.WRONG, [(0, 0, 170), *exhibits.GREYS]) == exhibits.WRONG
     assert palette.marks(exhibits.WRONG, [(220, 20, 60), *exhibits.GREYS]) != exhibits.WRONG
-    found = palette.marks(exhibits.WRONG, labelsets.ADE20K151.palette)["wrong"]
-    assert found not in labelsets.ADE20K151.palette
+    found = palette.marks(exhibits.WRONG, label_maps.ADE20K151.palette)["wrong"]
+    assert found not in label_maps.ADE20K151.palette
 
 
 def test_the_three_nets_have_colours_apart_and_dvcs_plots_have_the_same() -> None:
-    colours = [tuple(round(255 * part) for part in to_rgb(hue)) for hue in figures.COLOURS.values()]
+    colours = [tuple(round(255 * part) for part in to_rgb(hue)) for hue in charts.COLOURS.values()]
     for one, other in combinations(colours, 2):
         assert palette.distances(palette.oklab([one]), palette.oklab([other]))[0, 0] > 0.15  # type: ignore[list-item]
     scale = json.loads((ROOT / ".dvc/plots/nets.json").read_text())["encoding"]["color"]["scale"]
-    assert scale == {"domain": ["FCN-32s", "FCN-16s", "FCN-8s"], "range": list(figures.COLOURS.values())}
+    assert scale == {"domain": ["FCN-32s", "FCN-16s", "FCN-8s"], "range": list(charts.COLOURS.values())}
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 30, 40])
@@ -136,5 +139,5 @@ def test_the_chart_of_classes_stays_within_2000_pixels(tmp_path: Path, classes: 
     samples = [Sample("image", tmp_path / "image.png", tmp_path / "mask.png")]
     packing.pack(samples, labels, "native", False, "val", tmp_path)
     packing.write_labels(labels, tmp_path)
-    figures.class_frequencies({"val": Split(tmp_path, "val")}, tmp_path / "classes.png")
+    charts.class_frequencies({"val": Split(tmp_path, "val")}, tmp_path / "classes.png")
     assert max(size(tmp_path / "classes.png")) <= 2000

@@ -12,11 +12,11 @@ from conftest import MIRROR
 from makers import archive_of, built, encoded, version5
 from PIL import Image
 
-from fcn import packing, resizing, sources
-from fcn.errors import UserError
-from fcn.labels import VOID
+from fcn.data.labels import VOID
+from fcn.datasets import packing, resizing, sources
+from fcn.datasets.sources import camvid, scenes, voc
 from fcn.params import Params
-from fcn.sources import camvid, scenes, voc
+from fcn.runtime.errors import UserError
 
 Small = Callable[..., Params]
 

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from conftest import ROOT, Checkout
 
-from fcn import cache, filling, recorded
-from fcn.commands import ANYWHERE, commands
-from fcn.errors import UserError
-from fcn.states import State
+from fcn.cli import ANYWHERE, commands
+from fcn.experiments import backfill
+from fcn.experiments.history import State
+from fcn.pipeline import cache, dvc_lock
+from fcn.runtime.errors import UserError
 
 MD5 = "0cc175b9c0f1b6a831c399e269772661"
 OUT = {"path": "metrics/a.csv", "md5": MD5}
@@ -57,7 +58,7 @@ def test_a_digest_or_path_that_dvc_does_not_write_is_refused_in_one_line(out: ob
             state(content).check()
         assert len(str(caught.value).splitlines()) == 1
         with pytest.raises(UserError, match=r"^dvc\.lock: "):
-            recorded.stages(content)
+            dvc_lock.stages(content)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_lock_that_is_none_is_refused_in_one_line(content: bytes) -> None:
         with pytest.raises(UserError) as caught:
             state(content).check()
         assert len(str(caught.value).splitlines()) == 1
-    assert recorded.stages(content) is None or content
+    assert dvc_lock.stages(content) is None or content
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_scores_that_are_none_are_refused_in_one_line(content: bytes) -> None:
 )
 def test_a_curve_that_is_none_is_refused_in_one_line(content: bytes) -> None:
     with pytest.raises(UserError, match="no table of numbers"):
-        filling.curve(content, "train.csv")
+        backfill.curve(content, "train.csv")
 
 
 def test_stages_of_others_with_lists_of_commands_and_digests_of_others_are_no_error() -> None:

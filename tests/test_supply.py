@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from fcn import files
+from fcn.runtime import files
 
 
 def tracked(folder: Path) -> dict[str, str]:
@@ -35,12 +35,12 @@ def test_a_clone_has_the_same_bytes_whatever_git_does_to_line_ends(tmp_path: Pat
 
 
 def test_a_changed_list_of_camvids_files_is_refused_without_asserts_too(tmp_path: Path) -> None:
-    source = ROOT / "fcn" / "sources"
+    source = ROOT / "fcn" / "datasets" / "sources"
     (tmp_path / "camvid.sha256").write_bytes((source / "camvid.sha256").read_bytes().replace(b"\n", b"\r\n"))
     (tmp_path / "camvid.py").write_text((source / "camvid.py").read_text())
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); import camvid\n"
-        "from fcn.errors import one_line\n"
+        "from fcn.runtime.errors import one_line\n"
         "with one_line(): camvid.build(None, {}, None)"
     )
     done = subprocess.run(

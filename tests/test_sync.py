@@ -18,10 +18,11 @@ from conftest import Checkout
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from fcn import identity, leftovers
-from fcn.identity import Experiment
-from fcn.states import State
-from fcn.vitals import Vitals
+from fcn.experiments import leftovers
+from fcn.experiments.history import State
+from fcn.tracking import identity
+from fcn.tracking.identity import Experiment
+from fcn.tracking.system_metrics import Vitals
 
 STAGES = ["evaluate", "finetune16s", "finetune8s", "report", "train"]
 
@@ -125,9 +126,9 @@ def test_a_lost_store_comes_back_with_the_same_table_and_says_which_files_are_go
 @pytest.mark.slow
 def test_a_killed_run_is_continued_without_logging_a_step_twice_and_an_abandoned_one_is_closed(ready: Checkout) -> None:
     program = (
-        "import os, signal, sys\nfrom fcn import params, tracking\n"
+        "import os, signal, sys\nfrom fcn import params\nfrom fcn.tracking import stage_run\n"
         "first, last, end = map(int, sys.argv[2:])\n"
-        "with tracking.stage(sys.argv[1], params.load(), {'n': 1}) as run:\n"
+        "with stage_run.stage(sys.argv[1], params.load(), {'n': 1}) as run:\n"
         "    run.curve([{'iteration': i, 'loss': i / 10} for i in range(first, last)])\n"
         "    print('logged', flush=True)\n"
         "    if end: os.kill(os.getpid(), end)\n"

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fcn import packing, tiles
-from fcn.data import Role, Split
-from fcn.errors import UserError
-from fcn.labels import VOID, Labels
-from fcn.sources import Sample
-from fcn.tiles import Span, Tiling
+from fcn.data import tiles
+from fcn.data.labels import VOID, Labels
+from fcn.data.split import Role, Split
+from fcn.data.tiles import Span, Tiling
+from fcn.datasets import packing
+from fcn.datasets.sources import Sample
+from fcn.runtime.errors import UserError
 
 LABELS = Labels(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 

@@ -8,8 +8,9 @@ import pytest
 from conftest import Checkout
 
 STAGE = """
-from fcn import params, tracking
-with tracking.stage("train", params.load(), {"n": 1}) as run:
+from fcn import params
+from fcn.tracking import stage_run
+with stage_run.stage("train", params.load(), {"n": 1}) as run:
     run.curve([{"iteration": 1, "loss": 0.5}])
 """
 

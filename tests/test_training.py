@@ -12,14 +12,15 @@ import torch
 from conftest import ROOT
 from torch import Tensor
 
-from fcn import machine, start, training
-from fcn.data import Split
-from fcn.labels import VOID
-from fcn.layers import TORCHVISION
+from fcn.data.labels import VOID
+from fcn.data.sampling import Drawn, Sampler
+from fcn.data.split import Split
 from fcn.models import FCN
-from fcn.optimizer import Optimizer
+from fcn.models.layers import TORCHVISION
 from fcn.params import Params
-from fcn.sampling import Drawn, Sampler
+from fcn.runtime import machine
+from fcn.training import initialization, steps
+from fcn.training.optimizer import Optimizer
 
 Small = Callable[..., Params]
 
@@ -43,9 +44,9 @@ def test_the_loss_is_minus_the_logarithm_of_the_true_classes_summed() -> None:
     logits = torch.tensor([2.0, 0.0]).log_softmax(0).view(1, 2, 1, 1).expand(1, 2, 1, 3)
     mask = torch.tensor([[[0, 1, VOID]]], dtype=torch.uint8)
     expected = math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))
-    assert float(training.loss_sum(logits, mask)) == pytest.approx(expected)
+    assert float(steps.loss_sum(logits, mask)) == pytest.approx(expected)
     weighted = 3 * math.log(1 + math.exp(-2)) + 5 * math.log(1 + math.exp(2))
-    assert float(training.loss_sum(logits, mask, torch.tensor([3.0, 5.0]))) == pytest.approx(weighted)
+    assert float(steps.loss_sum(logits, mask, torch.tensor([3.0, 5.0]))) == pytest.approx(weighted)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -60,7 +61,7 @@ def test_a_gradient_moves_its_own_weight_however_the_two_lie_in_memory_and_in_bl
         (torch.channels_last, 1 << 12),
         (torch.channels_last, 1 << 28),
     ):
-        monkeypatch.setattr("fcn.optimizer.BLOCK", block)
+        monkeypatch.setattr("fcn.training.optimizer.BLOCK", block)
         model = net(dtype=torch.float32)
         experiment = small(optimizer=optimizer, momentum=0.9, weight_decay=0.1, precision=precision)
         trained = Optimizer(model, experiment)
@@ -81,7 +82,7 @@ def test_a_mean_over_the_batch_does_not_depend_on_its_passes(small: Small, weigh
     for passes in (1, 2, 4):
         model = net().eval()  # batch norm's statistics would differ
         optimizer = Optimizer(model, small())
-        losses.append(float(training.backward(model, optimizer, images, "mean", passes, weight)))
+        losses.append(float(steps.backward(model, optimizer, images, "mean", passes, weight)))
         gradients.append(torch.cat([gradient.flatten() for _, gradient in optimizer.gradients()]))
     assert losses[1:] == pytest.approx(losses[:1] * 2, rel=1e-12)
     for other in gradients[1:]:
@@ -91,7 +92,7 @@ def test_a_mean_over_the_batch_does_not_depend_on_its_passes(small: Small, weigh
 def test_a_batch_that_is_all_void_gives_zero_and_no_nan(small: Small) -> None:
     model = net().eval()
     optimizer = Optimizer(model, small())
-    loss = training.backward(model, optimizer, drawn([(9, 9)], [1.0]), "mean", 1, None)
+    loss = steps.backward(model, optimizer, drawn([(9, 9)], [1.0]), "mean", 1, None)
     assert float(loss) == 0
     gradients = dict(optimizer.gradients())
     assert gradients.keys() == dict(model.named_parameters()).keys()
@@ -104,7 +105,7 @@ def test_a_summed_loss_is_the_mean_times_the_valid_pixels(small: Small) -> None:
     losses = []
     for reduction in ("sum", "mean"):
         model = net().eval()
-        losses.append(float(training.backward(model, Optimizer(model, small()), images, reduction, 1, None)))
+        losses.append(float(steps.backward(model, Optimizer(model, small()), images, reduction, 1, None)))
     assert losses[0] == pytest.approx(losses[1] * valid, rel=1e-12)
 
 
@@ -138,18 +139,18 @@ def test_momentum_accumulates_as_by_hand(small: Small) -> None:
 
 def test_the_rate_is_fixed_or_falls_as_a_polynomial(small: Small) -> None:
     fixed = small(**{"train.schedule": "fixed", "train.lr_factor": 0.5}).train
-    assert [training.rate(fixed, 0.1, n) for n in (1, 4)] == [0.05, 0.05]
+    assert [steps.rate(fixed, 0.1, n) for n in (1, 4)] == [0.05, 0.05]
     poly = small(**{"train.schedule": "poly"}).train  # of 4 steps
-    assert [training.rate(poly, 0.1, n) for n in (1, 3)] == pytest.approx([0.1, 0.1 * 0.5**0.9])
+    assert [steps.rate(poly, 0.1, n) for n in (1, 3)] == pytest.approx([0.1, 0.1 * 0.5**0.9])
 
 
 def test_frozen_layers_and_their_statistics_stay_as_they_are(small: Small, packed: Path) -> None:
     experiment = small()
     model = net(dtype=torch.float32)
-    training.freeze(model)
+    steps.freeze(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
-    list(training.steps(model, Optimizer(model, experiment), sampler, experiment, experiment.train))
+    list(steps.steps(model, Optimizer(model, experiment), sampler, experiment, experiment.train))
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     layers = ("score_fr", "score_pool4", "score_pool3")
     assert changed == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
@@ -160,7 +161,7 @@ def test_bf16_weights_are_their_masters_rounded(small: Small, packed: Path) -> N
     model = net(dtype=torch.float32)
     optimizer = Optimizer(model, experiment)
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
-    list(training.steps(model, optimizer, sampler, experiment, experiment.train))
+    list(steps.steps(model, optimizer, sampler, experiment, experiment.train))
     state = optimizer.state(model)
     assert model.conv3_1.weight.dtype == torch.bfloat16
     assert model.bn3_1.weight.dtype == torch.float32
@@ -180,14 +181,14 @@ def test_training_begun_in_the_middle_gives_the_same_bits(
     whole = net(dtype=torch.float32)
     steps = Optimizer(whole, experiment)
     middle: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    for step in training.steps(whole, steps, sampler, experiment, section):
+    for step in steps.steps(whole, steps, sampler, experiment, section):
         if step.number == 2:
             middle = tuple({k: t.clone() for k, t in part.items()} for part in (steps.state(whole), steps.moments()))  # type: ignore[assignment]
     torch.manual_seed(99)
     resumed = FCN(8, 8, "slim", pad="same").to(memory_format=torch.channels_last)
     again = Optimizer(resumed, experiment)
     again.restore(resumed, *middle)
-    list(training.steps(resumed, again, sampler, experiment, section, start=2))
+    list(steps.steps(resumed, again, sampler, experiment, section, start=2))
     state = again.state(resumed)
     assert all(torch.equal(tensor, state[name]) for name, tensor in steps.state(whole).items())
 
@@ -202,7 +203,7 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
         "batch_size": 1,
         "train.schedule": "fixed",
     }
-    lines = start.summary(
+    lines = initialization.summary(
         32, small(**heavy), Split(packed, "train"), [("fc6", "carried"), ("score_fr", "created")], TORCHVISION
     )
     assert lines.splitlines() == [
@@ -212,12 +213,14 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
         "created  score_fr",
     ]
     wide = small(**heavy, **{"data.crop": "500x375"})
-    assert "= 1.9e-05 on the mean at 375×500" in start.summary(32, wide, Split(packed, "train"), [], TORCHVISION)
+    assert "= 1.9e-05 on the mean at 375×500" in initialization.summary(
+        32, wide, Split(packed, "train"), [], TORCHVISION
+    )
 
 
 def test_a_rungs_header_says_what_the_makers_of_published_weights_allow(small: Small, packed: Path) -> None:
     rung = small(**{"train.init": "fcn32s-heavy-pascal", "train.iterations": 0})
-    assert start.summary(
+    assert initialization.summary(
         32, rung, Split(packed, "train"), [("fc6", "fcn32s-heavy-pascal")], TORCHVISION
     ).splitlines() == [
         "FCN-32s: surgery only, no steps",
@@ -230,7 +233,9 @@ def test_a_rungs_header_says_what_the_makers_of_published_weights_allow(small: S
 def test_a_gradient_that_is_left_as_factors_moves_weights_as_the_whole_one_does(
     small: Small, monkeypatch: pytest.MonkeyPatch, precision: str, rounding: float
 ) -> None:
-    monkeypatch.setattr("fcn.optimizer.BLOCK", 1 << 13)  # fc6's row of 6272 weights: a block to each, several products
+    monkeypatch.setattr(
+        "fcn.training.optimizer.BLOCK", 1 << 13
+    )  # fc6's row of 6272 weights: a block to each, several products
     moved = []
     for whole in (True, False):
         model = net(dtype=torch.float32)
@@ -238,7 +243,7 @@ def test_a_gradient_that_is_left_as_factors_moves_weights_as_the_whole_one_does(
         before = {name: master.clone() for name, master in optimizer.masters.items()}
         if whole:
             monkeypatch.setattr(optimizer, "dense", {})
-        training.backward(model, optimizer, drawn([(16, 24)] * 2, [0.1, 0.5]), "mean", 1, None)
+        steps.backward(model, optimizer, drawn([(16, 24)] * 2, [0.1, 0.5]), "mean", 1, None)
         assert (model.fc6.weight.grad is not None) == whole
         optimizer.step(0.5)
         moved.append({name: master - before[name] for name, master in optimizer.masters.items()})
@@ -251,7 +256,7 @@ def test_a_gradient_that_is_left_as_factors_moves_weights_as_the_whole_one_does(
 def test_a_frozen_backbone_is_saved_as_it_was_and_not_as_bf16_rounds_it(small: Small) -> None:
     model = net(dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    training.freeze(model)
+    steps.freeze(model)
     optimizer = Optimizer(model, small(precision="bf16"))
     assert model.conv3_1.weight.dtype == torch.bfloat16
     assert all(torch.equal(tensor, before[name]) for name, tensor in optimizer.state(model).items())
@@ -264,7 +269,7 @@ def test_a_process_may_use_at_least_one_core() -> None:
 def test_only_deterministic_algorithms_compute_and_torchs_compiler_is_not_imported() -> None:
     """It takes a second, in every stage, and nothing is compiled."""
     program = (
-        "import sys; from fcn import machine; machine.prepare(); machine.device(); import torch\n"
+        "import sys; from fcn.runtime import machine; machine.prepare(); machine.device(); import torch\n"
         "print(torch.are_deterministic_algorithms_enabled(), 'torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fcn.metrics import class_iu, scores
-from fcn.verdict import missing, warning
+from fcn.evaluation.verdict import missing, warning
+from fcn.metrics.scores import class_iu, scores
 
 NAMES = ("sky", "road", "car")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fcn import files, weights
-from fcn.errors import UserError, is_full
-from fcn.layers import CAFFE, TORCHVISION
-from fcn.models import FCN
-from fcn.sources.scenes import LABELS
+from fcn.datasets.sources.scenes import LABELS
+from fcn.models import FCN, weights
+from fcn.models.layers import CAFFE, TORCHVISION
+from fcn.runtime import files
+from fcn.runtime.errors import UserError, is_full
 
 
 def meta(**changes: object) -> weights.Meta:

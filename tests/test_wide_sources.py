@@ -15,12 +15,13 @@ from conftest import MIRROR, learn_and_score
 from makers import archive_of, built, encoded, version5
 from PIL import Image
 
-from fcn import packing, plan, resizing, sources
-from fcn.errors import UserError
-from fcn.labels import VOID
-from fcn.labelsets import ADE20K, ADE20K151, CONTEXT59, CONTEXT59_CODES
+from fcn.data.labels import VOID
+from fcn.datasets import packing, resizing, sources
+from fcn.datasets.label_maps import ADE20K, ADE20K151, CONTEXT59, CONTEXT59_CODES
+from fcn.datasets.sources import Sample, _ade20k, ade20k, ade20k151, context59
+from fcn.experiments import plan
 from fcn.params import Params
-from fcn.sources import Sample, _ade20k, ade20k, ade20k151, context59
+from fcn.runtime.errors import UserError
 
 Small = Callable[..., Params]
 

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 PROGRAM = """
 import os, sys
-from fcn import workers
+from fcn.runtime import workers
 if __name__ == "__main__":
     with workers.pool() as pool:
         print(*set(pool.map(os.getpgid, [0] * 8)), flush=True)

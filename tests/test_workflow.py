@@ -203,10 +203,10 @@ def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_kil
     checkout.run("dvc", "repro", "backbone")
     words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"]
     saver = (
-        "import fcn.resume, os, signal, runpy, sys; fcn.resume.SAVE_EVERY = 0\n"
-        "save = fcn.resume.Resume.save\n"
+        "import fcn.training.checkpoint, os, signal, runpy, sys; fcn.training.checkpoint.SAVE_EVERY = 0\n"
+        "save = fcn.training.checkpoint.Resume.save\n"
         "def save_and_die(*args): save(*args); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "fcn.resume.Resume.save = save_and_die\n"
+        "fcn.training.checkpoint.Resume.save = save_and_die\n"
         f"sys.argv = {words.split()[2:]!r}; runpy.run_module('stages.train', run_name='__main__')"
     )
     killed = subprocess.run([sys.executable, "-c", saver], cwd=folder, env=checkout.environment(), check=False)
@@ -301,7 +301,7 @@ def test_a_rung_that_is_surgery_only_has_no_score(ready: Checkout) -> None:
 
 def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> None:
     holder = (
-        "import sys, pathlib; from fcn.files import alone\n"
+        "import sys, pathlib; from fcn.runtime.files import alone\n"
         "with alone(pathlib.Path('data/weights/fcn32s.safetensors')): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -399,9 +399,9 @@ def test_a_server_out_of_reach_costs_a_warning_and_not_the_training(ready: Check
 
 def test_a_new_store_can_be_opened_by_several_stages_at_once(checkout: Checkout) -> None:
     program = (
-        "from fcn import params, tracking\n"
+        "from fcn import params\nfrom fcn.tracking import stage_run\n"
         "experiment = params.load()\n"
-        "with tracking.stage('train', experiment, {'n': 1}) as run: run.curve([{'iteration': 1, 'loss': 0.5}])"
+        "with stage_run.stage('train', experiment, {'n': 1}) as run: run.curve([{'iteration': 1, 'loss': 0.5}])"
     )
     processes = [
         subprocess.Popen(

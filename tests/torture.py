@@ -33,7 +33,8 @@ import yaml
 from conftest import ROOT, Checkout
 from fuzz.stamp import stamp
 
-from fcn import files, recorded
+from fcn.pipeline import dvc_lock
+from fcn.runtime import files
 
 STAGES = ("download", "resize", "backbone", "train", "finetune16s", "finetune8s", "evaluate", "report")
 TRACKED = STAGES[3:]
@@ -143,9 +144,9 @@ def prepare(folder: Path) -> Checkout:
     folder.mkdir()
     checkout = Checkout(folder)
     checkout.set(**LONG)
-    path = folder / "fcn" / "resume.py"
+    path = folder / "fcn" / "training" / "checkpoint.py"
     often, count = re.subn(r"(?m)^SAVE_EVERY = [\d.]+", "SAVE_EVERY = 0.0", path.read_text())
-    assert count == 1, "fcn/resume.py has no SAVE_EVERY"
+    assert count == 1, "fcn/training/checkpoint.py has no SAVE_EVERY"
     path.write_text(often)
     checkout.commit()
     return checkout
@@ -212,7 +213,7 @@ def mend(checkout: Checkout, cut: str) -> None:
     """What a person does about a file that was cut off: `fcn check`, or, where no copy was kept yet, delete it."""
     if cut == "dvc.lock":
         subprocess.run(["fcn", "check"], cwd=checkout.folder, env=checkout.environment(), check=False)
-    whole = cut == "dvc.lock" and recorded.stages((checkout.folder / cut).read_bytes()) is not None
+    whole = cut == "dvc.lock" and dvc_lock.stages((checkout.folder / cut).read_bytes()) is not None
     if cut and not whole:
         (checkout.folder / cut).unlink()
 

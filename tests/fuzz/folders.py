@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fcn import adoption, findings, inspection
-from fcn.errors import UserError
+from fcn.inspection import adoption, inspection, summary
+from fcn.runtime.errors import UserError
 
 LETTERS = "ab1_-. */\\\"'#äß道\u0308\u202e\x1b\t\n=+@"
 LINES = (
@@ -93,7 +93,7 @@ def inspected(recipe: bytes, place: Path) -> None:
         patterns = [rng.choice(PATTERNS) if rng.random() < 0.1 else None for _ in patterns]
     try:
         found = inspection.inspect(folder, *patterns)
-        said = [*findings.report(found), *found.errors, *found.notes]
+        said = [*summary.report(found), *found.errors, *found.notes]
         assert not any("outside" in os.path.realpath(folder / pair.image) for pair in found.matches.pairs)
         assert not any(unicodedata.category(letter) == "Cc" for line in said for letter in line), said
         if not found.errors:

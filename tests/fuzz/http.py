@@ -29,10 +29,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fcn import machine, prediction, weights
-from fcn.labelsets import SCENES
-from fcn.layers import TORCHVISION
-from fcn.models import FCN
+from fcn.datasets.label_maps import SCENES
+from fcn.inference import prediction
+from fcn.models import FCN, weights
+from fcn.models.layers import TORCHVISION
+from fcn.runtime import machine
 
 from .malformed import mutate
 from .stamp import stamp

@@ -29,29 +29,22 @@ import torch
 import yaml
 from PIL import Image
 
-from fcn import (
-    caffemodel,
-    data,
-    extraction,
-    filling,
-    models,
-    packing,
-    params,
-    prediction,
-    recorded,
-    resizing,
-    resume,
-    trace,
-    weights,
-)
-from fcn.errors import UserError
-from fcn.labels import VOID
-from fcn.labelsets import SCENES
-from fcn.layers import CAFFE
-from fcn.models import FCN
-from fcn.scale import Scale
-from fcn.sources import Sample
-from fcn.states import State
+from fcn import params
+from fcn.data.labels import VOID
+from fcn.data.scale import Scale
+from fcn.data.split import Split, columns
+from fcn.datasets import packing, resizing
+from fcn.datasets.label_maps import SCENES
+from fcn.datasets.sources import Sample
+from fcn.experiments import backfill, trace
+from fcn.experiments.history import State
+from fcn.inference import prediction
+from fcn.io import caffemodel, extraction
+from fcn.models import FCN, fcn, weights
+from fcn.models.layers import CAFFE
+from fcn.pipeline import dvc_lock
+from fcn.runtime.errors import UserError
+from fcn.training import checkpoint
 
 from . import folders
 
@@ -120,7 +113,7 @@ def _split() -> dict[str, bytes]:
     place.mkdir()
     samples = [Sample(f"s{i}", *_pictures(f"s{i}", i)) for i in range(3)]
     with (place / "train.csv").open("w") as index, (place / "train.images").open("wb") as images:
-        index.write(",".join(data.columns(SCENES)) + "\n")
+        index.write(",".join(columns(SCENES)) + "\n")
         for i, sample in enumerate(samples):
             packed = resizing.resize(sample, SCENES, "native", False)
             assert not isinstance(packed, str)
@@ -144,13 +137,13 @@ def _packed(content: bytes) -> None:
     replaced = names[content[0] % len(names)] if content else names[0]
     try:
         _file(f"split/{replaced}", content[1:])
-        split = data.Split(folder() / "split", "train")
-        for i in range(min(len(split), 50)):
-            height, width = split.size(i)
-            assert split.image(i).shape == (height, width, 3)
-            assert split.mask(i).ndim == 2
-            split.name(i)
-        split.pixels()
+        opened = Split(folder() / "split", "train")
+        for i in range(min(len(opened), 50)):
+            height, width = opened.size(i)
+            assert opened.image(i).shape == (height, width, 3)
+            assert opened.mask(i).ndim == 2
+            opened.name(i)
+        opened.pixels()
     finally:
         _file(f"split/{replaced}", whole[replaced])
 
@@ -201,7 +194,7 @@ ODD = (
 @cache
 def _whole() -> tuple[dict[str, Any], bytes]:
     """Facts and the rest of the file of a net with few weights, which `weights.build` and all behind it can use."""
-    models.BACKBONES["slim"] = models.Backbone((2, 2, 3, 3, 3), (1, 2, 2, 2, 3), 4, norm=("conv", "fc"))
+    fcn.BACKBONES["slim"] = fcn.Backbone((2, 2, 3, 3, 3), (1, 2, 2, 2, 3), 4, norm=("conv", "fc"))
     architecture = {"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same", "upsampling": "inner"}
     more = {"at_once": False, "dropout": 0.5}
     meta = weights.Meta(
@@ -331,7 +324,7 @@ class Steps(torch.nn.Linear):
 @cache
 def _states() -> dict[int, tuple[str, bytes]]:
     """Name and content of a saved state, by its step."""
-    found = resume.Resume(folder() / "states" / "a")
+    found = checkpoint.Resume(folder() / "states" / "a")
     net = Steps(3, 2)
     for number in (3, 7):
         found.number, found.losses = number, [0.5] * number
@@ -345,7 +338,7 @@ def _resume_seeds() -> dict[str, bytes]:
 
 
 def _resume(content: bytes) -> None:
-    found = resume.Resume(folder() / "states" / "a")
+    found = checkpoint.Resume(folder() / "states" / "a")
     shutil.rmtree(found.folder)
     found.folder.mkdir()
     states, net = _states(), Steps(3, 2)
@@ -462,9 +455,9 @@ def _history(content: bytes) -> None:
             assert re.fullmatch(r"[0-9a-f]{32}(\.dir)?", out["md5"]), out
             assert (ROOT / out["path"]).resolve().is_relative_to(ROOT), out
     for stage in state.stages:
-        list(filling.curves(state, stage))
+        list(backfill.curves(state, stage))
     assert len(state.experiment.key) == 64
-    recorded.stages(files["dvc.lock"])
+    dvc_lock.stages(files["dvc.lock"])
 
 
 # Archives

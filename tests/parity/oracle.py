@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fcn.labels import VOID
+from fcn.data.labels import VOID
+from fcn.data.sampling import Drawn
 from fcn.models import FCN
-from fcn.sampling import Drawn
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".oracle"

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fcn.labels import VOID
-from fcn.optimizer import Optimizer
+from fcn.data.labels import VOID
 from fcn.params import Params
-from fcn.training import backward, train_mode
+from fcn.training.optimizer import Optimizer
+from fcn.training.steps import backward, train_mode
 
 from .conftest import Build
 from .oracle import NETS, Measure, Pair, difference, drawn, gradients, groups, loss_sum
 
 # fp64 training at full width takes minutes: these tests narrow both nets, torchfcn's by replacing
-# its layers, ours by an entry in fcn.models.BACKBONES. Depth, padding and crops are VGG16's.
+# its layers, ours by an entry in fcn.models.fcn.BACKBONES. Depth, padding and crops are VGG16's.
 CLASSES, STEPS = 5, 20
 LR = 3e-7  # on the summed loss of some thousand pixels: losses move by more than 1 % in 20 steps
 IMAGES = [

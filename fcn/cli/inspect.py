@@ -1,0 +1,48 @@
+"""Look at a folder of your own pictures and masks, and make an experiment of it.
+
+Prints sizes, kinds of files, classes with their share of pixels, and what is wrong, then the part of a recipe
+that reads the folder. With --adopt NAME the folder is copied to data/own/NAME and put under DVC, and the whole
+recipe is written to recipes/own-NAME.yaml.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+EXAMPLE = "fcn inspect ~/photos --adopt photos && fcn recipe own-photos && dvc repro"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dir", type=Path, metavar="DIR", help="a folder with images and masks")
+    parser.add_argument("--adopt", metavar="NAME", help="copy it to data/own/NAME and write recipes/own-NAME.yaml")
+    parser.add_argument("--images", metavar="PATTERN", help="where images are, such as 'images/*'")
+    parser.add_argument("--masks", metavar="PATTERN", help="where masks are, such as 'masks/*_mask'")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from fcn.runtime import machine
+
+    machine.prepare()
+    from fcn.datasets.sources.folder import OWN
+    from fcn.inspection import adoption, inspection, summary
+
+    if arguments.adopt is not None:
+        adoption.check_name(arguments.adopt)
+        adoption.check_free(arguments.adopt)
+    found = inspection.inspect(arguments.dir, arguments.images, arguments.masks)
+    for line in summary.report(found):
+        print(line)
+    for line in adoption.costs(found):
+        print(line)
+    if arguments.adopt is not None:
+        for line in adoption.adopt(found, arguments.adopt):
+            print(line)
+    elif found.errors:
+        sys.exit(1)
+    else:
+        print(f"\nits recipe, as far as it differs from {adoption.LIKE}:\n{adoption.excerpt(found)}")
+        if arguments.dir.resolve().parent == OWN.resolve():
+            print(f"it is adopted; next: fcn recipe own-{arguments.dir.name} && dvc repro")
+            return
+        print(f"next: fcn inspect {shlex.quote(str(arguments.dir))} --adopt NAME")

@@ -1,0 +1,15 @@
+"""Fill README's tables from the recorded results."""
+
+import argparse
+
+EXAMPLE = "fcn readme"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from fcn.experiments import recipe
+
+    recipe.readme()

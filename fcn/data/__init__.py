@@ -1,0 +1,1 @@
+"""Labels, the packed split, sampling and tiles."""

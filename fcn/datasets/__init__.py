@@ -1,0 +1,1 @@
+"""From a data set's own format to the packed split."""

@@ -1,0 +1,96 @@
+"""One sample of a data set: checked, decoded and resized."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from fcn.data.labels import Labels, UInt8
+from fcn.data.scale import shrink, target_size
+from fcn.data.split import LONGEST, Role
+from fcn.data.tiles import Tiling, answered, windows
+from fcn.datasets.sources import Sample
+from fcn.io import images
+from fcn.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A checked and resized sample, or what is wrong with it.
+
+    image, mask   as in the packed split
+    original      height and width in pixels, before
+    content       fingerprint of the decoded image, before
+    """
+
+    name: str
+    image: UInt8
+    mask: UInt8
+    original: tuple[int, int]
+    content: str
+
+
+def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -> Packed | str:
+    """One sample, as it is packed, or what is wrong with it."""
+    try:
+        image, mask = read(sample, labels)
+        return _fit(sample.name, image, mask, images.fingerprint(image), size, native_mask)
+    except UserError as error:
+        return str(error)
+
+
+def cut(
+    samples: list[Sample], labels: Labels, size: int | str, native_masks: bool, role: Role, tiling: Tiling
+) -> Iterator[Packed | str]:
+    """The tiles of each sample, one decoded after the other, so that memory holds one raster.
+
+    A tile's name says where it lies: NAME_yTOP_xLEFT in pixels; an image that fits into one keeps its own.
+    """
+    for sample in samples:
+        try:
+            image, mask = read(sample, labels)
+        except UserError as error:
+            yield str(error)
+            continue
+        content, (height, width) = images.fingerprint(image), mask.shape
+        for rows, columns in windows(width, height, tiling):
+            tile = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+            part = mask[tile]
+            if role == "val":
+                part = answered(part, rows, columns)
+            whole = part.shape == (height, width)
+            name = sample.name if whole else f"{sample.name}_y{rows.start:05d}_x{columns.start:05d}"
+            # A copy: a view would keep the whole raster while the next is decoded.
+            try:
+                yield _fit(name, image[tile].copy(), part.copy(), content, size, native_masks)
+            except UserError as error:
+                yield str(error)
+        del image, mask, part
+
+
+def read(sample: Sample, labels: Labels) -> tuple[UInt8, UInt8]:
+    """Image (H, W, 3) and mask (H, W), decoded.
+
+    raises   UserError if one of them is not right, or they differ in size
+    """
+    image = images.image(sample.image, sample.upright)
+    mask = images.mask(sample.mask, labels, sample.upright)
+    if mask.shape != image.shape[:2]:
+        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (mask, image)]
+        raise UserError(f"{sample.mask} is {sizes[0]}, its image {sample.image} is {sizes[1]}")
+    return image, mask
+
+
+def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: int | str, native_mask: bool) -> Packed:
+    """Image antialiased, mask by nearest pixel, so that no class is invented between two."""
+    height, width = mask.shape
+    target = target_size((width, height), size)
+    if max(target) > LONGEST or target[0] * target[1] > images.LARGEST:
+        asked = f"{name} is {width}x{height} and would be resized to {target[0]}x{target[1]}"
+        raise UserError(f"{asked}, which is too large; change data.size, or leave it out")
+    if target != (width, height):
+        image = shrink(image, *target)
+        if not native_mask:
+            mask = np.asarray(Image.fromarray(mask).resize(target, Image.Resampling.NEAREST))
+    return Packed(name, image, mask, (height, width), content)

@@ -1,0 +1,48 @@
+"""ADE20K as its scene parsing benchmark publishes it, SceneParse150: what both codings of its masks share.
+
+Splits, as its makers name them: training (20 210 photographs) and validation (2 000). There are no lists;
+files are numbered. Some photographs are grey, some have 10 megapixels and more.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fcn.datasets.sources import Sample, list_samples
+from fcn.io import extraction
+from fcn.io.archive import Archive, at
+from fcn.params import Data
+from fcn.runtime.errors import UserError
+
+ARCHIVE = Archive(
+    "ADEChallengeData2016.zip",
+    at("data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"),
+    "ADE20K: images for non-commercial research and education",
+    "7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
+    967_382_037,
+)
+FOLDER = "ADEChallengeData2016/"
+SPLITS = {"training": ("ADE_train", 20_210), "validation": ("ADE_val", 2_000)}
+
+
+def archives(data: Data) -> tuple[Archive, ...]:
+    """The one archive, whatever the splits."""
+    for split in (data.splits.train, data.splits.val):
+        if split not in SPLITS:
+            raise UserError(f"params.yaml: {data.dataset} has no split {split!r}; there is {', '.join(SPLITS)}")
+    return (ARCHIVE,)
+
+
+def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
+    """Images and masks of the two splits, as they are in the archive."""
+    with extraction.opened(archives[ARCHIVE.name]) as contents:
+        for split in sorted({data.splits.train, data.splits.val}):
+            prefix, count = SPLITS[split]
+            names = [f"{prefix}_{number:08d}" for number in range(1, count + 1)]
+            pairs = [(f"images/{split}/{name}.jpg", f"annotations/{split}/{name}.png") for name in names]
+            extraction.write(contents, {FOLDER + path: out / path for pair in pairs for path in pair})
+            (out / f"{split}.txt").write_text("".join(f"{image} {mask}\n" for image, mask in pairs))
+
+
+def samples(raw: Path, split: str) -> list[Sample]:
+    """The split's samples, in the order of their numbers."""
+    return list_samples(raw, split)

@@ -1,0 +1,109 @@
+"""NYUDv2 in colour: 1449 photographs of rooms, 560×425, in the 40 classes of Gupta et al., CVPR 2013.
+
+Splits: train (381), val (414), trainval (795) and test (654) come from the makers' own file, whose 894 labels are
+mapped to the 40 classes and which is cut to the part that Gupta et al. keep. reference_train and so on are the same
+images as the FCN reference has them, prepared by Gupta et al., who have also tidied the contours between objects:
+the masks that the paper's scores stand for. Which of the two it is, the split's name says, not what lies on a disk.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from fcn.data.labels import from_one, look_up
+from fcn.datasets.label_maps import NYUD, NYUD_LABELS
+from fcn.datasets.sources import Sample, _matlab, list_samples
+from fcn.io import extraction, matlab
+from fcn.io.archive import Archive, at
+from fcn.params import Data
+from fcn.runtime.errors import UserError
+
+LABELS = NYUD
+SIZE = (425, 560)
+LABELED = Archive(
+    "nyu_depth_v2_labeled.mat",
+    at("horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat"),
+    "NYU Depth Dataset V2 (Silberman, Hoiem, Kohli, Fergus): for research",
+    "2d724b0c0ab358aa1ce5df855e5bd14a2279ab7202efe22f32a30d612dcb86aa",
+    2_972_037_809,
+)
+REFERENCE = Archive(
+    "nyud.tar.gz",
+    at("dl.caffe.berkeleyvision.org/nyud.tar.gz"),
+    "NYU Depth Dataset V2 as prepared by Gupta et al.: for research",
+)
+LISTS = {
+    split: Archive(
+        f"nyud_{split}.txt",
+        (f"https://raw.githubusercontent.com/shelhamer/fcn.berkeleyvision.org/master/data/nyud/{split}.txt",),
+        "FCN's lists of NYUDv2's images",
+        digest,
+    )
+    for split, digest in {
+        "train": "8db94b4a9b33494c20319c6e79073aa7b842a683e6d263c3873d6ee95cebf759",
+        "val": "cd278b1232fe5c2347994a9a3c13cd916aa2e72def51b9698993a2e8936797f5",
+        "test": "f717536bdff71424f6f7cd0674cf6ac4381b2cffaaf942230b962a9f40671e7a",
+    }.items()
+}
+SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
+MASKS = _matlab.pictures("segmentation", from_one(len(LABELS.names)), LABELS)  # the reference's
+FIRST = 5001  # the lists' number of the file's first image
+COUNT = 1449
+# As h5py sees them: MATLAB has (480, 640, 3, 1449) and (480, 640, 1449).
+ARRAYS = {"images": ((COUNT, 3, 640, 480), "u1"), "labels": ((COUNT, 640, 480), "u2")}
+KEPT = (slice(45, 470), slice(40, 600))  # Gupta's I(46:470, 41:600): without the border that the camera's model leaves
+
+
+def archives(data: Data) -> tuple[Archive, ...]:
+    """Those that hold the two splits, and their lists."""
+    wanted = []
+    for split in (data.splits.train, data.splits.val):
+        if split.removeprefix("reference_") not in SPLITS:
+            known = ", ".join([*SPLITS, *(f"reference_{name}" for name in SPLITS)])
+            raise UserError(f"params.yaml: nyud has no split {split!r}; there is {known}")
+        wanted += [REFERENCE if split.startswith("reference_") else LABELED, *_lists(split)]
+    return tuple(dict.fromkeys(wanted))
+
+
+def _lists(split: str) -> list[Archive]:
+    return [LISTS[name] for name in SPLITS[split.removeprefix("reference_")]]
+
+
+def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
+    """Images and masks by split; both become pictures where they are not."""
+    for split in sorted({data.splits.train, data.splits.val}):
+        numbers = [int(n) for each in _lists(split) for n in archives[each.name].read_text().splitlines()]
+        if split.startswith("reference_"):
+            folder = "reference"
+            with extraction.opened(archives[REFERENCE.name]) as contents:
+                _build_reference(contents, numbers, out / folder)
+        else:
+            folder = "labeled"
+            _build_labeled(archives[LABELED.name], numbers, out / folder)
+        lines = (f"{folder}/image/img_{n}.png {folder}/mask/img_{n}.png\n" for n in numbers)
+        (out / f"{split}.txt").write_text("".join(lines))
+
+
+def _build_labeled(path: Path, numbers: list[int], out: Path) -> None:
+    """From the makers' file, one image at a time."""
+    for kind in ("image", "mask"):
+        (out / kind).mkdir(parents=True, exist_ok=True)
+    for i, plane in matlab.planes(path, ARRAYS, (number - FIRST for number in numbers)):
+        name = f"img_{i + FIRST}"
+        mask = look_up(plane["labels"], NYUD_LABELS, f"{path}: labels(:, :, {i + 1})")[KEPT]
+        Image.fromarray(plane["images"][KEPT].copy()).save(out / f"image/{name}.png")
+        LABELS.picture(mask).save(out / f"mask/{name}.png")
+
+
+def _build_reference(contents: extraction.Contents, numbers: list[int], out: Path) -> None:
+    """From the reference's archive: pictures, and MATLAB files for masks."""
+    root = contents.root(f"data/images/img_{numbers[0]}.png")
+    places = {f"{root}data/images/img_{n}.png": out / f"image/img_{n}.png" for n in numbers}
+    places |= {f"{root}segmentation/img_{n}.mat": out / f"mask/img_{n}.png" for n in numbers}
+    extraction.write(contents, places, MASKS)
+
+
+def samples(raw: Path, split: str) -> list[Sample]:
+    """The split's samples, in the order of its list."""
+    return list_samples(raw, split)

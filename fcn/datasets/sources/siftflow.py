@@ -1,0 +1,63 @@
+"""SIFT Flow's semantic classes: photographs out of doors, 256×256, in 33 classes.
+
+Splits: trainval (2486) and test (200), the reference's, without the two images that nobody labelled. No mask of
+test has cow, desert or moon: the paper's mean IU leaves them out, and so does ours.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fcn.data.labels import from_one
+from fcn.datasets.label_maps import SIFTFLOW
+from fcn.datasets.sources import Sample, _matlab, list_samples
+from fcn.io import extraction
+from fcn.io.archive import Archive, at
+from fcn.params import Data
+from fcn.runtime.errors import UserError
+
+LABELS = SIFTFLOW
+SIZE = (256, 256)
+ARCHIVE = Archive(
+    "SiftFlowDataset.zip",
+    at("www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip"),
+    "SIFT Flow, from LabelMe: for research",
+)
+LISTS = {
+    split: Archive(
+        f"siftflow_{split}.txt",
+        (f"https://raw.githubusercontent.com/shelhamer/fcn.berkeleyvision.org/master/data/sift-flow/{split}.txt",),
+        "FCN's lists of SIFT Flow's images",
+        digest,
+    )
+    for split, digest in {
+        "trainval": "4321de2b164556875661a66c64e6b5ebe1493a6e3dfa51d93700e3d17dbedfe7",
+        "test": "d9d024d06b1ed2139b0e1bdbc78ede9897c3389cd588cd5c37268a931c1d36ae",
+    }.items()
+}
+MASKS = _matlab.pictures("S", from_one(len(LABELS.names)), LABELS)
+FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
+
+
+def archives(data: Data) -> tuple[Archive, ...]:
+    """The data set and the lists of the two splits."""
+    for split in (data.splits.train, data.splits.val):
+        if split not in LISTS:
+            raise UserError(f"params.yaml: siftflow has no split {split!r}; there is {', '.join(LISTS)}")
+    return ARCHIVE, *dict.fromkeys(LISTS[split] for split in (data.splits.train, data.splits.val))
+
+
+def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
+    """Images and masks of the splits' lists; masks, which are MATLAB files, become pictures."""
+    with extraction.opened(archives[ARCHIVE.name]) as contents:
+        for split in sorted({data.splits.train, data.splits.val}):
+            names = archives[LISTS[split].name].read_text(encoding="ascii").splitlines()
+            root = contents.root(f"Images/{FOLDER}/{names[0]}.jpg")  # zipped with a folder around it, or without
+            places = {f"{root}Images/{FOLDER}/{name}.jpg": out / f"image/{name}.jpg" for name in names}
+            places |= {f"{root}SemanticLabels/{FOLDER}/{name}.mat": out / f"mask/{name}.png" for name in names}
+            extraction.write(contents, places, MASKS)
+            (out / f"{split}.txt").write_text("".join(f"image/{name}.jpg mask/{name}.png\n" for name in names))
+
+
+def samples(raw: Path, split: str) -> list[Sample]:
+    """The split's samples, in the order of its list."""
+    return list_samples(raw, split)

@@ -1,0 +1,107 @@
+"""PASCAL VOC 2012 with SBD's further masks: 21 classes, the data of the paper's main tables.
+
+Splits: train (1464), val (1449) and trainval (2913) of VOC 2012; seg11valid (736), the images of VOC 2011's
+val that SBD does not train on, which VOC 2012 holds too; sbd_train (8498), SBD's.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fcn.data.labels import VOID
+from fcn.datasets.label_maps import VOC
+from fcn.datasets.sources import Sample, _matlab, image_names, list_samples
+from fcn.io import extraction
+from fcn.io.archive import Archive
+from fcn.params import Data
+from fcn.runtime.errors import UserError
+
+LABELS = VOC
+VOC2012 = Archive(
+    "VOCtrainval_11-May-2012.tar",
+    (
+        "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "https://dataset.bj.bcebos.com/voc/VOCtrainval_11-May-2012.tar",
+        "https://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",
+    ),
+    "PASCAL VOC 2012: images from Flickr, under Flickr's terms of use",
+    "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+    1_999_639_040,
+)
+SBD = Archive(
+    "benchmark.tgz",
+    (
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+        "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+    ),
+    "SBD, Semantic Boundaries Dataset: for research",
+    size=1_419_539_633,
+    # The second is that of the tar archive inside, which some servers send in its stead.
+    md5=("82b4d87ceb2ed10f6038a1cba92111cb", "2b2af8a6cff7365684e002c08be823a6"),
+)
+SEG11VALID = Archive(
+    "seg11valid.txt",
+    ("https://raw.githubusercontent.com/shelhamer/fcn.berkeleyvision.org/master/data/pascal/seg11valid.txt",),
+    "FCN's list of validation images",
+    "4ca991bd72c251fd2485eaa9e29536502ea3800d1b1c17c151fd6a04bcfbc2cc",
+)
+NEEDS = {
+    "train": (VOC2012,),
+    "val": (VOC2012,),
+    "trainval": (VOC2012,),
+    "seg11valid": (VOC2012, SEG11VALID),
+    "sbd_train": (SBD,),
+}
+# SBD's codes, which are VOC's.
+KNOWN = np.full(256, VOID, np.uint8)
+KNOWN[: len(VOC.names)] = np.arange(len(VOC.names))
+# What to say of an image that is in both splits.
+SHARED = "SBD trains on images that VOC's val scores; data.splits.val: seg11valid leaves them out"
+VOC_FOLDER = "VOCdevkit/VOC2012/"
+SBD_FOLDER = "benchmark_RELEASE/dataset/"
+
+
+def archives(data: Data) -> tuple[Archive, ...]:
+    """Those that hold the two splits."""
+    for split in (data.splits.train, data.splits.val):
+        if split not in NEEDS:
+            raise UserError(f"params.yaml: voc has no split {split!r}; there is {', '.join(NEEDS)}")
+    return tuple(dict.fromkeys(NEEDS[data.splits.train] + NEEDS[data.splits.val]))
+
+
+def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
+    """Images and masks by split; SBD's masks, which are MATLAB files, become pictures."""
+    for split in sorted({data.splits.train, data.splits.val}):
+        archive = archives[NEEDS[split][0].name]
+        with extraction.opened(archive) as contents:
+            if split == "sbd_train":
+                ids = image_names(contents.read(f"{SBD_FOLDER}train.txt"))
+                _build_sbd(contents, ids, out)
+            elif split == "seg11valid":
+                ids = image_names(archives[SEG11VALID.name].read_bytes())
+                _build_voc(contents, ids, out)
+            else:
+                ids = image_names(contents.read(f"{VOC_FOLDER}ImageSets/Segmentation/{split}.txt"))
+                _build_voc(contents, ids, out)
+        folder = "sbd" if split == "sbd_train" else "voc"
+        lines = (f"{folder}/image/{name}.jpg {folder}/mask/{name}.png\n" for name in ids)
+        (out / f"{split}.txt").write_text("".join(lines))
+
+
+def _build_voc(contents: extraction.Contents, ids: list[str], out: Path) -> None:
+    places = {f"{VOC_FOLDER}JPEGImages/{name}.jpg": out / f"voc/image/{name}.jpg" for name in ids}
+    places |= {f"{VOC_FOLDER}SegmentationClass/{name}.png": out / f"voc/mask/{name}.png" for name in ids}
+    extraction.write(contents, places)
+
+
+def _build_sbd(contents: extraction.Contents, ids: list[str], out: Path) -> None:
+    places = {f"{SBD_FOLDER}img/{name}.jpg": out / f"sbd/image/{name}.jpg" for name in ids}
+    places |= {f"{SBD_FOLDER}cls/{name}.mat": out / f"sbd/mask/{name}.png" for name in ids}
+    extraction.write(contents, places, _matlab.pictures("GTcls.Segmentation", KNOWN, LABELS))
+
+
+def samples(raw: Path, split: str) -> list[Sample]:
+    """The split's samples, in the order of its list."""
+    return list_samples(raw, split)

@@ -1,0 +1,1 @@
+"""What the predictions on the evaluation split say, image by image."""

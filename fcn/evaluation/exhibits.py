@@ -1,0 +1,139 @@
+"""Pictures of what `fcn.evaluation.review` found: where nets are right and wrong, and where they differ."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from fcn.data import palette
+from fcn.data.labels import VOID, Labels, UInt8
+from fcn.data.palette import Colour
+from fcn.data.split import Split
+from fcn.evaluation import score_charts
+from fcn.evaluation.review import Numbers, Review, disputed, ends, predictions
+from fcn.figures import sheets
+from fcn.ladder import NETS
+
+Bits = npt.NDArray[np.bool_]
+# What is marked as which colour, unless a class has one like it.
+WRONG = {"wrong": (213, 0, 0)}
+# Blue, orange and pink of Okabe and Ito: apart for every eye.
+GREYS = [(grey, grey, grey) for grey in (170, 200, 230, 255)]  # of the image below the marks
+MARKS = {"mended": (0, 114, 178), "spoiled": (230, 159, 0), "wrong, another way": (204, 121, 167)}
+
+
+def draw(split: Split, folder: Path, review: Review, iu: Mapping[str, Sequence[float]], place: Path) -> list[Path]:
+    """All of them, and their paths.
+
+    folder   of predicted masks
+    iu       by net that has a score, coarse to fine, a value a class, NaN where there is none
+    place    folder of the pictures
+    """
+    paths = [place / f"{name}.png" for name in ("iu", "best", "worst", "strides", "borders")]
+    iu_path, best, worst, steps, near = paths
+    if iu:
+        score_charts.class_iu(split.labels, iu, iu_path)
+        score_charts.borders(review, near)
+    else:
+        _nothing(iu_path)
+        _nothing(near)
+    best_and_worst(split, folder, review.scores, best, worst)
+    strides(split, folder, review.differ, list(iu), steps)
+    return paths
+
+
+def best_and_worst(split: Split, folder: Path, scores: Mapping[str, Numbers], best: Path, worst: Path) -> None:
+    """Two contact sheets: image, truth, predictions, and what the finest net has wrong, the scores beside them.
+
+    scores   of each image by net that has a score, coarse to fine, as in `fcn.evaluation.review.Review`
+    """
+    nets = list(scores)
+    marks = palette.marks(WRONG, [*split.labels.palette, *GREYS])
+    for path, chosen in zip((best, worst), ends(scores[nets[-1]]) if nets else ([], []), strict=True):
+        rows, notes, counts = [], [], sheets.counted([])
+        for i in chosen:
+            mask, found = split.mask(i), predictions(split, folder, nets, i)
+            wrong = {"wrong": (mask != VOID) & (found[nets[-1]] != mask)}
+            counts += sheets.counted([mask, *found.values()])
+            shown = [split.image(i), *(sheets.colour(m, split.labels) for m in (mask, *found.values()))]
+            rows.append([_small(picture) for picture in (*shown, _marked(split.image(i), wrong, marks))])
+            own = (f"{NETS[net]}  {100 * scores[net][i]:.1f}" for net in nets)
+            notes.append([_short(split.name(i)), "mean IU, %", *own])
+        titles = ["image", "truth", *(NETS[net] for net in nets), *(f"{NETS[net]}'s errors" for net in nets[-1:])]
+        _sheet(rows, split.labels, path, counts, titles, notes, marks)
+
+
+def strides(split: Split, folder: Path, differ: Numbers, nets: Sequence[str], path: Path) -> None:
+    """A contact sheet of the images on which nets differ most: what each finer net mends and spoils of the coarser's.
+
+    differ   as in `fcn.evaluation.review.Review`
+    nets     those that have a score, coarse to fine
+    """
+    titles = [f"{NETS[coarse]} to {NETS[fine].removeprefix('FCN-')}" for coarse, fine in pairwise(nets)]
+    marks = palette.marks(MARKS, [*split.labels.palette, *GREYS])
+    rows, notes, counts = [], [], sheets.counted([])
+    for i in disputed(differ) if len(nets) > 1 else []:
+        mask, found = split.mask(i), predictions(split, folder, nets, i)
+        steps = [changes(mask, found[coarse], found[fine]) for coarse, fine in pairwise(nets)]
+        counts += sheets.counted([mask])
+        maps = [_small(_marked(split.image(i), step, marks)) for step in steps]
+        rows.append([_small(split.image(i)), _small(sheets.colour(mask, split.labels)), *maps])
+        note = [_short(split.name(i)), f"{100 * differ[i]:.1f} % differ"]
+        valid = np.count_nonzero(mask != VOID)
+        for title, step in zip(titles, steps, strict=True):
+            mended, spoiled = (100 * np.count_nonzero(step[what]) / valid for what in ("mended", "spoiled"))
+            note += [f"{title}:", f"{mended:.1f} mended, {spoiled:.1f} spoiled"]
+        notes.append(note)
+    _sheet(rows, split.labels, path, counts, ["image", "truth", *titles], notes, marks)
+
+
+def changes(mask: UInt8, coarse: UInt8, fine: UInt8) -> dict[str, Bits]:
+    """Where the finer net says something else than the coarser one, and what became of it."""
+    differ = (mask != VOID) & (coarse != fine)
+    mended, spoiled = differ & (fine == mask), differ & (coarse == mask)
+    return dict(zip(MARKS, (mended, spoiled, differ & ~mended & ~spoiled), strict=True))
+
+
+def _marked(image: UInt8, places: Mapping[str, Bits], marks: Mapping[str, Colour]) -> UInt8:
+    """The image in pale grey, and places in their colours; as large as those are."""
+    height, width = next(iter(places.values())).shape
+    grey = np.asarray(Image.fromarray(image).convert("L").resize((width, height)))
+    pale = np.repeat(255 - (255 - grey[..., None]) // 3, 3, 2)
+    for name, at in places.items():
+        pale[at] = marks[name]
+    return pale
+
+
+def _small(picture: UInt8) -> UInt8:
+    """As it stands in a contact sheet: large pictures are not kept until all are there."""
+    return np.asarray(sheets.thumbnail(Image.fromarray(np.ascontiguousarray(picture))))
+
+
+def _short(name: str, most: int = 20) -> str:
+    return name if len(name) <= most else f"..{name[-most + 2 :]}"
+
+
+def _sheet(
+    rows: list[list[UInt8]],
+    labels: Labels,
+    path: Path,
+    shown: sheets.Counts,
+    titles: Sequence[str],
+    notes: Sequence[Sequence[str]],
+    marks: Mapping[str, Colour],
+) -> None:
+    if rows:
+        sheets.sheet(rows, labels, path, shown, titles, notes, marks)
+    else:
+        _nothing(path)
+
+
+def _nothing(path: Path) -> None:
+    """DVC wants every picture, even where there is nothing to show."""
+    picture = Image.new("RGB", (3 * sheets.TILE, 40), "white")
+    text = "nothing to show: too few nets have a score, or they agree"
+    ImageDraw.Draw(picture).text((6, 20), text, "black", ImageFont.load_default(14), "lm")
+    sheets.save(picture, path)

@@ -1,0 +1,65 @@
+"""What is published: scores to stand beside ours, by data set, split and net.
+
+Per cent, in the order of titles.SCORES. `ours` are compared only where data set, split and size are the same.
+
+source   Long, Shelhamer, Darrell, CVPR 2015, as arXiv 1411.4038v2: tables 2, 4, 5 and 6, appendix A;
+         the reference's caffemodels on seg11valid: README of wkentaro/fcn
+"""
+
+from dataclasses import dataclass
+
+from fcn.ladder import NETS
+from fcn.params import Params
+
+Row = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Scores of one net: in the paper, and of the weights that the reference's authors gave out.
+
+    source   where the paper has them
+    """
+
+    paper: Row | None
+    source: str
+    weights: Row | None = None
+
+
+RESCORED = "the reference's weights as wkentaro/fcn scored them"  # the source of every `weights`
+TABLE = "CVPR 2015 (arXiv 1411.4038v2), table "
+PUBLISHED = {
+    ("voc", "seg11valid"): {
+        "fcn32s": Published((89.1, 73.3, 59.4, 81.4), TABLE + "2", (90.4810, 76.4824, 63.6261, 83.4580)),
+        "fcn16s": Published((90.0, 75.7, 62.4, 83.0), TABLE + "2", (90.9971, 78.0710, 65.0050, 84.2614)),
+        "fcn8s": Published((90.3, 75.9, 62.7, 83.2), TABLE + "2", (91.2212, 77.6146, 65.5126, 84.5445)),
+        "fcn32s, fixed": Published((83.0, 59.7, 45.4, 72.0), TABLE + "2, FCN-32s-fixed"),
+        "fcn8s, at once": Published(None, "", (91.1288, 78.4979, 65.3998, 84.4326)),
+    },
+    ("nyud", "reference_test"): {"fcn32s": Published((60.0, 42.2, 29.2, 43.9), TABLE + "4, FCN-32s RGB")},
+    ("siftflow", "test"): {"fcn16s": Published((85.2, 51.7, 39.5, 76.1), TABLE + "5")},
+    ("context59", "val"): {
+        "fcn32s": Published((63.8, 42.7, 31.8, 48.3), TABLE + "6, 59 classes"),
+        "fcn16s": Published((65.7, 46.2, 34.8, 50.7), TABLE + "6, 59 classes"),
+        "fcn8s": Published((65.9, 46.5, 35.1, 51.0), TABLE + "6, 59 classes"),
+    },
+}
+# Mean IU of VOC 2011's masks (a subset of val), brought down by a factor and back.
+BOUNDS = {128: 50.9, 64: 73.3, 32: 86.1, 16: 92.8, 8: 96.4, 4: 98.5}
+BOUNDS_SOURCE = "CVPR 2015 (arXiv 1411.4038v2), appendix A, VOC 2011"
+
+
+def beside(params: Params) -> dict[str, Published]:
+    """What stands beside each net of this experiment; empty where nothing comparable is published.
+
+    With a frozen backbone that is FCN-32s-fixed and nothing else, with at_once the FCN-8s trained at once.
+    """
+    at_once, frozen = params.model.at_once, params.train.freeze == "backbone"
+    native = "native" in (params.evaluate.size, params.data.size.val)
+    known = PUBLISHED.get((params.data.dataset, params.data.splits.val), {}) if native else {}
+    names = {net: net for net in NETS}
+    if frozen:
+        names = {"fcn32s": "fcn32s, fixed"}
+    if at_once:
+        names["fcn8s"] = "fcn8s, at once"
+    return {net: known[name] for net, name in names.items() if name in known}

@@ -1,0 +1,1 @@
+"""Recipes, plans, history, and what keeps MLflow and DVC consistent."""

@@ -1,0 +1,89 @@
+"""What an experiment would fetch, train and take, before any of it is begun."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Literal
+
+from fcn.data.scale import target_size
+from fcn.data.split import Split
+from fcn.datasets import pairing, sources
+from fcn.datasets.sources.folder import OWN
+from fcn.experiments import history
+from fcn.inspection import scan
+from fcn.io.archive import Archive
+from fcn.params import STRIDES, Params
+from fcn.pretrained import imagenet, published
+from fcn.runtime.errors import UserError, counted
+from fcn.training import cost
+
+GPU = 25e12  # FLOP/s that fp32 training with TF32 products may reach on one data-centre GPU: stated, not measured
+HEADS = 32  # images of one's own folder that are asked for their size
+NATIVE = (375, 500)  # height and width taken for images whose own size is not known yet: VOC's commonest
+
+
+def describe(params: Params) -> Iterator[str]:
+    """Lines for a person: downloads, rungs, and about how long they take on this machine."""
+    for archive in archives(params):
+        size = f"{archive.size / 1e9:.2f} GB" if archive.size else "size not published"
+        place = published.find(archive)
+        where = f"here, {place}" if place else f"from {archive.urls[0]}"
+        yield f"{archive.name}: {size}, {where}; {archive.licence}"
+    height, width, known = image_size(params)
+    yield f"images of {width}x{height}" + ("" if known else ", taken as their size until resize has seen them")
+    speed, num_classes = cost.measured_speed(), len(sources.labels(params.data).names)
+    forward = {stride: cost.forward_flops(params, num_classes, stride, height, width) for stride in STRIDES}
+    training = {stride: cost.rung_flops(params, stride, forward[stride]) for stride in STRIDES}
+    for stride in STRIDES:
+        rung = params.rung(stride)
+        start = f"starts from {rung.init}" if rung.init != "parent" else ""
+        train = f"{counted(rung.iterations, 'step')} of {params.batch_size} at lr {params.lr * rung.lr_factor:.3g}"
+        what = train + f", about {cost.duration(training[stride] / speed)}" if rung.iterations else "not trained"
+        yield f"FCN-{stride}s: {what}{', ' if start else ''}{start}"
+    scored = image_size(params, "val")[:2]
+    scoring = sum(cost.forward_flops(params, num_classes, stride, *scored) for stride in STRIDES)
+    total = sum(training.values())
+    yield f"training takes about {cost.duration(total / speed)} here, at {speed / 1e9:.0f} GFLOP/s as measured now"
+    there = cost.duration(total / GPU)
+    yield f"on one data-centre GPU at {GPU / 1e12:.0f} TFLOP/s: about {there}, computed, not measured"
+    here, there = (f"{scoring / rate:.2g} s" for rate in (speed, GPU))
+    yield f"to score an image of {scored[1]}x{scored[0]} with the three nets takes about {here} here, {there} there"
+    yield from params.warnings()
+
+
+def archives(params: Params) -> list[Archive]:
+    """Of the data set, of the backbone and of published nets."""
+    found = list(sources.get(params.data.dataset).archives(params.data))
+    if params.model.weights != "none":
+        found.append(imagenet.archive(params.model.backbone, params.model.weights))
+    return found + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.INITS]
+
+
+def image_size(params: Params, role: Literal["train", "val"] = "train") -> tuple[int, int, bool]:
+    """Height and width of what a step sees, or of what is scored, and whether they are known."""
+    wanted = params.data.size.train if role == "train" else params.data.size.val
+    crop = params.data.crop if role == "train" else "none"
+    for size in (crop, wanted, params.data.tile):
+        if isinstance(size, str) and "x" in size:
+            width, height = map(int, size.split("x"))
+            return height, width, True
+    if own := _own_size(params):  # before what resize left, which may be another folder's
+        width, height = target_size(own, wanted)
+        return height, width, True
+    with suppress(UserError):  # nothing is packed, or something else
+        return *Split(history.packed(params), role).size(0), True
+    height, width = getattr(sources.get(params.data.dataset), "SIZE", NATIVE)
+    width, height = target_size((width, height), wanted)
+    return height, width, False
+
+
+def _own_size(params: Params) -> tuple[int, int] | None:
+    """Width and height of most images of a folder of one's own, if it is here."""
+    own = params.data.folder
+    place = OWN / own.name
+    if params.data.dataset != "folder" or not place.is_dir():
+        return None
+    pairs = pairing.match(pairing.files(place), own.images, own.masks).pairs
+    some = pairs[:: len(pairs) // HEADS + 1]
+    seen = Counter(head.size for pair in some if (head := scan.look(place, pair).image))
+    return seen.most_common(1)[0][0] if seen else None

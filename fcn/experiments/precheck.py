@@ -1,0 +1,82 @@
+"""Everything that can be known of an experiment before its first stage runs; each stage checks again what it sees."""
+
+from fcn.data import scale, tiles
+from fcn.datasets import pairing, sources
+from fcn.datasets.sources.folder import OWN, lost
+from fcn.inspection import scan
+from fcn.params import Params
+from fcn.pretrained import published
+from fcn.runtime.errors import UserError
+from fcn.training import compatibility
+from fcn.training.compatibility import Size
+
+
+def check(params: Params) -> list[str]:
+    """Checks params, a folder of one's own, and what is known of image sizes.
+
+    returns  warnings: what depends on how many processes will share a batch
+    raises   UserError
+    """
+    sources.check(params.data)
+    agree(params)
+    images = image_sizes(params)
+    warnings: dict[str, None] = {}
+    if params.data.dataset == "folder" and (warning := lost(OWN / params.data.folder.name)):
+        warnings[warning] = None
+    for rung in compatibility.sections(params).values() if images else []:
+        compatibility.check_images(rung, params, images)
+        try:
+            compatibility.check_images(rung, params, images, processes=1)
+        except UserError as error:
+            warnings[f"warning: unless as many processes share a batch as it has images, {error}"] = None
+    return list(warnings)
+
+
+def agree(params: Params) -> None:
+    """Checks what params say by themselves, whatever data there are.
+
+    raises   UserError
+    """
+    data, model, names = params.data, params.model, sources.labels(params.data).names
+    classes = len(names)
+    tiles.tiling(data.tile, data.overlap)
+    compatibility.check_classes(names)
+    compatibility.check_class_weights(data.class_weights, classes)
+    if model.weights != "none":
+        from fcn.pretrained import imagenet  # and with it torchvision
+
+        imagenet.archive(model.backbone, model.weights)
+        if params.train.init == "parent" and model.preprocessing != model.weights:
+            raise UserError(
+                f"params.yaml: model.preprocessing is {model.preprocessing}; weights trained by {model.weights} expect "
+                f"{model.weights}"
+            )
+    for stride, (name, rung) in zip((32, 16, 8), compatibility.sections(params).items(), strict=True):
+        compatibility.check_batch_norm(rung, model.backbone, name)
+        if rung.init != "parent":
+            published.check(rung.init, stride, model.at_once and stride == 8, classes)
+
+
+def image_sizes(params: Params) -> list[tuple[str, Size]]:
+    """Name and size of training images as resize will make them, a tile for each image; empty if unknown."""
+    data = params.data
+    if isinstance(data.size.train, str) and data.size.train != "native":
+        return [("", scale.target_size((1, 1), data.size.train))]
+    if data.dataset == "scenes":
+        whole = [("", scale.target_size((1, 1), data.scenes.size))]
+    elif data.dataset == "folder":
+        folder = OWN / data.folder.name
+        found = pairing.files(folder)
+        pairs = pairing.match(found, data.folder.images, data.folder.masks).pairs
+        chosen = {split: pairing.members(folder, found, pairs, split, data.folder) for split in _splits(params)}
+        whole = [(pair.name, scan.size(folder / pair.image)) for pair in chosen[data.splits.train]]
+    else:
+        return []
+    tile = tiles.tiling(data.tile, data.overlap)
+    if tile:
+        whole = [(name, (min(width, tile.width), min(height, tile.height))) for name, (width, height) in whole]
+    return [(name, scale.target_size(size, data.size.train)) for name, size in whole]
+
+
+def _splits(params: Params) -> tuple[str, str]:
+    return params.data.splits.train, params.data.splits.val

@@ -1,0 +1,150 @@
+"""Recipes: published experiments as complete params files, put in place, run and recorded."""
+
+import datetime
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fcn.ladder import NETS, SCORES
+from fcn.params import STRIDES, check, load, parse
+from fcn.runtime import documents, files, machine
+from fcn.runtime.errors import UserError, counted
+
+RECIPES = Path("recipes")
+PARAMS = Path("params.yaml")
+
+
+def names() -> dict[str, str]:
+    """The first line of each recipe's header by name, or why the recipe cannot be read."""
+    return {path.stem: _header(path) for path in _paths()}
+
+
+def _paths() -> list[Path]:
+    return sorted(path for path in RECIPES.glob("*.yaml") if path.is_file())
+
+
+def _header(path: Path) -> str:
+    try:
+        first = next(iter(documents.read(path).splitlines()), "").lstrip("# ")
+    except UserError as error:
+        return f"cannot be read: {error}"
+    return "".join(c if c.isprintable() else "?" for c in first) or "has no header"
+
+
+def put(name: str, force: bool = False) -> None:
+    """Makes a recipe the experiment of params.yaml.
+
+    raises   UserError if that would lose edits that neither git nor another recipe holds
+    """
+    path = RECIPES / f"{name}.yaml"
+    if name not in names():
+        raise UserError(f"there is no recipe {name!r}; there is {', '.join(names())}")
+    text = documents.read(path)
+    wanted = check(parse(text, str(path)), str(path))
+    from fcn.experiments import precheck  # and with it torch
+
+    precheck.agree(wanted)
+    if not force and PARAMS.exists() and _edited():
+        raise UserError("params.yaml has edits that are not committed; commit them, or add --force to lose them")
+    files.write_text(PARAMS, text)
+
+
+def _edited() -> bool:
+    content = PARAMS.read_bytes()
+    if any(content == path.read_bytes() for path in _paths()):
+        return False
+    kept = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
+    return kept.returncode != 0 or kept.stdout != content
+
+
+def record(name: str, variants: list[str]) -> Path:
+    """Runs a recipe from beginning to end, then its variants, and writes what came out beside it.
+
+    variants   changes such as `seed=2`, each run as an experiment in a copy of the checkout
+    returns    recipes/NAME.results.json; README's picture goes to docs/NAME.png
+    """
+    put(name)
+    began = time.monotonic()
+    _dvc("repro", "--force")
+    minutes = (time.monotonic() - began) / 60
+    params = load()
+    results: dict[str, Any] = {
+        "recipe": name,
+        "date": datetime.date.today().isoformat(),
+        "minutes": round(minutes, 1),
+        "machine": machine.facts(),
+        "versions": machine.versions(),
+        "seed": params.seed,
+        "scores": json.loads(Path("metrics/scores.json").read_text()),
+        "weights": {f"fcn{s}s": files.sha256(Path(f"data/weights/fcn{s}s.safetensors")) for s in STRIDES},
+        "variants": {variant: _variant(variant) for variant in variants},
+    }
+    path = RECIPES / f"{name}.results.json"
+    files.write_text(path, json.dumps(results, indent=1) + "\n")
+    with files.replacing(Path("docs") / f"{name}.png") as picture:
+        shutil.copyfile("metrics/figures/predictions.png", picture)
+    return path
+
+
+def _variant(change: str) -> Any:
+    """The scores of the experiment with one value changed; the workspace stays as it is."""
+    name = "record-" + re.sub(r"[^a-z0-9]+", "-", change.lower()).strip("-")
+    _dvc("exp", "run", "--temp", "--force", "--name", name, "--set-param", change)
+    refs = _git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+    ref = next(ref for ref in refs if ref.endswith(f"/{name}"))
+    return json.loads(_git("show", f"{ref}:metrics/scores.json"))
+
+
+def _dvc(*words: str) -> None:
+    """DVC as this environment has it; its output goes to the terminal."""
+    if subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode:
+        raise UserError(f"`dvc {' '.join(words)}` failed; nothing was recorded")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
+
+
+def readme(path: Path = Path("README.md")) -> None:
+    """Fills README's tables, between `<!-- results NAME -->` and `<!-- end -->`, from the recorded results."""
+
+    def fill(match: re.Match[str]) -> str:
+        recorded = RECIPES / f"{match[1]}.results.json"
+        if not recorded.is_file():
+            raise UserError(f"{recorded} is missing; `fcn recipe {match[1]} --record` writes it")
+        return f"<!-- results {match[1]} -->\n{table(json.loads(recorded.read_text()))}<!-- end -->"
+
+    text = path.read_text(encoding="utf-8")
+    files.write_text(path, re.sub(r"<!-- results ([\w-]+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL))
+
+
+def table(results: dict[str, Any]) -> str:
+    """Recorded results as a Markdown table, per cent, with the mean and deviation over seeds if recorded."""
+    seeds = {k: v for k, v in results["variants"].items() if k.startswith("seed=")}
+    runs = [results["scores"], *seeds.values()]
+    heads = list(SCORES.values()) + ([f"mean IU, {len(runs)} seeds"] if seeds else [])
+    lines = ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    for net, row in results["scores"].items():
+        cells = [f"{100 * row[m]:.1f}" for m in SCORES]
+        if seeds:
+            values = [100 * run[net]["mean_iu"] for run in runs]
+            mean = sum(values) / len(values)
+            deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+            cells.append(f"{mean:.1f} ± {deviation:.1f}")
+        lines.append(f"| {NETS[net]} | " + " | ".join(cells) + " |")
+    for change, scores in results["variants"].items():
+        if change not in seeds:
+            found = ", ".join(f"{NETS[net]} {100 * row['mean_iu']:.1f}" for net, row in scores.items())
+            lines.append(f"\nWith `{change}`: mean IU {found}.")
+    where = results["machine"]
+    lines.append(
+        f"\n`fcn recipe {results['recipe']} && dvc repro`: {counted(round(results['minutes']), 'minute')} on "
+        f"{counted(where['cores'], 'core')} "
+        f"({where['cpu']}, {where['device']}), torch {results['versions']['torch']}, {results['date']}.\n"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""From a model file to all that it came from, and back: files and dvc.lock first, MLflow beside them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fcn.experiments import history
+from fcn.experiments.history import State
+from fcn.models import weights
+from fcn.pipeline import cache
+from fcn.runtime import files
+from fcn.runtime.errors import UserError, printable
+from fcn.tracking import identity, store
+from fcn.tracking.store import Store
+
+WEIGHTS = Path("data/weights")
+
+
+@dataclass
+class Model:
+    """A model file, wherever copies of it lie.
+
+    path     where it lies
+    meta     what it says of itself
+    places   its path here, and the states whose dvc.lock names it
+    state    one of these states, a commit if there is one
+    stage    the one that wrote it, if a dvc.lock says so
+    """
+
+    sha256: str
+    name: str
+    path: Path
+    meta: weights.Meta
+    places: list[str] = field(default_factory=list)
+    state: State | None = None
+    stage: str | None = None
+
+
+def trace(what: str, newest: int) -> Iterator[str]:
+    """Lines on a model and on its parents, up to the backbone.
+
+    what     a model file, its sha256 or the beginning of that, or the id of an MLflow run
+    newest   how many commits with results to look at
+    raises   UserError if nothing answers to it, or more than one
+    """
+    runs, complaint = store.opened()
+    models, left_out = _models(newest)
+    yield from left_out
+    digest = _digest(what, models, runs)
+    while digest:
+        model = models.get(digest)
+        yield from _describe(digest, model, models, runs, complaint)
+        digest = (model.meta.parent if model else _parent(digest, runs)) or ""
+
+
+def _models(newest: int) -> tuple[dict[str, Model], list[str]]:
+    """Every model file of the workspace and of DVC's cache, by digest; and what was left out, a line each."""
+    models: dict[str, Model] = {}
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        _add(models, path, path.as_posix(), path.name)
+    found, left_out = history.known(newest)
+    for state in found:
+        outs = [(stage, out) for stage in state.lock for out in state.outs(stage)]
+        for stage, out in outs:
+            kept = cache.find(out["md5"]) if out["path"].endswith(".safetensors") else None
+            model = _add(models, kept, state.label, Path(out["path"]).name) if kept else None
+            if model and (model.state is None or (state.commit and not state.name)):  # a commit says most
+                model.state, model.stage = state, stage
+    return models, left_out
+
+
+def _add(models: dict[str, Model], path: Path, place: str, name: str) -> Model | None:
+    try:
+        meta = weights.facts(path)
+    except UserError:
+        return None  # not whole, or none of ours
+    digest = files.sha256(path)
+    model = models.setdefault(digest, Model(digest, name, path, meta))
+    if place not in model.places:
+        model.places.append(place)
+    return model
+
+
+def _digest(what: str, models: dict[str, Model], runs: Store | None) -> str:
+    """The sha256 that the user means."""
+    path = Path(what)
+    if path.is_file():
+        weights.load(path)  # or it says what is wrong
+        model = _add(models, path, what, path.name)
+        assert model
+        return model.sha256
+    if not re.fullmatch(r"[0-9a-f]{4,64}", what):
+        raise UserError(f"{what} is no file, no sha256 (at least 4 digits, 0-9 and a-f) and no id of an MLflow run")
+    found = {digest for digest in models if digest.startswith(what)}
+    if runs:
+        tags = [run.data.tags.get("model.sha256", "") for run in runs.find("tags.`model.sha256` LIKE '%'")]
+        found |= {digest for digest in tags if digest.startswith(what)}
+        run = runs.get(what) if len(what) == 32 and not found else None
+        found |= {_of_run(run, runs)} if run else set()
+    if not found:
+        raise UserError(f"no model file and no run here answers to {what}" + ("" if runs else ", and MLflow is gone"))
+    if len(found) > 1:
+        raise UserError(f"{what} begins more than one digest: {', '.join(sorted(d[:12] for d in found))}")
+    return found.pop()
+
+
+def _of_run(run: Any, runs: Store) -> str:
+    """The model that a run made; of a row or of its evaluation, the finest net."""
+    family = [run, *reversed(runs.find(f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"))]
+    tags = [family.data.tags for family in family]
+    digests = [tag["model.sha256"] for tag in tags if "model.sha256" in tag]
+    digests += [tag["fcn8s.sha256"] for tag in tags if "fcn8s.sha256" in tag]
+    if not digests:
+        raise UserError(f"run {run.info.run_id} made no model; `fcn sync` adds what it may lack")
+    parents = {tag.get("parent.sha256") for tag in tags}
+    return str(next((digest for digest in digests if digest not in parents), digests[-1]))
+
+
+def _parent(digest: str, runs: Store | None) -> str | None:
+    found = runs.find(f"tags.`model.sha256` = '{digest}'") if runs else []
+    return found[0].data.tags.get("parent.sha256") if found else None
+
+
+def _describe(
+    digest: str, model: Model | None, models: dict[str, Model], runs: Store | None, complaint: str
+) -> Iterator[str]:
+    yield printable(model.name) if model else "a model without a file here"
+    yield _line("sha256", digest)
+    if model:
+        yield _line("files", ", ".join(model.places))
+        yield _line("stage", model.stage or "unknown; no dvc.lock of this checkout names it")
+        yield from _damage(model)
+        params = identity.flat(model.meta.params)
+        yield _line("params", ", ".join(f"{key} {value}" for key, value in params.items()) or "none")
+        yield from _result(model)
+        yield _line("parent", model.meta.parent or _published(model.meta) or "none: the chain begins here")
+        children = [f"{other.name} {other.sha256[:12]}" for other in models.values() if other.meta.parent == digest]
+        yield _line("children", ", ".join(children) or "none here")
+    if complaint:
+        yield _line("mlflow", complaint)
+    if runs:
+        found = runs.find(f"tags.`model.sha256` = '{digest}'")
+        for run in found:
+            row = runs.get(run.data.tags.get("mlflow.parentRunId", ""))
+            of = f" of {row.info.run_name}" if row else ""
+            yield _line("mlflow", f"run {run.info.run_id}, {run.info.run_name}{of}, {run.info.status}")
+        if not found:
+            expected = model is not None and model.stage != "backbone"
+            yield _line("mlflow", "no run has it; `fcn sync` adds it" if expected else "no run, as for every backbone")
+
+
+def _damage(model: Model) -> Iterator[str]:
+    try:
+        weights.load(model.path)
+    except UserError as error:
+        yield _line("damaged", str(error))
+
+
+def _published(meta: weights.Meta) -> str:
+    """The published file that a model was initialised from, if it was."""
+    if meta.published is None:
+        return ""
+    digest = f", sha256 {meta.published.sha256}" if meta.published.sha256 else ""
+    return f"{meta.published.name}, published by others{digest}"
+
+
+def _result(model: Model) -> Iterator[str]:
+    """What the model's dvc.lock says: data, scores, commit."""
+    if model.state is None or model.stage is None:
+        return
+    state, net = model.state, model.name.removesuffix(".safetensors")
+    for dep in state.lock[model.stage].get("deps", []):
+        if Path(dep["path"]).is_relative_to(history.PACKED):
+            yield _line("data", f"{dep['path']}, md5 {dep['md5']} in dvc.lock")
+    if f"{net}.mean_iu" in state.scores:
+        yield _line("scores", f"mean IU {state.scores[f'{net}.mean_iu']:.4f} on val")
+    where = f"{state.commit} ({state.label})" if state.name else state.commit
+    yield _line("git", where or "not committed")
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:9} {printable(value)}"

@@ -1,0 +1,153 @@
+"""Contact sheets: pictures in rows, of a size that a screen shows, with the classes' colours below."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from fcn.data.labels import VOID, Labels, UInt8
+from fcn.data.palette import Colour
+from fcn.runtime import files
+
+MOST = 2000  # pixels, of a sheet's side, its legend left out
+TILE, LEAST = 256, 64  # pixels, the height of a picture, at most and at least
+GAP = 6
+LINE = 20  # pixels, the height of a line of text
+ENTRIES = 40  # classes that a legend names
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+Counts = npt.NDArray[np.int64]
+Size = tuple[int, int]  # width and height, in pixels
+
+
+def colour(mask: npt.NDArray[np.integer], labels: Labels) -> UInt8:
+    """A mask in its classes' colours, (H, W, 3) uint8; void is white."""
+    return np.asarray(labels.picture(mask).convert("RGB"))
+
+
+def counted(masks: Iterable[npt.NDArray[np.integer]]) -> Counts:
+    """(256,) pixels of each class, and of VOID, in all of the masks."""
+    return sum((np.bincount(mask.ravel(), minlength=256) for mask in masks), np.zeros(256, np.int64))
+
+
+def sheet(
+    rows: list[list[UInt8]],
+    labels: Labels,
+    path: Path,
+    shown: Counts,
+    titles: Sequence[str] = (),
+    notes: Sequence[Sequence[str]] = (),
+    marks: Mapping[str, Colour] | None = None,
+) -> None:
+    """Pictures in rows, under titles if there are any; many rows in several columns, or in smaller pictures.
+
+    shown   pixels of each class in the masks among the pictures, as `counted` gives them: what the legend names
+    notes   lines of text that stand before each row
+    marks   colours that are no class's, by what they mean
+    """
+    font = ImageFont.load_default(14)
+    notes = notes or [()] * len(rows)
+    left = max((int(font.getlength(line)) + 2 * GAP for lines in notes for line in lines), default=0)
+    top = 24 if titles else 0
+    sizes = [[(picture.shape[1], picture.shape[0]) for picture in row] for row in rows]
+    lines = [LINE * len(note) for note in notes]
+    side, groups = _layout(sizes, lines, left, top)
+    tiles = [[thumbnail(Image.fromarray(np.ascontiguousarray(p)), side) for p in row] for row in rows]
+    widths, heights = _measures(sizes, lines, side)
+    wide, many = left + sum(widths) + GAP * len(widths), -(-len(rows) // groups)
+    parts = [range(first, min(first + many, len(rows))) for first in range(0, len(rows), many)]
+    width = max(len(parts) * wide - GAP, 3 * TILE)  # the classes' names need some room too
+    height = top + max(sum(heights[i] for i in part) for part in parts)
+    legend = _legend(_entries(labels, shown, marks or {}), width, font)
+    whole = Image.new("RGB", (width, height + legend.height), "white")
+    draw = ImageDraw.Draw(whole)
+    for k, part in enumerate(parts):
+        at = [k * wide + left + sum(widths[:j]) + j * GAP for j in range(len(widths))]
+        for x, column, title in zip(at, widths, titles, strict=False):
+            draw.text((x + column // 2, 11), title, "black", font, "mm")
+        y = top
+        for i in part:
+            for j, line in enumerate(notes[i]):
+                draw.text((k * wide + 2, y + LINE * j), line, "black", font)
+            for x, column, tile in zip(at, widths, tiles[i], strict=False):
+                whole.paste(tile, (x + (column - tile.width) // 2, y))
+            y += heights[i]
+    whole.paste(legend, (0, whole.height - legend.height))
+    save(whole, path)
+
+
+def thumbnail(image: Image.Image, side: int = TILE) -> Image.Image:
+    """As high as a row of a contact sheet, or as wide as three rows are high."""
+    size = _fitted(image.size, side)
+    return image.resize(size, Image.Resampling.NEAREST if size > image.size else Image.Resampling.BOX)
+
+
+def _fitted(size: Size, side: int) -> Size:
+    width, height = size
+    scale = min(side / height, 3 * side / width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _layout(sizes: Sequence[Sequence[Size]], lines: Sequence[int], left: int, top: int) -> tuple[int, int]:
+    """The largest height of a picture, and how many groups of rows beside one another, that MOST has room for."""
+    for side in range(TILE, LEAST, -8):
+        widths, heights = _measures(sizes, lines, side)
+        wide = left + sum(widths) + GAP * len(widths)
+        for groups in range(1, max(1, (MOST + GAP) // wide) + 1):
+            many = -(-len(sizes) // groups)
+            tall = max(sum(heights[first : first + many]) for first in range(0, len(sizes), many))
+            if groups * wide - GAP <= MOST and top + tall <= MOST:
+                return side, groups
+    return LEAST, max(1, MOST // wide)
+
+
+def _measures(sizes: Sequence[Sequence[Size]], lines: Sequence[int], side: int) -> tuple[list[int], list[int]]:
+    """Widths of columns and heights of rows, the gap below included."""
+    fitted = [[_fitted(size, side) for size in row] for row in sizes]
+    widths = [max(size[0] for size in column if size) for column in zip_longest(*fitted)]
+    return widths, [max(*(height for _, height in row), least) + GAP for row, least in zip(fitted, lines, strict=True)]
+
+
+def _entries(labels: Labels, shown: Counts, marks: Mapping[str, Colour]) -> list[tuple[str, Colour | None]]:
+    """What a legend names: marks, classes, those with the most pixels if they are many, and void if it is shown."""
+    classes = len(labels.names)
+    chosen = range(classes)
+    if classes > ENTRIES:
+        most = np.argsort(-shown[:classes], kind="stable")[:ENTRIES]
+        chosen = sorted(int(i) for i in most if shown[i])  # type: ignore[assignment]
+    entries: list[tuple[str, Colour | None]] = [*marks.items()]
+    entries += [(labels.names[i], labels.palette[i]) for i in chosen]
+    more = np.count_nonzero(shown[:classes]) - len(chosen) if classes > ENTRIES else 0
+    entries += [(f"and {more} more", None)] if more else []
+    return entries + ([("void", (255, 255, 255))] if shown[VOID] else [])
+
+
+def _legend(entries: Sequence[tuple[str, Colour | None]], width: int, font: Font) -> Image.Image:
+    """Names beside their colours, in as many lines as they need."""
+    places, x, y = [], 0, 4
+    for name, fill in entries:
+        wide = 22 + int(font.getlength(name)) + 14
+        if x and x + wide > width:
+            x, y = 0, y + 22
+        places.append((x, y, name, fill))
+        x += wide
+    legend = Image.new("RGB", (width, y + 24), "white")
+    draw = ImageDraw.Draw(legend)
+    for x, y, name, fill in places:
+        if fill:
+            draw.rectangle((x, y + 2, x + 15, y + 17), fill, "gray")
+        draw.text((x + (21 if fill else 0), y + 10), name, "black", font, "lm")
+    return legend
+
+
+def save_mask(mask: npt.NDArray[np.integer], labels: Labels, path: Path) -> None:
+    """A mask as palette PNG: its pixels are class numbers, its colours the data set's."""
+    save(labels.picture(mask), path)
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG file, whole or not at all."""
+    with files.replacing(path) as temporary:
+        picture.save(temporary, "png")

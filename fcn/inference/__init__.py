@@ -1,0 +1,1 @@
+"""A trained net on images of any size."""

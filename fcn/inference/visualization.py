@@ -1,0 +1,40 @@
+"""Validation images drawn by lot, with the truth and what a net predicts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fcn.data.labels import UInt8
+from fcn.data.split import Split
+from fcn.figures import sheets
+from fcn.inference.prediction import predict
+from fcn.models import FCN
+
+
+def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Iterator[Path]:
+    """Writes image, truth and prediction of `count` images, then one sheet of them all; names each file written.
+
+    count   images; all there are, if there are fewer
+    seed    of the draw: the same number gives the same images
+    """
+    rows: list[list[UInt8]] = []
+    shown = sheets.counted([])
+    for i in np.random.default_rng(seed).permutation(len(split))[:count]:
+        image, truth = split.image(i), split.mask(i)
+        height, width = truth.shape
+        prediction = predict(net, Image.fromarray(image), size=(width, height)).mask
+        yield _saved(Image.fromarray(image), out / f"{split.name(i)}.image.png")
+        for kind, mask in (("truth", truth), ("prediction", prediction)):
+            yield _saved(split.labels.picture(mask), out / f"{split.name(i)}.{kind}.png")
+        shown += sheets.counted([truth, prediction])
+        rows.append([image, *(sheets.colour(mask, split.labels) for mask in (truth, prediction))])
+    sheet = out / "sheet.png"
+    sheets.sheet(rows, split.labels, sheet, shown, ["image", "truth", "prediction"])
+    yield sheet
+
+
+def _saved(picture: Image.Image, path: Path) -> Path:
+    sheets.save(picture, path)
+    return path

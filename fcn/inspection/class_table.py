@@ -1,0 +1,214 @@
+"""A folder's table of classes, as people and labelling tools write it.
+
+A class a line: a name alone, or with a code, a colour or both. A line that could mean two things is an error.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fcn.runtime import files
+from fcn.runtime.errors import UserError, counted
+
+TABLES = ("classes.csv", "class_dict.csv", "classes.txt", "class_names.txt", "labels.txt")  # the first one counts
+LARGEST = 1 << 16  # bytes; 253 classes need a tenth of that
+LONGEST = 100  # characters of a class name
+VOIDS = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "__ignore__")
+DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+ROLES = {
+    **dict.fromkeys(("name", "names", "class", "classes", "class_name", "class_names", "classname"), "name"),
+    **dict.fromkeys(("label", "labels", "label_name", "category", "categories"), "name"),
+    **dict.fromkeys(("code", "id", "index", "idx", "value", "class_id", "label_id", "number"), "code"),
+    **dict.fromkeys(("r", "red"), "r"),
+    **dict.fromkeys(("g", "green"), "g"),
+    **dict.fromkeys(("b", "blue"), "b"),
+    **dict.fromkeys(("rgb", "color", "colour"), "rgb"),
+}
+NUMBER = re.compile(r"-?[0-9]+")
+COLOUR = re.compile(r"[0-9]+[, ]+[0-9]+[, ]+[0-9]+")
+NUMBER_FIRST = re.compile(r"(\d+)(?:\s*[:=.)]\s*|\s+)(\D.*)")
+NUMBER_LAST = re.compile(r"(.*[^\d\s:=])(?:\s*[:=]\s*|\s+)(\d+(?:[\s,]+\d+[\s,]+\d+)?)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `colour` is spelt R,G,B; what the line does not say is empty."""
+
+    line: int
+    name: str
+    code: str = ""
+    colour: str = ""
+
+    @property
+    def is_void(self) -> bool:
+        return self.name.lower() in VOIDS
+
+
+@dataclass
+class Table:
+    """What the file `name` says, with what is wrong and what was assumed."""
+
+    name: str
+    rows: list[Row] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def in_colours(self) -> bool:
+        """Whether classes are known by colours alone."""
+        return any(row.colour for row in self.rows) and not any(row.code for row in self.rows)
+
+
+def find(folder: Path, names: Sequence[str]) -> Table | None:
+    """The table at the top of a folder that holds the files `names`; None if it has none."""
+    here = [name for known in TABLES for name in names if name.lower() == known]
+    if not here:
+        return None
+    table = read(folder / here[0])
+    table.notes.insert(0, f"the classes are those of {table.name}")
+    if others := here[1:]:
+        table.notes.append(f"not read, because there is {table.name}: {', '.join(others)}")
+    return table
+
+
+def read(path: Path) -> Table:
+    """Parses a table by the delimiter that fits it best: tabs, semicolons or commas."""
+    try:
+        text = _text(path)
+        delimiters = [sign for sign in DELIMITERS if sign in text] or [","]
+        tables = [_parsed(path.name, text, sign) for sign in delimiters]
+    except UserError as error:
+        return Table(path.name, errors=[str(error)])
+
+    def order(i: int) -> tuple[int, int]:
+        return len(tables[i].errors), -sum(bool(row.code or row.colour) for row in tables[i].rows)
+
+    best = min(range(len(tables)), key=order)
+    if delimiters[best] != ",":
+        tables[best].notes.append(f"{path.name} is read with {DELIMITERS[delimiters[best]]} between its columns")
+    return tables[best]
+
+
+def _text(path: Path) -> str:
+    """The file's text: UTF-8, or UTF-16 as spreadsheets export it."""
+    try:
+        content = files.read_regular(path, LARGEST)
+    except UserError as error:
+        raise UserError(str(error).replace(f"{path.parent}/", "")) from None
+    try:
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def _parsed(name: str, text: str, delimiter: str) -> Table:
+    table = Table(name)
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter, skipinitialspace=True)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        for cells in reader:
+            cells = [" ".join(cell.split()) for cell in cells]
+            while cells and not cells[-1]:
+                cells.pop()
+            lines.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise UserError(f"{name}: line {reader.line_num} cannot be read ({error})") from None
+    while lines and not lines[-1][1]:
+        lines.pop()
+    blank = [number for number, cells in lines if not cells]
+    lines = [(number, cells) for number, cells in lines if cells and not cells[0].startswith("#")]
+    if roles := _header(lines, table):
+        lines = lines[1:]
+    for number, cells in lines:
+        where = f"{name}: line {number}"
+        try:
+            row = _by_header(number, cells, roles) if roles else _by_content(number, cells)
+        except UserError as error:
+            table.errors.append(f"{where} {error}")
+        else:
+            table.rows.append(row)
+    if blank and any(not (row.code or row.colour or row.is_void) for row in table.rows):
+        table.errors.append(f"{name}: line {blank[0]} is empty; delete it, or write NAME,CODE on every line")
+    _refuse_numbers_in_names(table)
+    return table
+
+
+def _header(lines: list[tuple[int, list[str]]], table: Table) -> list[str]:
+    """What each column holds, if the first line says so."""
+    if not lines:
+        return []
+    first, rest = lines[0][1], [cells for _, cells in lines[1:]]
+    roles = [ROLES.get(cell.lower(), "") for cell in first]
+    if len(first) == 1 and roles != ["name"]:
+        return []
+    if not rest or any(map(_is_number, first)):
+        return []
+    for i, role in enumerate(roles):  # in `class,name` the class is a number
+        if role == "name" and roles.count("name") > 1 and all(NUMBER.fullmatch(c[i]) for c in rest if len(c) > i):
+            roles[i] = "code"
+    once = all(roles.count(role) == 1 for role in roles)
+    if not once or "name" not in roles or "" in roles or len({"r", "g", "b"} & set(roles)) not in (0, 3):
+        table.errors.append(
+            f"{table.name}: the header {','.join(first)!r} is not understood; write name,code or name,r,g,b"
+        )
+    table.notes.append(f"line {lines[0][0]} of {table.name}, {','.join(first)!r}, is taken for its header")
+    return roles
+
+
+def _by_header(number: int, cells: list[str], roles: list[str]) -> Row:
+    if len(cells) > len(roles):
+        raise UserError(f"has {counted(len(cells), 'cell')}, the header {len(roles)}: {','.join(cells)!r}")
+    values = dict(zip(roles, cells, strict=False))
+    colour = values.get("rgb", "")
+    if "r" in values:
+        colour = ",".join(values.get(channel, "") for channel in "rgb")
+    return _row(number, values.get("name", ""), values.get("code", ""), colour)
+
+
+def _by_content(number: int, cells: list[str]) -> Row:
+    """NAME, NAME,CODE or NAME,R,G,B; the name may also come last."""
+    names = [cell for cell in cells if not _is_number(cell)]
+    numbers = [cell for cell in cells if _is_number(cell)]
+    if len(names) != 1 or names[0] not in (cells[0], cells[-1]) or len(numbers) not in (0, 1, 3):
+        what = "holds no name" if not names else "is not NAME, NAME,CODE or NAME,R,G,B"
+        more = "; put quotes around a name that contains the delimiter" if len(names) > 1 else ""
+        raise UserError(f"{what}: {','.join(cells)!r}{more}")
+    written = ",".join(numbers)
+    return _row(number, names[0], "", written) if COLOUR.fullmatch(written) else _row(number, names[0], written, "")
+
+
+def _row(number: int, name: str, code: str, colour: str) -> Row:
+    if not name:
+        raise UserError("has no name; delete it, or write NAME,CODE")
+    if len(name) > LONGEST or not name.isprintable():
+        raise UserError(f"has a name of {len(name)} characters; at most {LONGEST} printable ones are allowed")
+    if code == "-1" and name.lower() in VOIDS:  # as labelme counts `__ignore__`
+        code = ""
+    if code and not (code.isdecimal() and code.isascii() and len(code) <= 5 and int(code) < 1 << 16):
+        raise UserError(f"has the code {code[:20]!r}; a code is a number up to 65535")
+    channels = re.split("[, ]+", colour) if colour else []
+    if colour and not (COLOUR.fullmatch(colour) and all(len(c) <= 3 and int(c) < 256 for c in channels)):
+        raise UserError(f"has the colour {colour[:20]!r}; a colour is three numbers up to 255")
+    return Row(number, name, str(int(code)) if code else "", ",".join(str(int(c)) for c in channels))
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell is a code or a colour."""
+    return bool(NUMBER.fullmatch(cell) or COLOUR.fullmatch(cell))
+
+
+def _refuse_numbers_in_names(table: Table) -> None:
+    """`1 road` and `road: 1` are names with codes to whoever wrote them, and would be counted from 0."""
+    names = [row.name for row in table.rows if not (row.code or row.colour or row.is_void)]
+    before = [NUMBER_FIRST.fullmatch(name) for name in names]
+    behind = [NUMBER_LAST.fullmatch(name) for name in names]
+    if names and all(before) and before[0]:
+        found, written = names[0], f"{before[0][2]},{before[0][1]}"
+    elif len(names) > 1 and all(behind) and behind[0] and len({fit[1] for fit in behind if fit}) > 1:
+        found, written = names[0], f"{behind[0][1]},{re.sub('[, ]+', ',', behind[0][2])}"  # not class 1, class 2
+    else:
+        return
+    table.errors.append(f"{table.name}: {found!r} holds a name and a number; write {written}")

@@ -1,0 +1,1 @@
+"""Confusion counts and the paper's four scores."""

@@ -1,0 +1,83 @@
+"""The paper's four scores, from counts of pixels.
+
+source   paper sec. 5, "Metrics"
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from fcn.data.labels import VOID
+from fcn.runtime.errors import UserError
+
+
+def confusion(mask: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
+    """How often each class was taken for each.
+
+    mask, prediction   (..., H, W) integer, classes 0..C-1; VOID in the mask is not counted
+    returns            (C, C) int64, row = truth, column = prediction
+    raises             ValueError if shapes differ or a class is outside its range
+    """
+    if mask.shape != prediction.shape:
+        raise ValueError(f"mask is {tuple(mask.shape)}, prediction is {tuple(prediction.shape)}")
+    if not mask.numel():
+        return torch.zeros(num_classes, num_classes, dtype=torch.int64, device=mask.device)
+    truth, found = mask.flatten().long(), prediction.flatten().long()
+    low, high, least, most = torch.stack([truth.min(), truth.max(), found.min(), found.max()]).tolist()
+    if least < 0 or most >= num_classes:
+        raise ValueError(f"prediction has classes {least}..{most}, not 0..{num_classes - 1}")
+    if low < 0 or high > VOID:
+        raise ValueError(f"mask has classes {low}..{high}, not 0..{num_classes - 1}")
+    # A row for each value of the mask: to leave void out afterwards takes a fifth of the time.
+    counts = torch.bincount(truth * num_classes + found, minlength=(VOID + 1) * num_classes).reshape(-1, num_classes)
+    strays = counts[num_classes:VOID].sum(1).nonzero()
+    if len(strays):
+        raise ValueError(f"mask has class {num_classes + int(strays[0])}, not 0..{num_classes - 1}")
+    return counts[:num_classes]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Fractions 0..1; the means leave out classes that no mask has.
+
+    source   paper's footnote 10: earlier it counted classes that are only predicted, as 0
+    """
+
+    pixel_accuracy: float
+    mean_accuracy: float
+    mean_iu: float
+    frequency_weighted_iu: float
+
+    def asdict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def class_iu(counts: Tensor) -> Tensor:
+    """(C,) fp64 intersection over union of each class, NaN for a class without pixels in the truth."""
+    counts = counts.double()
+    hits, truth = counts.diagonal(), counts.sum(1)
+    return (hits / (truth + counts.sum(0) - hits)).where(truth > 0, torch.nan)
+
+
+def class_accuracy(counts: Tensor) -> Tensor:
+    """(C,) fp64 share of each class's pixels that were found, NaN for a class without pixels."""
+    counts = counts.double()
+    return counts.diagonal() / counts.sum(1)
+
+
+def scores(counts: Tensor) -> Scores:
+    """The four scores of a confusion matrix.
+
+    raises   UserError if nothing was counted
+    """
+    total = counts.sum().double()
+    if not total:
+        raise UserError("no pixel can be scored: every mask of the split is void")
+    iu, truth = class_iu(counts), counts.sum(1).double()
+    return Scores(
+        pixel_accuracy=float(counts.diagonal().sum() / total),
+        mean_accuracy=float(class_accuracy(counts).nanmean()),
+        mean_iu=float(iu.nanmean()),
+        frequency_weighted_iu=float((truth * iu).nansum() / total),
+    )

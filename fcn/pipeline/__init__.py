@@ -1,0 +1,1 @@
+"""What dvc.yaml says of a stage, and what dvc.lock recorded."""

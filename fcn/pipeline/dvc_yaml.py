@@ -1,0 +1,72 @@
+"""What dvc.yaml says of a stage: what it reads, which params it declares, and so what its result depends on."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from fcn.params import Params
+from fcn.runtime import documents, files
+from fcn.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An entry of dvc.yaml with its ${…} filled in.
+
+    params   the declared ones, by dotted key, with the values of this experiment
+    """
+
+    name: str
+    cmd: str
+    deps: tuple[str, ...]
+    params: dict[str, Any]
+
+    def fingerprint(self, **machine: str | int) -> str:
+        """Digest of all that the stage's result depends on: command, deps' contents, params, machine."""
+        facts = {
+            "cmd": self.cmd,
+            "deps": {dep: files.sha256(Path(dep)) for dep in self.deps},
+            "params": self.params,
+            "machine": machine,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def read(name: str, params: Params, path: Path = Path("dvc.yaml")) -> Stage:
+    """The stage of this name."""
+    graph: Any = documents.load_yaml(documents.read(path), str(path))
+    return entry(name, graph["stages"][name], params.model_dump())
+
+
+def graph(text: str, where: str) -> dict[str, Any]:
+    """The entries of a dvc.yaml that are written as ours are, by stage; others, as of foreach, are left out."""
+    content = documents.load_yaml(text, where)
+    stages = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(stages, dict):
+        raise UserError(f"{where}: there are no stages")
+    return {name: stage for name, stage in stages.items() if _is_plain(stage)}
+
+
+def _is_plain(stage: object) -> bool:
+    lists = [stage.get("deps", []), stage.get("params", [])] if isinstance(stage, dict) else [None]
+    plain = all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
+    return plain and isinstance(stage, dict) and isinstance(stage.get("cmd"), str)
+
+
+def entry(name: str, content: dict[str, Any], values: dict[str, Any]) -> Stage:
+    """The stage that an entry of dvc.yaml stands for when params have these values."""
+
+    def fill(text: str) -> str:
+        return re.sub(r"\$\{([\w.]+)\}", lambda match: str(lookup(values, match[1])), text)
+
+    declared = {key: lookup(values, key) for key in content.get("params", [])}
+    return Stage(name, fill(content["cmd"]), tuple(map(fill, content.get("deps", []))), declared)
+
+
+def lookup(values: dict[str, Any], key: str) -> Any:
+    """The value under a dotted key: a number, or a whole section."""
+    return reduce(lambda section, part: section[part], key.split("."), values)

@@ -1,0 +1,1 @@
+"""Weights trained by others: ImageNet backbones, published nets, imported files."""

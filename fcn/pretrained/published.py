@@ -1,0 +1,183 @@
+"""The reference's published nets: what they are, and how one of ours is filled with their weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from fcn.io import caffemodel, download, pins
+from fcn.io.archive import Archive, at
+from fcn.models import FCN, weights
+from fcn.models.layers import CAFFE, Preprocessing
+from fcn.models.weights import Published, State
+from fcn.runtime import files, machine
+from fcn.runtime.errors import UserError, in_one_line
+
+
+@dataclass(frozen=True)
+class Net:
+    """An FCN of the reference's: VGG16, pad 100, its upsampling fixed.
+
+    dataset, classes   whose classes it scores, in the data set's own order, and how many
+    note               what its classes are more than the data set's, if they are: then no rung can start from it
+    preprocessing      BGR less the mean colour of what it was trained on
+
+    source   net.py and *_layers.py in the reference's folders
+    """
+
+    stride: int
+    dataset: str
+    classes: int
+    preprocessing: Preprocessing = CAFFE
+    at_once: bool = False
+    note: str = ""
+
+
+def _less(blue: float, green: float, red: float) -> Preprocessing:
+    return Preprocessing("BGR", 1.0, (blue, green, red), (1.0, 1.0, 1.0))
+
+
+SIFTFLOW, NYUD = _less(114.578, 115.294, 108.353), _less(116.190, 97.203, 92.318)
+CONTEXT = _less(104.007, 116.669, 122.679)
+BACKGROUND = "class 0 is all that is none of the 59"
+NETS = {
+    "fcn32s-heavy-pascal": Net(32, "voc", 21),
+    "fcn16s-heavy-pascal": Net(16, "voc", 21),
+    "fcn8s-heavy-pascal": Net(8, "voc", 21),
+    "fcn8s-atonce-pascal": Net(8, "voc", 21, at_once=True),
+    "siftflow-fcn32s-heavy": Net(32, "siftflow", 33, SIFTFLOW),
+    "siftflow-fcn16s-heavy": Net(16, "siftflow", 33, SIFTFLOW),
+    "siftflow-fcn8s-heavy": Net(8, "siftflow", 33, SIFTFLOW),
+    "nyud-fcn32s-color-heavy": Net(32, "nyud", 40, NYUD),
+    "pascalcontext-fcn32s-heavy": Net(32, "context59", 60, CONTEXT, note=BACKGROUND),
+    "pascalcontext-fcn16s-heavy": Net(16, "context59", 60, CONTEXT, note=BACKGROUND),
+    "pascalcontext-fcn8s-heavy": Net(8, "context59", 60, CONTEXT, note=BACKGROUND),
+}
+
+
+INITS = [name for name, net in NETS.items() if not net.note]  # those that a rung can start from
+# Of the files that others publish a digest of.
+# source   testdata/dnn/download_models.py of opencv/opencv_extra
+SHA1 = {"fcn8s-heavy-pascal": "c449ea74dd7d83751d1357d6a8c323fcf4038962"}
+
+
+def archive(name: str) -> Archive:
+    """Where a net of `NETS` is published."""
+    licence = "FCN's authors: unrestricted use (BVLC model license)"
+    file = f"{name}.caffemodel"
+    return Archive(file, at(f"dl.caffe.berkeleyvision.org/{file}"), licence, sha1=SHA1.get(name))
+
+
+def load(net: FCN, name: str) -> Published:
+    """Fills a net with published weights, every one of them; their mean colour comes with them.
+
+    returns  the file that was used
+    raises   UserError if there are none of this name, or they are another net's
+    """
+    check(name, net.stride, net.at_once, net.score_fr.out_channels)
+    theirs = NETS[name].preprocessing
+    if not net.preprocessing.is_like(theirs):
+        raise UserError(f"{name} expects model.preprocessing: caffe")
+    state, used = state_dict(name, archive(name), at_once=net.at_once)
+    fill(net, state, name)
+    net.preprocessing = theirs
+    return used
+
+
+def check(name: str, stride: int, at_once: bool, classes: int) -> None:
+    """raises   UserError if there are no published weights of this name, or they cannot fill such a net"""
+    if name not in NETS:
+        raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(INITS)}")
+    theirs = NETS[name]
+    if name not in INITS:
+        raise UserError(
+            f"{name} scores {theirs.classes} classes ({theirs.note}), which no data set here has; `fcn import` makes "
+            f"a model file of it to predict with; as init there is parent, {', '.join(INITS)}"
+        )
+    if theirs.stride != stride:
+        raise UserError(f"{name} is FCN-{theirs.stride}s and cannot fill FCN-{stride}s")
+    if theirs.at_once != at_once:
+        raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
+    if theirs.classes != classes:
+        raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}, the data set has {classes}")
+
+
+def fill(net: FCN, state: State, name: str) -> None:
+    """Loads a state dict that must be the net's own, name by name and shape by shape.
+
+    Kernels of upsampling may be left out, for the net has its own; those that are there are compared.
+
+    raises   UserError that lists every surprise
+    """
+    ours = net.state_dict()
+    kernels = {key: tensor for key, tensor in ours.items() if _is_kernel(key)}
+    plain = ({key: t for key, t in each.items() if not _is_kernel(key)} for each in (state, ours))
+    found = surprises(*plain)
+    if not found:
+        try:
+            net.load_state_dict(kernels | state)
+        except RuntimeError as error:  # upsampling layers look at their kernels themselves
+            found = [in_one_line(error)]
+    if found:
+        raise UserError(f"{name} is another net: {'; '.join(found)}")
+
+
+def _is_kernel(key: str) -> bool:
+    return key.startswith("upscore")
+
+
+def surprises(state: State, expected: State) -> list[str]:
+    """What is missing, unknown, of another shape or type, or not finite, one by one."""
+    return [
+        *(f"{name} is missing" for name in expected if name not in state),
+        *(f"{name} is unknown" for name in state if name not in expected),
+        *(
+            f"{name} is {_form(tensor)}, not {_form(expected[name])}"
+            for name, tensor in state.items()
+            if name in expected and _form(tensor) != _form(expected[name])
+        ),
+        *(f"{name} has values that are not finite" for name, tensor in state.items() if not tensor.isfinite().all()),
+    ]
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def find(archive: Archive) -> Path | None:
+    """The file of published weights that is here already: their makers' own, or what `fcn import` made of it."""
+    return download.find(archive) or next(filter(Path.is_file, [imported(archive)]), None)
+
+
+def imported(archive: Archive) -> Path:
+    """Where `fcn import` puts its model file, for `load` and `backbone` to find."""
+    return machine.root() / ".fcn" / "downloads" / f"{archive.name.removesuffix('.caffemodel')}.safetensors"
+
+
+def state_dict(name: str, archive: Archive, *, at_once: bool = False) -> tuple[State, Published]:
+    """The published weights under our names, from whichever file is here, else fetched; and which file that is."""
+    path, used = locate(name, archive)
+    if path != imported(archive):
+        return caffemodel.state_dict(caffemodel.read(path), at_once=at_once), used
+    return weights.load(path)[0], used
+
+
+def locate(name: str, archive: Archive) -> tuple[Path, Published]:
+    """The file with these weights, fetched if none is here, and what was published.
+
+    Of a file that `fcn import` made, that is the one it was made from.
+    raises   UserError if this is not the file that was used first
+    """
+    path = find(archive)
+    if path == imported(archive):
+        meta = weights.load(path)[1]
+        if meta.published is None or meta.published.name != name:
+            raise UserError(
+                f"{path} is {meta.published.name if meta.published else 'nothing published'}, not {name}; delete it"
+            )
+        used = meta.published
+    else:
+        path = download.fetch(archive)
+        used = Published(name, files.sha256(path))
+    pins.keep(archive, used.sha256, path)
+    return path, used

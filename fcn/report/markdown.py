@@ -1,0 +1,213 @@
+"""The report of an experiment: what was run, how well it did, beside the paper, class by class; as Markdown here."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fcn.data.labels import Labels
+from fcn.evaluation import paper, verdict
+from fcn.figures import tables
+from fcn.ladder import NETS, SCORES
+from fcn.models import weights
+from fcn.params import Params
+from fcn.runtime import files
+from fcn.runtime.errors import counted
+
+FEW_IMAGES = 10  # of val: scores of fewer say little
+
+
+@dataclass(frozen=True)
+class Content:
+    """facts      what was run, as pairs
+    scores     the four by net, None for a net that was neither trained nor published
+    published  what stands beside each net
+    classes    IU by class (rows) and net (columns)
+    shares     of each class among the scored pixels
+    missing    classes that are in no mask
+    warnings   few images of val; nets that a constant answer beats, or nearly, and why
+    curves     validation rows by net: iteration and scores; none for a net that was not trained
+    images     mean IU by image and net, and the share of pixels on which the nets differ
+    borders    pixels, and how many each net has wrong, by distance from a border between classes
+    """
+
+    title: str
+    facts: dict[str, str]
+    scores: dict[str, dict[str, float] | None]
+    published: dict[str, paper.Published]
+    labels: Labels
+    classes: pd.DataFrame
+    shares: list[float]
+    missing: list[str]
+    warnings: list[str]
+    curves: dict[str, pd.DataFrame]
+    images: pd.DataFrame
+    borders: pd.DataFrame
+
+
+def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
+    """Everything that the report says, from params, metrics and model files."""
+    scores: dict[str, Any] = json.loads((metrics / "scores.json").read_text())
+    table = _table(metrics / "classes.csv", "class").set_index("class")
+    metas = {path: weights.load(path)[1] for path in models}
+    labels = next(meta.labels for meta in metas.values() if meta.labels)
+    names, truth = list(labels.names), table["pixels"].tolist()
+    images = _table(metrics / "images.csv", "image")
+    scored = _scored(images["image"].tolist(), any(meta.scale and meta.scale.tile != "none" for meta in metas.values()))
+    warnings = []
+    if scores and scored < FEW_IMAGES:
+        warnings.append(f"{params.data.splits.val} has {counted(scored, 'image')}: scores of so few say little")
+    for net, row in scores.items():
+        why = verdict.warning(
+            names,
+            truth,
+            table[f"{net}_pixels"].tolist(),
+            pixel_accuracy=row["pixel_accuracy"],
+            mean_iu=row["mean_iu"],
+            stride=int(net.removeprefix("fcn").removesuffix("s")),
+            images=int(table["train_images"].max()),
+        )
+        warnings += [f"{NETS[net]} {why}"] if why else []
+    curves = {net: pd.read_csv(metrics / net / "val.csv") for net in NETS}
+    return Content(
+        f"FCN on {_dataset(params)}",
+        _facts(params, metas, scored, len(images)),
+        {net: scores.get(net) for net in NETS},
+        paper.beside(params),
+        labels,
+        table[[net for net in NETS if net in table]],
+        [pixels / max(1, sum(truth)) for pixels in truth],
+        verdict.missing(names, truth),
+        warnings,
+        {net: rows for net, rows in curves.items() if len(rows)},
+        images,
+        _table(metrics / "borders.csv", "distance"),
+    )
+
+
+def _table(path: Path, names: str) -> pd.DataFrame:
+    """A table of numbers whose column `names` is text: an image or a class may be called NA, null or 1e5."""
+    table = pd.read_csv(path, dtype={names: str}, keep_default_na=False, na_values=[""])
+    return table.assign(**{names: table[names].map(tables.name)})
+
+
+def _scored(names: Sequence[str], tiled: bool) -> int:
+    """The number of images that were scored on; a large one has a row for each of its tiles."""
+    return len({re.sub(r"_y\d{5,}_x\d{5,}$", "", name) if tiled else name for name in names})
+
+
+def _dataset(params: Params) -> str:
+    """The data set's name; for pictures of one's own, their folder's."""
+    dataset, own = params.data.dataset, params.data.folder.name
+    return own if dataset == "folder" else dataset
+
+
+def _facts(params: Params, metas: dict[Path, weights.Meta], images: int, rows: int) -> dict[str, str]:
+    """What was run. Rows are more than images where these were cut into tiles."""
+    data, model = params.data, params.model
+    tiles = f", in {counted(rows, 'tile')}" if rows > images else ""
+    facts = {
+        "Data set": f"{_dataset(params)}, trained on {data.splits.train}, "
+        f"scored on {counted(images, 'image')} of {data.splits.val}{tiles}",
+        "Net": f"backbone {model.backbone} (weights: {model.weights}), pad {model.pad}, "
+        f"upsampling {model.upsampling}, dropout {model.dropout:g}",
+        "Optimiser": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
+        f"weight decay {params.weight_decay:g}, {params.precision}, seed {params.seed}",
+    }
+    for path, meta in metas.items():
+        chosen = ", the best on val" if params.rung(meta.architecture["stride"]).save == "best" else ""
+        facts[NETS[path.stem]] = (
+            f"{counted(meta.iterations, 'step')}{chosen}, on {counted(meta.threads, 'thread')}, "
+            f"sha256 {files.sha256(path)[:12]}, "
+            f"from {(meta.published and meta.published.name) or (meta.parent or '')[:12]}"
+        )
+    return facts
+
+
+def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
+    """For each net with published scores: measure, paper, reference weights, ours and the difference, in print."""
+    result: dict[str, list[tuple[str, ...]]] = {}
+    for net, published in content.published.items():
+        row = content.scores[net]
+        result[net] = []
+        for i, (measure, title) in enumerate(SCORES.items()):
+            given = [published.paper and published.paper[i], published.weights and published.weights[i]]
+            cells = [f"{value:.{digits}f}" if value else "—" for value, digits in zip(given, (1, 2), strict=True)]
+            beside = given[1] or given[0]
+            ours, difference = "—, not run", "—"
+            if row and beside:
+                ours = f"{100 * row[measure]:.2f}"
+                difference = f"{round(100 * row[measure] - beside, 2) + 0.0:+.2f}".replace("-", "−")
+            result[net].append((title, *cells, ours, difference))
+    return result
+
+
+def sources(content: Content) -> str:
+    """Where the published scores stand, in a line; or that there are none."""
+    if not content.published:
+        return "Nothing comparable is published for this data set, split and size."
+    tables = dict.fromkeys(published.source for published in content.published.values() if published.source)
+    rescored = any(published.weights for published in content.published.values())
+    return (
+        f"Per cent. Paper: {'; '.join(tables) or 'none'}. "
+        + (f"Reference weights: {paper.RESCORED}. " if rescored else "")
+        + "The difference is ours less the reference weights', or less the paper's where there are none."
+    )
+
+
+def note(content: Content) -> str:
+    """What the table of scores does not say itself."""
+    said = ["Per cent, on the val split."]
+    if None in content.scores.values():
+        said.append("— was neither trained nor published.")
+    if content.missing:
+        said.append(f"In no mask of val, and so left out of every mean: {', '.join(content.missing)}.")
+    return " ".join(said)
+
+
+def markdown(content: Content) -> str:
+    """The report for pull requests."""
+    heads = SCORES.values()
+    lines = [f"# {plain(content.title)}", "", *(f"**Warning:** {plain(warning)}\n" for warning in content.warnings)]
+    lines += ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    lines += [f"| {NETS[net]} | " + " | ".join(cells(row)) + " |" for net, row in content.scores.items()]
+    lines += ["", plain(note(content)), ""]
+    lines += ["## Beside the paper", ""]
+    if content.published:
+        lines += ["| | paper | reference weights | ours | difference |", "|---|---:|---:|---:|---:|"]
+    for net, rows in comparison(content).items():
+        lines += [f"| {NETS[net]}, {title} | " + " | ".join(row) + " |" for title, *row in rows]
+    lines += [""] if content.published else []
+    lines += [sources(content), "", "## What was run", ""]
+    lines += [f"- {plain(name)}: {plain(fact)}" for name, fact in content.facts.items()]
+    nets = [NETS[str(net)] for net in content.classes]
+    lines += ["", "## IU by class", "", "| class | " + " | ".join([*nets, "share of pixels"]) + " |"]
+    lines.append("|---|" + "---:|" * (len(nets) + 1))
+    for (name, values), share in zip(content.classes.iterrows(), content.shares, strict=True):
+        row = [plain(str(name)), *map(percent, values), share_of(share)]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no formulas, no table's columns of a class's name."""
+    return re.sub(r"([\\`*_\[\]<>&|~$])", r"\\\1", " ".join(text.split()))
+
+
+def cells(row: dict[str, float] | None) -> list[str]:
+    """A net's four scores in print."""
+    return [percent(row[measure]) for measure in SCORES] if row else ["—"] * len(SCORES)
+
+
+def percent(value: float) -> str:
+    """A fraction in print; a dash where there is none."""
+    return "—" if value != value else f"{100 * value:.1f}"
+
+
+def share_of(share: float) -> str:
+    """A class's share of the scored pixels in print, fine enough for rare classes."""
+    return f"{100 * share:.2f} %" if share else "none"

@@ -1,0 +1,1 @@
+"""Errors, atomic files, locks, device and threads, worker processes, progress, the distributed group."""

@@ -1,6 +1,0 @@
-"""ADE20K's scene parsing benchmark: 150 classes; what is none of them (code 0) is void, as the benchmark scores it."""
-
-from fcn.labelsets import ADE20K as LABELS
-from fcn.sources._ade20k import archives, build, samples
-
-__all__ = ["LABELS", "archives", "build", "samples"]

@@ -1,6 +1,0 @@
-"""ADE20K's scene parsing benchmark with its codes as classes: 151, of which the first is "other"."""
-
-from fcn.labelsets import ADE20K151 as LABELS
-from fcn.sources._ade20k import archives, build, samples
-
-__all__ = ["LABELS", "archives", "build", "samples"]

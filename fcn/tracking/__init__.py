@@ -1,0 +1,1 @@
+"""MLflow: one row per experiment, one child run per stage."""

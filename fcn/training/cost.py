@@ -1,0 +1,59 @@
+"""What training and scoring cost: operations, and the time that they take on this device."""
+
+import time
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fcn.models import FCN
+from fcn.models.layers import PREPROCESSINGS
+from fcn.params import Params
+from fcn.runtime import machine
+from fcn.runtime.errors import counted
+
+
+def rung_flops(params: Params, stride: int, forward: int) -> int:
+    """Of a rung's training: the way back takes twice as many as the way there, or none if the backbone is frozen."""
+    rung = params.rung(stride)
+    passes = 1 if rung.freeze == "backbone" else 3
+    return rung.iterations * params.batch_size * passes * forward
+
+
+def forward_flops(params: Params, num_classes: int, stride: int, height: int, width: int) -> int:
+    """Multiplications and additions of one image's way through the net."""
+    model = params.model
+    with torch.device("meta"):
+        net = FCN(
+            num_classes,
+            stride,
+            model.backbone,
+            pad=model.pad,
+            upsampling=model.upsampling,
+            preprocessing=PREPROCESSINGS[model.preprocessing],
+        ).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(torch.empty(1, 3, height, width))
+    return int(counter.get_total_flops())
+
+
+def measured_speed() -> float:
+    """FLOP/s of a middle layer of VGG16, forward, in fp32, on the device that would train."""
+    device = machine.device()
+    layer = nn.Conv2d(256, 256, 3, padding=1, device=device).to(memory_format=torch.channels_last)
+    image = torch.randn(1, 256, 64, 64, device=device).to(memory_format=torch.channels_last)
+    best = float("inf")
+    with torch.no_grad():
+        for _ in range(12):
+            began = time.perf_counter()
+            layer(image).sum().item()
+            best = min(best, time.perf_counter() - began)
+    return 2 * 256 * 256 * 9 * 64 * 64 / best
+
+
+def duration(seconds: float) -> str:
+    """In the unit that a person would use."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * length:
+            return counted(round(seconds / length), unit)
+    return counted(round(seconds), "second")

@@ -1,0 +1,140 @@
+"""`debug: true`: what flows through a net while it is trained, layer by layer.
+
+Into MLflow, and into one picture: the new score layers move first, then VGG's late layers, its early
+ones least; a layer that stands still, or moves alone, shows. A new score layer is zero and lets no
+gradient through in its first step; what then moves below it is moved by weight decay.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fcn.models import FCN
+from fcn.runtime import files
+from fcn.training.optimizer import Optimizer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 20  # points over a rung
+Row = dict[str, float]
+
+
+class Watch:
+    """Looks at some steps of a rung, and costs nothing in the others.
+
+    rows   one a step that was looked at: `iteration`, and LAYER.WHAT with what being
+
+        activation_mean, activation_std   of what the layer hands on, after its ReLU if it has one
+        sparsity                          share of it that is zero
+        weight_norm, gradient_norm        2-norms of the layer's weights and of their gradient
+        update_ratio                      2-norm of what the step changed, by that of the weights
+
+    Where the border of 100 pixels is computed apart, activations are those of the part that feels the image.
+    With several processes, activations are those of the leader's share of the batch.
+    """
+
+    def __init__(self, net: FCN, optimizer: Optimizer, iterations: int) -> None:
+        self.net, self.optimizer = net, optimizer
+        self.every = max(1, iterations // COLUMNS)
+        self.rows: list[Row] = []
+        self._row: Row = {}
+        self._before: dict[str, Tensor] = {}
+        self._hooks: list[Any] = []
+
+    def begin(self, number: int) -> None:
+        """Prepares to look at step `number`, if it is one of those."""
+        if number != 1 and number % self.every:
+            return
+        self._row = {"iteration": number}
+        self._before = {name: tensor.detach().clone() for name, tensor in self.optimizer.masters.items()}
+        for name, module in self.net.named_modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                self._hooks.append(self._module(name).register_forward_hook(self._activation(name)))
+        self.optimizer.norms = {}
+
+    @torch.no_grad()
+    def end(self) -> Row | None:
+        """The row of the step that was looked at, if one was."""
+        if not self._row:
+            return None
+        for hook in self._hooks:
+            hook.remove()
+        for name, norm in (self.optimizer.norms or {}).items():
+            if name.endswith(".weight"):
+                self._row[f"{name.removesuffix('.weight')}.gradient_norm"] = norm
+        self.optimizer.norms = None
+        for name, before in self._before.items():
+            layer, _, kind = name.rpartition(".")
+            if kind == "weight" and f"{layer}.gradient_norm" in self._row:
+                norm = float(before.norm())
+                self._row[f"{layer}.weight_norm"] = norm
+                change = float((self.optimizer.masters[name] - before).norm())
+                self._row[f"{layer}.update_ratio"] = change / norm if norm else 0.0
+        row, self._row, self._before, self._hooks = self._row, {}, {}, []
+        self.rows.append(row)
+        return row
+
+    def _module(self, name: str) -> nn.Module:
+        """The layer's batch norm if it has one: the last before its ReLU."""
+        norm = name.replace("conv", "bn").replace("fc", "bn")
+        layers: dict[str, nn.Module] = dict(self.net.named_modules())
+        return layers[norm] if norm in layers else layers[name]
+
+    def _activation(self, name: str) -> Any:
+        def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            values = output.detach().float()
+            if name.startswith(("conv", "fc")):
+                values = values.clamp(min=0)
+                self._row[f"{name}.sparsity"] = float((values == 0).float().mean())
+            self._row[f"{name}.activation_mean"] = float(values.mean())
+            self._row[f"{name}.activation_std"] = float(values.std(correction=0))
+
+        return look
+
+
+def picture(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Gradient flow: at each step that was looked at, what gradient reached each layer, and how much it changed.
+
+    The layers nearest to the loss are on top, batch norms below all others.
+    """
+    from matplotlib.figure import Figure
+
+    layers = [key.rpartition(".")[0] for key in reversed(rows[-1]) if key.endswith(".update_ratio")]
+    layers.sort(key=lambda layer: layer.startswith("bn"))
+    gradients = np.array([[row.get(f"{layer}.gradient_norm", 0.0) for row in rows] for layer in layers])
+    ratios = np.array([[row.get(f"{layer}.update_ratio", 0.0) for row in rows] for layer in layers])
+    norms = np.array([[row.get(f"{layer}.weight_norm", 0.0) for row in rows] for layer in layers])
+    ratios[(norms == 0) & (gradients > 0)] = np.inf  # whatever it is, it is infinitely more than nothing
+    figure = Figure((4 + 0.46 * len(rows), 1.4 + 0.2 * len(layers)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, values, name in (
+        (left, gradients, "log10 of the gradient's norm"),
+        (right, ratios, "log10 of the step's change / the weights' norm"),
+    ):
+        _map(axes, values, name)
+        axes.set_xticks(range(len(rows)), [f"{row['iteration']:.0f}" for row in rows], fontsize=7, rotation=90)
+        axes.axhline(sum(not layer.startswith("bn") for layer in layers) - 0.5, color="white", linewidth=3)
+    left.set_yticks(range(len(layers)), layers, fontsize=8)
+    figure.suptitle(f"{title}: what reaches each layer, and how much of itself it changes", fontsize=11)
+    figure.supxlabel("step; grey: nothing, red: a layer that starts at zero", fontsize=9)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def _map(axes: "Axes", values: npt.NDArray[np.float64], name: str) -> None:
+    from matplotlib import colormaps
+
+    colours = colormaps["viridis"].with_extremes(under="#bbbbbb", over="#d62728")
+    with np.errstate(divide="ignore"):
+        logs = np.log10(values)
+    known = logs[np.isfinite(logs)]
+    least, most = (known.min(), known.max()) if len(known) else (-1, 0)
+    within = np.clip(logs, least - 1, most + 1)  # what is infinite has no colour otherwise
+    shown = axes.imshow(within, cmap=colours, vmin=least, vmax=most, aspect="auto", interpolation="nearest")
+    axes.figure.colorbar(shown, ax=axes, location="top", shrink=0.8, aspect=40).set_label(name, fontsize=9)

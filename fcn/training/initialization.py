@@ -1,0 +1,146 @@
+"""How a rung starts: its net, where each layer comes from, and what is said of both before the first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fcn.data.split import Split
+from fcn.models import FCN, weights
+from fcn.models.layers import PREPROCESSINGS, Preprocessing
+from fcn.models.weights import Published
+from fcn.params import Params
+from fcn.pretrained import published
+from fcn.runtime import files, machine
+from fcn.runtime.distributed import ALONE, Group
+from fcn.runtime.errors import UserError, counted
+from fcn.training import compatibility
+from fcn.training.steps import rate
+
+
+@dataclass(frozen=True)
+class Start:
+    """A rung before its first step.
+
+    architecture   FCN's arguments
+    table          (layer, where it comes from) for each layer
+    parent         sha256 of the file it starts from, unless that is a published net
+    published      the published net, if it starts from one
+    """
+
+    net: FCN
+    architecture: dict[str, Any]
+    table: list[tuple[str, str]]
+    parent: str | None
+    published: Published | None
+
+
+def start(train: Split, stride: int, params: Params, parent: Path, group: Group = ALONE) -> Start:
+    """The net of stride `stride` with the weights that it starts from, on the device that trains it.
+
+    parent   model file of the coarser net, or of the backbone
+    """
+    _check(train, stride, params, group)
+    parent_state, parent_meta = weights.load(parent)
+    architecture = _architecture(train, stride, params)
+    net = _net(architecture, params, parent_meta)
+    init = params.rung(stride).init
+    if init == "parent":
+        generator = torch.Generator().manual_seed(params.seed * 64 + stride)
+        table = weights.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
+        used = None
+    else:
+        used = published.load(net, init)
+        table = [(layer, init) for layer in weights.layers(net.state_dict())]
+    net.to(machine.device()).to(memory_format=torch.channels_last)
+    if net.backbone.norm and group.size > 1:
+        if machine.device().type != "cuda":
+            raise UserError("batch norm needs the whole batch in one process on a CPU; set FCN_PROCESSES=1")
+        nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+    return Start(net, architecture, table, None if used else files.sha256(parent), used)
+
+
+def published_digest(train: Split, stride: int, params: Params) -> dict[str, str]:
+    """sha256 of the published file that a rung starts from, if it does; what a fingerprint says of it."""
+    init = params.rung(stride).init
+    if init == "parent":
+        return {}
+    published.check(init, stride, params.model.at_once and stride == 8, len(train.labels.names))
+    return {"init": published.locate(init, published.archive(init))[1].sha256}
+
+
+def _net(architecture: dict[str, Any], params: Params, parent: weights.Meta) -> FCN:
+    expected, rung = PREPROCESSINGS[params.model.preprocessing], params.rung(architecture["stride"])
+    if rung.init == "parent":
+        if not expected.is_like(parent.preprocessing):
+            fitting = [name for name, each in PREPROCESSINGS.items() if each.is_like(parent.preprocessing)]
+            raise UserError(
+                f"the parent's weights expect {parent.preprocessing}, model.preprocessing "
+                f"{params.model.preprocessing!r} is {expected}; set model.preprocessing: {' or '.join(fitting) or '?'}"
+            )
+        expected = parent.preprocessing
+    net = FCN(**architecture, preprocessing=expected)
+    return net
+
+
+def _check(train: Split, stride: int, params: Params, group: Group) -> None:
+    """What must agree is known now: refused before the first step."""
+    rung = params.rung(stride)
+    compatibility.check_class_weights(params.data.class_weights, len(train.labels.names))
+    compatibility.check_batch_norm(rung, params.model.backbone, "train" if stride == 32 else f"finetune.fcn{stride}s")
+    sizes = ((train.name(i), (width, height)) for i in range(len(train)) for height, width in [train.size(i)])
+    compatibility.check_images(rung, params, sizes, processes=group.size)
+
+
+def _size(train: Split, params: Params) -> tuple[int, int]:
+    """Height and width of what a step sees, in pixels; of the first image if they differ."""
+    if params.data.crop == "none":
+        return train.size(0)
+    width, height = map(int, params.data.crop.split("x"))
+    return height, width
+
+
+def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
+    return {
+        "num_classes": len(train.labels.names),
+        "stride": stride,
+        "backbone": params.model.backbone,
+        "at_once": stride == 8 and params.model.at_once,  # no other rung reads it
+        "pad": params.model.pad,
+        "upsampling": params.model.upsampling,
+        "dropout": params.model.dropout,
+    }
+
+
+def summary(
+    stride: int, params: Params, train: Split, table: list[tuple[str, str]], preprocessing: Preprocessing
+) -> str:
+    """What is trained, at which rate in both units, since one alone means nothing, and where each layer comes from."""
+    rung = params.rung(stride)
+    height, width = _size(train, params)
+    pixels = height * width * params.batch_size
+    lines = [
+        f"FCN-{stride}s: {counted(rung.iterations, 'step')} of {counted(params.batch_size, 'image')}, "
+        f"{params.optimizer}, {params.precision}"
+    ]
+    if not rung.iterations:
+        lines = [f"FCN-{stride}s: surgery only, no steps"]
+    elif params.optimizer == "sgd":
+        lr = rate(rung, params.lr, 1)
+        both = {"sum": ("summed", lr * pixels, "mean"), "mean": ("mean", lr / pixels, "sum")}
+        here, other, there = both[params.loss]
+        where = f"at {height}×{width}, momentum {params.momentum:g}"
+        lines.append(f"lr {lr:.3g} on the {here} loss = {other:.2g} on the {there} {where}")
+    else:
+        lr = rate(rung, params.lr, 1)
+        lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which")
+    if rung.init != "parent":
+        lines.append(published.archive(rung.init).notice)
+    if preprocessing != PREPROCESSINGS[params.model.preprocessing]:
+        means = ", ".join(f"{c} {mean:g}" for c, mean in zip(preprocessing.order, preprocessing.mean, strict=True))
+        lines.append(f"mean colour {means}: that of the weights it starts from")
+    for what in dict.fromkeys(fate for _, fate in table):
+        lines.append(f"{what:8} {' '.join(layer for layer, fate in table if fate == what)}")
+    return "\n".join(lines)

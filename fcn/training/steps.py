@@ -1,0 +1,165 @@
+"""The training of one net: loss and a generator of steps. It trains; its caller decides the rest."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fcn.data.labels import VOID, UInt8
+from fcn.data.sampling import Drawn, Sampler
+from fcn.models import FCN
+from fcn.models.layers import BatchNorm
+from fcn.params import Params, Rung
+from fcn.runtime.distributed import ALONE, Group
+from fcn.training.optimizer import Optimizer
+
+SCORE_LAYERS = ("score_fr", "score_pool4", "score_pool3", "upscore")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did.
+
+    number   counted from 1
+    loss     () tensor on the device: reading it waits for the step
+    lr       the rate of weights in this step
+    """
+
+    number: int
+    loss: Tensor
+    lr: float
+    images: list[str]
+
+
+def loss_sum(logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Cross-entropy summed over valid pixels; zero if there are none.
+
+    logits   (N, C, H, W)
+    mask     (N, H, W) integer, classes 0..C-1 or VOID
+    weight   (C,) per class, or None
+
+    The two-dimensional loss has no deterministic gradient on CUDA: there pixels are laid out in a row,
+    which on a CPU takes twice as long; and summed by itself, since its own sum there keeps to one multiprocessor.
+    """
+    if logits.dtype == torch.bfloat16:
+        logits = logits.float()
+    mask = mask.long()
+    if logits.is_cuda:
+        logits, mask = logits.permute(0, 2, 3, 1).reshape(-1, logits.shape[1]), mask.reshape(-1)
+        return nn.functional.cross_entropy(logits, mask, weight, ignore_index=VOID, reduction="none").sum()
+    return nn.functional.cross_entropy(logits, mask, weight, ignore_index=VOID, reduction="sum")
+
+
+def valid_pixels(mask: Tensor, weight: Tensor | None = None) -> Tensor:
+    """() fp64, what a mean loss divides by: the valid pixels, or their weights."""
+    valid = mask != VOID
+    return valid.sum().double() if weight is None else weight.double()[mask[valid].long()].sum()
+
+
+def freeze(net: FCN) -> None:
+    """Leaves only the score layers and the upsampling to be trained (the paper's 32s-fixed)."""
+    for name, parameter in net.named_parameters():
+        if not name.startswith(SCORE_LAYERS):
+            parameter.requires_grad_(False)
+
+
+def train_mode(net: FCN) -> None:
+    """Training mode; the statistics of a frozen batch norm stay as they are."""
+    net.train()
+    for module in net.modules():
+        if isinstance(module, BatchNorm) and not module.weight.requires_grad:
+            module.eval()
+
+
+def rate(rung: Rung, lr: float, number: int) -> float:
+    """The rate of step `number`, counted from 1."""
+    base = lr * rung.lr_factor
+    if rung.schedule == "fixed":
+        return base
+    return float(base * (1 - (number - 1) / rung.iterations) ** 0.9)
+
+
+def steps(
+    net: FCN,
+    optimizer: Optimizer,
+    sampler: Sampler,
+    params: Params,
+    rung: Rung,
+    *,
+    weight: Tensor | None = None,
+    start: int = 0,
+    group: Group = ALONE,
+) -> Iterator[Step]:
+    """Trains from step `start` (0 at first) to the rung's last one, yielding after each."""
+    joined = group.joined(net)
+    share = group.share(params.batch_size)
+    for number in range(start + 1, rung.iterations + 1):
+        train_mode(net)
+        drawn = sampler.draw(number - 1, share)
+        lr = rate(rung, params.lr, number)
+        loss = backward(joined, optimizer, drawn, params.loss, rung.accumulate, weight, group)
+        optimizer.step(lr)
+        yield Step(number, loss, lr, [image.name for image in drawn])
+
+
+def _sent(drawn: list[Drawn], arrays: list[UInt8], device: torch.device) -> Tensor:
+    """Images or masks, (N, H, W, ...), on their way to the device, where they are mirrored.
+
+    A GPU goes on with the step before meanwhile.
+    """
+    batch = torch.from_numpy(np.stack(arrays))
+    if device.type == "cuda":
+        batch = batch.pin_memory().to(device, non_blocking=True)
+    for image, pixels in zip(drawn, batch, strict=True):
+        if image.mirrored:
+            pixels.copy_(pixels.flip(1))
+    return batch
+
+
+def backward(
+    joined: nn.Module,
+    optimizer: Optimizer,
+    drawn: list[Drawn],
+    reduction: str,
+    accumulate: int,
+    weight: Tensor | None,
+    group: Group = ALONE,
+) -> Tensor:
+    """Gradients of one step's loss, the batch in `accumulate` passes; the passes' sizes don't matter.
+
+    joined   the net, as `group` joined it
+    drawn    this process's images of the batch
+    returns  () the loss over the whole batch
+    """
+    net = cast(FCN, joined.module if isinstance(joined, DistributedDataParallel) else joined)
+    device = next(net.parameters()).device
+    masks = [_sent([image], [image.mask], device)[0] for image in drawn]
+    # In fp64, so that a pixel's share is not rounded on its way.
+    pixels = group.total(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
+    scale = 1 / torch.where(pixels > 0, pixels, 1.0) if reduction == "mean" else torch.ones_like(pixels)
+    total = torch.zeros_like(pixels)
+    size = -(-len(drawn) // -(-accumulate // group.size))
+    # Gradients that are summed, over passes or a group, have to be whole.
+    optimizer.zero_grad(factors=joined is net and len(drawn) <= size)
+    for first in range(0, len(drawn), size):
+        part = drawn[first : first + size]
+        images = _sent(part, [image.image for image in part], device)
+        for dropout in (net.drop6, net.drop7):
+            dropout.generators = [
+                torch.Generator(device).manual_seed(image.seed + (dropout is net.drop7)) for image in part
+            ]
+        more = first + size < len(drawn)  # the last pass sends what all have gathered
+        with joined.no_sync() if more and isinstance(joined, DistributedDataParallel) else nullcontext():
+            logits = joined(images.permute(0, 3, 1, 2))
+            loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
+            (loss * group.size).backward()  # type: ignore[no-untyped-call]  # joined gradients are means
+        total += loss.detach()
+    optimizer.gather()
+    for dropout in (net.drop6, net.drop7):
+        dropout.generators = None
+    return group.total(total)

@@ -1,0 +1,70 @@
+"""Whether a trained net can be trained again to the same bits: the first steps of its rung, once more."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from fcn.data.split import Split
+from fcn.models import weights
+from fcn.params import Params
+from fcn.pipeline import dvc_yaml
+from fcn.pretrained import published
+from fcn.runtime import files
+from fcn.runtime.errors import UserError
+from fcn.training import rung
+from fcn.training.initialization import start
+
+STAGES = {32: "train", 16: "finetune16s", 8: "finetune8s"}
+PARENTS = {32: "backbone", 16: "fcn32s", 8: "fcn16s"}
+
+
+def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) -> Iterator[str]:
+    """Trains the first steps of FCN-`stride`s again, and says of each digest that was kept whether it came again.
+
+    steps    at most so many
+    folder   of the model files
+    data     folder of the packed splits
+    raises   UserError if a digest differs, or if there is nothing to compare
+    """
+    path, parent = folder / f"fcn{stride}s.safetensors", folder / f"{PARENTS[stride]}.safetensors"
+    _, meta = weights.load(path)
+    kept = {int(number): digest for number, digest in meta.digests.items() if int(number) <= steps}
+    _check_it_is_the_same(path, parent, meta, params, stride)
+    if not kept:
+        raise UserError(
+            f"{path} keeps no digest of its first {steps} steps; it keeps {', '.join(meta.digests) or 'none'}"
+        )
+    train = Split(data, "train")
+    work = rung.prepare(STAGES[stride], stride, params, start(train, stride, params, parent), train)
+    for step in islice(work.steps(0), max(kept)):
+        if step.number in kept:
+            found = weights.digest(work.optimizer.state(work.begun.net))
+            if found != kept[step.number]:
+                raise UserError(
+                    f"FCN-{stride}s after step {step.number}: sha256 {found[:12]}…, "
+                    f"{path} keeps {kept[step.number][:12]}…; "
+                    "other versions, another kind of processor or another device may round differently"
+                )
+            yield f"FCN-{stride}s after step {step.number}: sha256 {found[:12]}…, as kept"
+
+
+def _check_it_is_the_same(path: Path, parent: Path, meta: weights.Meta, params: Params, stride: int) -> None:
+    """What was trained otherwise cannot come out the same."""
+    entry = dvc_yaml.read(STAGES[stride], params)
+    if meta.params != entry.params:
+        changed = [key for key, value in entry.params.items() if meta.params.get(key) != value]
+        raise UserError(
+            f"{path} was trained with another {', '.join(changed)}; run `dvc repro`, or put params.yaml back"
+        )
+    if meta.parent is not None and meta.parent != files.sha256(parent):
+        raise UserError(f"{path} did not start from {parent} as it is now; run `dvc repro`")
+    init = params.rung(stride).init
+    if meta.published and published.locate(init, published.archive(init))[1] != meta.published:
+        raise UserError(f"{path} did not start from {init} as it is now; run `dvc repro`")
+    if meta.threads != torch.get_num_threads() or meta.processes != 1:
+        raise UserError(
+            f"{path} was trained by {meta.processes} processes of {meta.threads} threads, which changes bits; "
+            f"set OMP_NUM_THREADS={meta.threads}"
+        )
