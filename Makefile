@@ -39,26 +39,29 @@ bench: $(READY)  ## FCN-8s' steps and predictions beside torchfcn's, and the inp
 	python -m benchmarks.step
 	python -m benchmarks.resize
 
+# What takes minutes to days and no test waits for: python -m stress.NAME.
+STRESS := PYTHONPATH=.:tests python -W ignore -m stress
+
 KILLS ?= 100
 SEED ?= 1
 torture: $(READY)  ## SIGKILL at random moments over every stage, and the same bits in the end
-	python tests/torture.py --kills $(KILLS) --seed $(SEED)
+	$(STRESS).torture --kills $(KILLS) --seed $(SEED)
 
 POINTS ?= 1000
 fulldisk: $(READY)  ## every stage of the checkout, with a disk that is full from each of its files on
-	python tests/fulldisk.py --points $(POINTS) --json benchmarks/results/fulldisk.json
+	$(STRESS).fulldisk --points $(POINTS) --json benchmarks/results/fulldisk.json
 
 FILES ?= 10000
 malformed: $(READY)  ## damaged images, masks, archives, weights, indexes: refused in a line, or read
-	PYTHONPATH=. python -W ignore -m tests.fuzz.malformed --files $(FILES) --seed $(SEED)
+	$(STRESS).malformed --files $(FILES) --seed $(SEED)
 
 SECONDS_EACH ?= 600
 fuzz: $(READY)  ## coverage-guided fuzzing of every reader with atheris, which lives in a folder of its own
 	test -d .fuzz/atheris || $(TOOL) --target .fuzz -r tools/atheris.txt
-	PYTHONPATH=. python -m tests.fuzz.run --seconds $(SECONDS_EACH)
+	$(STRESS).fuzz --seconds $(SECONDS_EACH)
 
 http: $(READY)  ## damaged, slow and abandoned HTTP requests at the served model
-	PYTHONPATH=. python -W ignore -m tests.fuzz.http --seconds $(SECONDS_EACH) --seed $(SEED)
+	$(STRESS).http --seconds $(SECONDS_EACH) --seed $(SEED)
 
 audit: $(READY)  ## the lock against the known holes; asks pypi.org
 	test -d .audit/pip_audit || $(TOOL) --target .audit -r tools/pip-audit.txt
@@ -72,7 +75,7 @@ plots: $(READY) .vega/vega.js  ## DVC's plots as a page that needs no network: d
 	fcn plots
 
 screenshots: $(READY)  ## docs/mlflow-*.png anew, of this checkout's own experiments
-	python tests/screenshots.py docs
+	PYTHONPATH=tests python tools/screenshots.py docs
 
 serve: $(READY)  ## register FCN-8s with MLflow and answer requests at http://127.0.0.1:5001; docs/serving.md
 	fcn register
@@ -87,7 +90,7 @@ lock: .venv/bin/uv  ## pin every package and tool again, with hashes and without
 
 readme: $(READY)  ## the tables of README and docs, from what was recorded
 	fcn readme
-	python tests/tables.py
+	PYTHONPATH=tests python tools/tables.py
 
 # Vega, Vega-Lite 5 (which DVC writes) and Vega-Embed as one script: a wheel carries them for use without a network.
 .vega/vega.js: $(READY)

@@ -21,7 +21,7 @@ os.environ["FCN_DEVICE"] = "cpu"  # bits are compared; a GPU has its own
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from fcn import params  # noqa: E402
+from fcn import __main__, params  # noqa: E402
 from fcn.data.sampling import Sampler  # noqa: E402
 from fcn.data.scale import Scale  # noqa: E402
 from fcn.data.split import Split  # noqa: E402
@@ -254,3 +254,28 @@ def shown(kept: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout.run("dvc", "exp", "run", "--temp", "--name", "lower", "--set-param", "finetune.fcn8s.lr_factor=0.2")
     (folder / ".fcn" / "sync.txt").write_text(checkout.run("fcn", "sync"))
     return checkout
+
+
+class Fcn:
+    """The command fcn, run in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *words: object) -> tuple[str, str, object]:
+        """What `fcn WORDS` prints on stdout and on stderr, and its exit code or last words."""
+        self.monkeypatch.setattr(sys, "argv", ["fcn", *map(str, words)])
+        code: object = 0
+        try:
+            __main__.main()
+        except SystemExit as end:
+            code = end.code
+        out, err = self.capsys.readouterr()
+        return out, err, code
+
+
+@pytest.fixture
+def fcn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Fcn:
+    """The command, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Fcn(monkeypatch, capsys)

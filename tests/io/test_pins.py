@@ -11,7 +11,6 @@ import torch
 import yaml
 from caffe import Array, net_of
 from conftest import ROOT, Checkout
-from fcn.io.archive import Archive
 from PIL import Image
 from torch import nn
 
@@ -21,6 +20,7 @@ from fcn.datasets import packing, sources
 from fcn.datasets.label_maps import NYUD, SIFTFLOW
 from fcn.datasets.sources import Sample, nyud, siftflow
 from fcn.io import download, pins
+from fcn.io.archive import Archive
 from fcn.models import weights
 from fcn.models.fcn import BACKBONES, FCN, Backbone
 from fcn.models.layers import CAFFE, TORCHVISION

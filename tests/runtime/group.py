@@ -1,4 +1,4 @@
-"""One process of a group that torchrun starts for tests/test_processes.py; alone, if started by itself."""
+"""One process of a group that torchrun starts for tests/runtime/test_processes.py; alone, if started by itself."""
 
 import os
 import signal

@@ -189,7 +189,7 @@ def every(stages: list[str], points: int) -> dict[str, Any]:
     import torch._dynamo  # noqa: F401
 
     from fcn.training import rung  # noqa: F401
-    from tests.fuzz.stamp import stamp
+    from stress.stamp import stamp
 
     results = {stage: sweep(stage, points, lambda line: print(line, flush=True)) for stage in stages}
     wrong = [line for result in results.values() for line in result.pop("wrong")]

@@ -8,27 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import Fcn
+from model_files import META, noise
 from PIL import Image
 
-from fcn import __main__
 from fcn.data.split import Split
-from fcn.datasets.label_maps import SCENES
 from fcn.inference import batch, prediction
 from fcn.metrics import counting
 from fcn.models import FCN, weights
-from fcn.models.layers import TORCHVISION
 from fcn.runtime.errors import UserError
-
-META = weights.Meta(
-    architecture={"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same"},
-    preprocessing=TORCHVISION,
-    labels=SCENES,
-    parent=None,
-    published=None,
-    iterations=1,
-    threads=1,
-    params={},
-)
 
 
 @pytest.fixture(scope="session")
@@ -42,32 +30,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.normal_(parameter)
     weights.save(path, net.state_dict(), META)
     return path
-
-
-@pytest.fixture
-def fcn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> "Fcn":
-    monkeypatch.chdir(tmp_path)
-    return Fcn(monkeypatch, capsys)
-
-
-class Fcn:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
-
-    def __call__(self, *words: object) -> tuple[str, str, object]:
-        """What `fcn WORDS` prints on stdout and on stderr, and its exit code or last words."""
-        self.monkeypatch.setattr(sys, "argv", ["fcn", *map(str, words)])
-        code: object = 0
-        try:
-            __main__.main()
-        except SystemExit as end:
-            code = end.code
-        out, err = self.capsys.readouterr()
-        return out, err, code
-
-
-def noise(width: int, height: int, seed: int = 1) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
 
 
 def test_masks_are_the_argmax_of_the_whole_images_logits(fcn: Fcn, model: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Checkout
+from conftest import Checkout, Fcn
+from model_files import META, noise
 from PIL import Image
-from test_predict import META, Fcn, fcn, noise
 
 from fcn.data.scale import Scale
 from fcn.data.split import Split, read_scale
@@ -22,8 +22,6 @@ from fcn.metrics import counting, scores
 from fcn.models import FCN, weights
 from fcn.runtime.errors import UserError
 from fcn.serving import response
-
-__all__ = ["fcn"]  # a fixture
 
 
 @pytest.mark.parametrize(

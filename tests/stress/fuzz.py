@@ -58,7 +58,7 @@ def fuzz(name: str, seconds: int) -> dict[str, Any]:
         for left in range(seconds, 0, -ROUND):
             done = subprocess.run(
                 [
-                    *(sys.executable, "-W", "ignore", "-m", "tests.fuzz.run", "--inside", name, str(corpus)),
+                    *(sys.executable, "-W", "ignore", "-m", "stress.fuzz", "--inside", name, str(corpus)),
                     *(f"-max_total_time={min(left, ROUND)}", f"-timeout={SECONDS}", f"-report_slow_units={SECONDS}"),
                     *(f"-rss_limit_mb={MEGABYTES}", "-max_len=20000", "-print_final_stats=1"),
                     f"-artifact_prefix={FINDINGS}/{name}-",

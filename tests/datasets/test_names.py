@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_report import written
+from report_files import written
 
 from fcn.data.labels import Labels
 from fcn.data.split import Split

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import screenshots
 from conftest import ROOT, Checkout
+from mlflow_store import rows, stages_of
 from playwright.sync_api import Browser, Page
-from test_sync import rows, stages_of
 
 pytestmark = pytest.mark.slow
 # MLflow's own noise: it asks who is logged in, which a server without accounts answers with 404; and its

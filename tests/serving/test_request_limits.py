@@ -19,8 +19,8 @@ import pytest
 import requests
 from conftest import Checkout
 from mlflow import MlflowClient
+from model_files import META, noise
 from PIL import Image
-from test_predict import META, noise
 
 from fcn.datasets.label_maps import SCENES
 from fcn.models import FCN, weights

@@ -12,7 +12,7 @@ import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
-from test_report import written
+from report_files import written
 
 from fcn.data import split
 from fcn.data.labels import Labels

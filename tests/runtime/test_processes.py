@@ -23,8 +23,8 @@ STEPS, BATCH = 50, 4
 
 
 def run(count: int, *words: str, cwd: Path, options: tuple[str, ...] = ()) -> str:
-    """Runs tests/group.py in `count` processes to their end."""
-    command = [sys.executable, str(ROOT / "tests" / "group.py"), *words]
+    """Runs tests/runtime/group.py in `count` processes to their end."""
+    command = [sys.executable, str(ROOT / "tests" / "runtime" / "group.py"), *words]
     if count > 1:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", *options]
         command = [sys.executable, *torchrun, *command[1:]]

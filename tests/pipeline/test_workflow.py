@@ -16,11 +16,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torture
 import yaml
 from conftest import MIRROR, ROOT, Checkout
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from stress import torture
 
 pytestmark = pytest.mark.slow
 NETS = ("fcn32s", "fcn16s", "fcn8s")
@@ -252,8 +252,8 @@ def test_killed_at_six_random_moments_the_pipeline_gives_the_same_bits(kept: Che
 
 def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_nothing_half_written(ready: Checkout) -> None:
     """`make fulldisk`, small."""
-    command = (sys.executable, ROOT / "tests" / "fulldisk.py", ready.folder, "--points", "2", "--stages")
-    printed = ready.run(*map(str, command), "resize", "train", "report")
+    command = (sys.executable, "-m", "stress.fulldisk", ready.folder, "--points", "2", "--stages")
+    printed = ready.run(*map(str, command), "resize", "train", "report", PYTHONPATH=str(ROOT / "tests"))
     assert printed.count("refused in one line") == 3
 
 

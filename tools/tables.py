@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torture
+from stress import torture
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "docs" / f"{name}.md" for name in ("reliability", "speed")]

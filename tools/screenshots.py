@@ -1,6 +1,6 @@
 """MLflow's pages in a real browser: what the browser tests open, and the pictures of README.
 
-`python tests/screenshots.py FOLDER`, in a checkout with two experiments or more, writes them anew.
+`python tools/screenshots.py FOLDER`, in a checkout with two experiments or more, writes them anew.
 """
 
 import contextlib

@@ -20,8 +20,8 @@ import screenshots
 import yaml
 from conftest import ROOT, Checkout
 from mlflow.entities import Run
+from mlflow_store import STAGES, artifacts, client, points, rows, runs, stages_of, table
 from PIL import Image
-from test_sync import STAGES, artifacts, client, points, rows, runs, stages_of, table
 
 from fcn.runtime import machine
 from fcn.tracking import records

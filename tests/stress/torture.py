@@ -31,10 +31,10 @@ from typing import Any
 import psutil
 import yaml
 from conftest import ROOT, Checkout
-from fuzz.stamp import stamp
 
 from fcn.pipeline import dvc_lock
 from fcn.runtime import files
+from stress.stamp import stamp
 
 STAGES = ("download", "resize", "backbone", "train", "finetune16s", "finetune8s", "evaluate", "report")
 TRACKED = STAGES[3:]

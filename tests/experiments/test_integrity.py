@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Checkout, as_checkout
-from test_predict import META, Fcn, fcn, noise
+from conftest import Checkout, Fcn, as_checkout
+from model_files import META, noise
 
 from fcn.experiments import integrity
 from fcn.models import FCN, weights
 from fcn.pipeline import cache
 
-__all__ = ["fcn"]  # a fixture
 NET = "data/weights/fcn8s.safetensors"
 
 
