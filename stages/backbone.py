@@ -1,4 +1,4 @@
-"""Makes the weights that FCN-32s starts from."""
+"""Makes the weights that FCN-32s starts from, and the model files of published nets that rungs start from."""
 
 import argparse
 from pathlib import Path
@@ -12,21 +12,24 @@ from fcn.runtime.errors import one_line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
-    out: Path = parser.parse_args().out
+    parser.add_argument("--published", type=Path, required=True, help="folder for published nets, one folder a rung")
+    paths = parser.parse_args()
     machine.prepare()
-    with files.alone(out):
+    with files.alone(paths.out):
         dvc_lock.begin()
-        _make(out)
+        experiment = params.load()
+        _backbone(paths.out, experiment)
+        for stride in params.STRIDES:
+            _published(paths.published / f"fcn{stride}s", stride, experiment)
 
 
-def _make(out: Path) -> None:
+def _backbone(out: Path, experiment: params.Params) -> None:
     import torch
 
     from fcn.models import FCN, weights
     from fcn.models.layers import PREPROCESSINGS
     from fcn.pipeline import dvc_yaml
 
-    experiment = params.load()
     model = experiment.model
     if model.weights == "none":
         torch.manual_seed(experiment.seed)
@@ -51,6 +54,22 @@ def _make(out: Path) -> None:
     weights.save(out, state, meta)
     origin = "from seed" if model.weights == "none" else f"trained on ImageNet, {model.weights}'s"
     print(f"{out}: {model.backbone}, {sum(t.numel() for t in state.values()):,} values, {origin}")
+
+
+def _published(folder: Path, stride: int, experiment: params.Params) -> None:
+    """The folder holds the published net that the rung's `init` names, or nothing."""
+    init = experiment.rung(stride).init
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.safetensors"):
+        old.unlink()
+    if init == "parent":
+        return
+    from fcn.pretrained import published
+
+    published.check(init, stride, experiment.model.at_once and stride == 8)
+    print(published.archive(init).notice, flush=True)
+    published.make(init, folder / f"{init}.safetensors")
+    print(f"{folder}: {init}, for FCN-{stride}s to start from")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
     shown = (Split(paths.data, "train").pixels() > 0).sum(0).tolist()
     pixels: dict[str, list[float]] = {"train_images": shown}
     pictures: list[Path] = []
+    shutil.rmtree(paths.figures, ignore_errors=True)  # as DVC does: no picture of a net that has no score any more
     with stage_run.stage("evaluate", experiment, entry.params, entry.fingerprint()) as run:
         run.data(paths.data, "val", "evaluation")
         for path, meta, counts in _counted(paths, split, group):

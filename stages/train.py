@@ -12,6 +12,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the packed splits")
     parser.add_argument("--parent", type=Path, required=True, help="model file of the backbone")
+    parser.add_argument("--published", type=Path, required=True, help="folder of the published net of `init`")
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
     parser.add_argument("--curves", type=Path, required=True, help="folder for train.csv and val.csv")
     parser.add_argument("--validation", type=Path, required=True, help="picture of predictions during training")

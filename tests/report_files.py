@@ -15,6 +15,7 @@ from fcn.data.labels import Labels
 from fcn.data.scale import Scale
 from fcn.figures import charts
 from fcn.ladder import NETS
+from fcn.metrics.scores import class_iu
 from fcn.models import weights
 from fcn.models.layers import CAFFE
 from fcn.params import Params
@@ -47,7 +48,7 @@ def written(
     """Everything that the report stage reads, as evaluate and the rungs leave it."""
     experiment = params.check(changed((ROOT / "recipes" / f"{recipe}.yaml").read_text(), changes), "params.yaml")
     (folder / "scores.json").write_text(json.dumps(scores))
-    columns = {net: scores.class_iu(matrix).tolist() for net, matrix in counts.items() if net in scores}
+    columns = {net: class_iu(matrix).tolist() for net, matrix in counts.items() if net in scores}
     columns["train_images"] = [images] * len(labels.names)
     columns["pixels"] = next(iter(counts.values())).sum(1).tolist()
     columns |= {f"{net}_pixels": matrix.sum(0).tolist() for net, matrix in counts.items() if net in scores}

@@ -50,7 +50,7 @@ def warning(
     fine = f"structures finer than the stride of {stride} pixels (see `fcn bound`)"
     rate = "a rate that does not fit the loss and the optimiser (lr, lr_factor)"
     data = [
-        "masks that do not fit their images (look at metrics/figures/samples.png)",
+        "masks that do not fit their images (look at metrics/figures/resize/samples.png)",
         "weights that expect another model.preprocessing",
     ]
     steps = "too few iterations"

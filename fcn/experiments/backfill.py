@@ -121,24 +121,31 @@ def _artifacts(runs: Store, targets: tuple[str, str], state: State, stage: str, 
     added = False
     for target in targets:
         have = runs.artifacts(target) | runs.artifacts(target, "figures")
-        for out in state.outs(stage):
-            path = Path(out["path"])
+        for path, md5 in _outs(state, stage, missing):
             folder = "figures" if path.suffix == ".png" else None
-            if (
-                path.parts[0] != "metrics"
-                or path.name in CURVES
-                or (f"{folder}/{path.name}" if folder else path.name) in have
-            ):
+            if path.name in CURVES or (f"{folder}/{path.name}" if folder else path.name) in have:
                 continue
-            content = state.content.get(out["path"])
-            if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != out["md5"]:
-                kept = cache.find(out["md5"])
+            content = state.content.get(path.as_posix())
+            if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+                kept = cache.find(md5)
                 content = kept.read_bytes() if kept else None
             if content is None:
-                missing += [out["path"]] if out["path"] not in missing else []
+                missing += [path.as_posix()] if path.as_posix() not in missing else []
                 continue
             with tempfile.TemporaryDirectory() as place:
                 (Path(place) / path.name).write_bytes(content)
                 runs.client.log_artifact(target, str(Path(place) / path.name), folder)
             added = True
     return added
+
+
+def _outs(state: State, stage: str, missing: list[str]) -> Iterator[tuple[Path, str]]:
+    """Path and md5 of each file below metrics/ that a stage made."""
+    for out in state.outs(stage):
+        if Path(out["path"]).parts[0] != "metrics":
+            continue
+        found = cache.expand(out["path"], out["md5"])
+        if not found and out["path"] not in missing:
+            missing.append(out["path"])
+        for path, md5 in found.items():
+            yield Path(path), md5

@@ -87,7 +87,7 @@ def record(name: str, variants: list[str]) -> Path:
     path = RECIPES / f"{name}.results.json"
     files.write_text(path, json.dumps(results, indent=1) + "\n")
     with files.replacing(Path("docs") / f"{name}.png") as picture:
-        shutil.copyfile("metrics/figures/predictions.png", picture)
+        shutil.copyfile("metrics/figures/evaluate/predictions.png", picture)
     return path
 
 

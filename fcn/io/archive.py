@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Archive:
     members  whether each of its files is compared with a digest of its own
     pin      the file that records `sha256`, if its makers do not publish it
     licence  what its makers allow, in a line
+    kind     what it holds: decides which folder of data/pins records its digest, and so which stage depends on it
     """
 
     name: str
@@ -26,6 +28,7 @@ class Archive:
     sha1: str | None = None
     members: bool = False
     pin: Path | None = None
+    kind: Literal["datasets", "weights"] = "datasets"
 
     @property
     def stem(self) -> str:

@@ -1,7 +1,8 @@
 """Digests of fetched files whose makers publish none: recorded at the first use, compared at every later one.
 
-Each has a file of its own in git, which the stage that uses it depends on, so DVC runs that stage again when the digest
-is another. A stage writes it in the folder in which it runs: an experiment in a copy commits its own.
+Each has a file of its own in git, in a folder which the stage that uses it depends on: data/pins/datasets for download,
+data/pins/weights for backbone. So DVC runs that stage again when a digest is another. A stage writes it in the
+folder in which it runs: an experiment in a copy commits its own.
 """
 
 import re
@@ -17,7 +18,7 @@ FOLDER = Path("data/pins")
 
 def path(archive: Archive) -> Path:
     """The file that records a digest: a line as sha256sum writes it, or only comments before the first use."""
-    return FOLDER / f"{archive.stem}.sha256"
+    return FOLDER / archive.kind / f"{archive.stem}.sha256"
 
 
 def read(archive: Archive) -> str | None:

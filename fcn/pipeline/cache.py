@@ -27,6 +27,18 @@ def find(md5: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def expand(path: str, md5: str) -> dict[str, str]:
+    """The md5 of each file of an out, by path: of a folder those that its listing names, of a file its own.
+
+    Empty if the cache does not have a folder's listing.
+    """
+    if not md5.endswith(".dir"):
+        return {path: md5}
+    listing = find(md5)
+    entries = json.loads(listing.read_bytes()) if listing else []
+    return {f"{path}/{entry['relpath']}": entry["md5"] for entry in entries}
+
+
 def gone(folder: Path) -> list[str]:
     """Files of a folder under DVC that it had when git last took its .dvc file, and has no more.
 

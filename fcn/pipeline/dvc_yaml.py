@@ -12,6 +12,8 @@ from fcn.params import Params
 from fcn.runtime import documents, files
 from fcn.runtime.errors import UserError
 
+PARAMS = "params.yaml"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -52,9 +54,21 @@ def graph(text: str, where: str) -> dict[str, Any]:
 
 
 def _is_plain(stage: object) -> bool:
-    lists = [stage.get("deps", []), stage.get("params", [])] if isinstance(stage, dict) else [None]
-    plain = all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists)
-    return plain and isinstance(stage, dict) and isinstance(stage.get("cmd"), str)
+    if not isinstance(stage, dict) or not isinstance(stage.get("cmd"), str):
+        return False
+    deps, params = stage.get("deps", []), stage.get("params", [])
+    if not isinstance(deps, list) or not isinstance(params, list):
+        return False
+    groups = [group for group in params if not isinstance(group, str)]
+    named = all(isinstance(group, dict) and [*group] == [PARAMS] for group in groups)
+    lists = [deps, *(group[PARAMS] for group in groups if named)]
+    return named and all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists)
+
+
+def declared(stage: dict[str, Any]) -> list[str]:
+    """The dotted keys of params.yaml that an entry declares: alone, or in a list under `params.yaml`."""
+    groups = (group[PARAMS] if isinstance(group, dict) else [group] for group in stage.get("params", []))
+    return [key for group in groups for key in group]
 
 
 def entry(name: str, content: dict[str, Any], values: dict[str, Any]) -> Stage:
@@ -63,8 +77,8 @@ def entry(name: str, content: dict[str, Any], values: dict[str, Any]) -> Stage:
     def fill(text: str) -> str:
         return re.sub(r"\$\{([\w.]+)\}", lambda match: str(lookup(values, match[1])), text)
 
-    declared = {key: lookup(values, key) for key in content.get("params", [])}
-    return Stage(name, fill(content["cmd"]), tuple(map(fill, content.get("deps", []))), declared)
+    params = {key: lookup(values, key) for key in declared(content)}
+    return Stage(name, fill(content["cmd"]), tuple(map(fill, content.get("deps", []))), params)
 
 
 def lookup(values: dict[str, Any], key: str) -> Any:

@@ -26,6 +26,7 @@ CAFFE_VGG16 = Archive(
     "VGG16 by Simonyan and Zisserman: CC BY 4.0",
     "a6196bc498e45ea4cb2637114ae8db9410cf1556fd60a55ae93272371beba197",  # as OpenVINO's model zoo publishes it
     553_432_081,
+    kind="weights",
 )
 # torchvision publishes the first eight digits alone, in the files' names; many projects give the others.
 DIGESTS = {
@@ -88,7 +89,7 @@ def torchvision_archive(name: str) -> Archive:
     url: str = models.get_model_weights(NAMES[name])["IMAGENET1K_V1"].url
     file = url.rpartition("/")[2]
     digest = DIGESTS.get(file) or file.removesuffix(".pth").rpartition("-")[2]
-    return Archive(file, (url,), "torchvision's ImageNet weights: BSD-3-Clause", digest)
+    return Archive(file, (url,), "torchvision's ImageNet weights: BSD-3-Clause", digest, kind="weights")
 
 
 def from_torchvision(name: str, theirs: State) -> State:

@@ -12,7 +12,7 @@ from fcn.data.labels import Labels
 from fcn.datasets import sources
 from fcn.io import caffemodel, verification
 from fcn.io.archive import Archive
-from fcn.models import FCN, weights
+from fcn.models import FCN, loading, weights
 from fcn.models.layers import CAFFE
 from fcn.models.weights import Meta, Published, State
 from fcn.pretrained import imagenet, published
@@ -95,18 +95,9 @@ def _converted(path: Path, digests: Mapping[str, str]) -> tuple[State, str]:
 
 def _net(state: State, name: str) -> tuple[State, dict[str, Any]]:
     """What the net of this name holds, compared with a net of ours, and what a model file says of it."""
-    theirs = published.NETS[name]
-    architecture: dict[str, Any] = {
-        "num_classes": theirs.classes,
-        "stride": theirs.stride,
-        "backbone": "vgg16",
-        "at_once": theirs.at_once,
-        "pad": 100,
-        "upsampling": "fixed",
-        "dropout": 0.5,
-    }
+    theirs, architecture = published.NETS[name], published.architecture(name)
     net = FCN(**architecture, preprocessing=theirs.preprocessing)
-    published.fill(net, state, name)
+    loading.fill(net, state, name)
     return net.state_dict(), {
         "architecture": architecture,
         "preprocessing": theirs.preprocessing,
@@ -120,7 +111,7 @@ def _backbone(state: State) -> tuple[State, dict[str, Any]]:
     with torch.device("meta"):
         net = FCN(1, 32, "vgg16").state_dict()
     expected = {key: tensor for key, tensor in net.items() if not key.startswith("score")}
-    if found := published.surprises(state, expected):
+    if found := loading.surprises(state, expected):
         raise UserError(f"{imagenet.VGG16} is another net: {'; '.join(found)}")
     return state, {"architecture": {"backbone": "vgg16"}, "preprocessing": CAFFE, "labels": None}
 

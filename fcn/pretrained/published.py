@@ -1,17 +1,18 @@
-"""The reference's published nets: what they are, and how one of ours is filled with their weights."""
+"""The reference's published nets: what they are, and the model files that rungs start from."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import torch
 
 from fcn.io import caffemodel, download, pins
 from fcn.io.archive import Archive, at
-from fcn.models import FCN, weights
+from fcn.models import FCN, loading, weights
 from fcn.models.layers import CAFFE, Preprocessing
 from fcn.models.weights import Published, State
 from fcn.runtime import files, machine
-from fcn.runtime.errors import UserError, in_one_line
+from fcn.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -65,27 +66,50 @@ def archive(name: str) -> Archive:
     """Where a net of `NETS` is published."""
     licence = "FCN's authors: unrestricted use (BVLC model license)"
     file = f"{name}.caffemodel"
-    return Archive(file, at(f"dl.caffe.berkeleyvision.org/{file}"), licence, sha1=SHA1.get(name))
+    return Archive(file, at(f"dl.caffe.berkeleyvision.org/{file}"), licence, sha1=SHA1.get(name), kind="weights")
 
 
-def load(net: FCN, name: str) -> Published:
-    """Fills a net with published weights, every one of them; their mean colour comes with them.
+def architecture(name: str) -> dict[str, Any]:
+    """FCN's arguments for a net of `NETS`."""
+    theirs = NETS[name]
+    return {
+        "num_classes": theirs.classes,
+        "stride": theirs.stride,
+        "backbone": "vgg16",
+        "at_once": theirs.at_once,
+        "pad": 100,
+        "upsampling": "fixed",
+        "dropout": 0.5,
+    }
 
-    returns  the file that was used
-    raises   UserError if there are none of this name, or they are another net's
+
+def make(name: str, out: Path) -> None:
+    """Writes the model file of a published net, for a rung to start from; its makers' file is fetched if need be.
+
+    raises   UserError that lists every name, shape and value that is not the net's
     """
-    check(name, net.stride, net.at_once, net.score_fr.out_channels)
-    theirs = NETS[name].preprocessing
-    if not net.preprocessing.is_like(theirs):
-        raise UserError(f"{name} expects model.preprocessing: caffe")
-    state, used = state_dict(name, archive(name), at_once=net.at_once)
-    fill(net, state, name)
-    net.preprocessing = theirs
-    return used
+    theirs = NETS[name]
+    state, used = state_dict(name, archive(name), at_once=theirs.at_once)
+    net = FCN(**architecture(name), preprocessing=theirs.preprocessing)
+    loading.fill(net, state, name)
+    meta = weights.Meta(
+        architecture=architecture(name),
+        preprocessing=theirs.preprocessing,
+        labels=None,
+        parent=None,
+        published=used,
+        iterations=0,
+        threads=torch.get_num_threads(),
+        params={},
+    )
+    weights.save(out, net.state_dict(), meta)
 
 
-def check(name: str, stride: int, at_once: bool, classes: int) -> None:
-    """raises   UserError if there are no published weights of this name, or they cannot fill such a net"""
+def check(name: str, stride: int, at_once: bool, classes: int | None = None) -> None:
+    """raises   UserError if there are no published weights of this name, or they cannot fill such a net
+
+    classes   None where they are not known yet
+    """
     if name not in NETS:
         raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(INITS)}")
     theirs = NETS[name]
@@ -98,50 +122,8 @@ def check(name: str, stride: int, at_once: bool, classes: int) -> None:
         raise UserError(f"{name} is FCN-{theirs.stride}s and cannot fill FCN-{stride}s")
     if theirs.at_once != at_once:
         raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
-    if theirs.classes != classes:
+    if classes not in (None, theirs.classes):
         raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}, the data set has {classes}")
-
-
-def fill(net: FCN, state: State, name: str) -> None:
-    """Loads a state dict that must be the net's own, name by name and shape by shape.
-
-    Kernels of upsampling may be left out, for the net has its own; those that are there are compared.
-
-    raises   UserError that lists every surprise
-    """
-    ours = net.state_dict()
-    kernels = {key: tensor for key, tensor in ours.items() if _is_kernel(key)}
-    plain = ({key: t for key, t in each.items() if not _is_kernel(key)} for each in (state, ours))
-    found = surprises(*plain)
-    if not found:
-        try:
-            net.load_state_dict(kernels | state)
-        except RuntimeError as error:  # upsampling layers look at their kernels themselves
-            found = [in_one_line(error)]
-    if found:
-        raise UserError(f"{name} is another net: {'; '.join(found)}")
-
-
-def _is_kernel(key: str) -> bool:
-    return key.startswith("upscore")
-
-
-def surprises(state: State, expected: State) -> list[str]:
-    """What is missing, unknown, of another shape or type, or not finite, one by one."""
-    return [
-        *(f"{name} is missing" for name in expected if name not in state),
-        *(f"{name} is unknown" for name in state if name not in expected),
-        *(
-            f"{name} is {_form(tensor)}, not {_form(expected[name])}"
-            for name, tensor in state.items()
-            if name in expected and _form(tensor) != _form(expected[name])
-        ),
-        *(f"{name} has values that are not finite" for name, tensor in state.items() if not tensor.isfinite().all()),
-    ]
-
-
-def _form(tensor: Tensor) -> str:
-    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def find(archive: Archive) -> Path | None:

@@ -18,21 +18,21 @@ def captions(content: Content) -> dict[str, str]:
                 f"What {name} predicts of the same few validation images while it is trained, below the images and "
                 f"their true masks: from step {steps.iloc[0]} to step {steps.iloc[-1]}."
             )
-    alts["predictions"] = (
+    alts["evaluate/predictions"] = (
         f"Validation images in rows: the image, its true mask, and what each net makes of it ({columns})."
     )
-    alts |= _reviewed(content)
+    alts |= {f"evaluate/{name}": text for name, text in _reviewed(content).items()}
     for net, name in reversed(NETS.items()):
         text = f"Confusion matrix of {name}: which share of each class's pixels was taken for which"
         iu = content.classes[net].dropna().to_dict() if net in content.classes else {}
         if iu:
             best, worst = max(iu, key=iu.__getitem__), min(iu, key=iu.__getitem__)
             text += f". The highest IU has {best}, {percent(iu[best])}, the lowest {worst}, {percent(iu[worst])}"
-        alts[f"confusion_{net}"] = text + "."
-    alts["samples"] = "Training images, each beside its mask in the colours of the classes."
+        alts[f"evaluate/confusion_{net}"] = text + "."
+    alts["resize/samples"] = "Training images, each beside its mask in the colours of the classes."
     shares = dict(zip(content.labels.names, content.shares, strict=True))
     common, rare = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
-    alts["classes"] = (
+    alts["resize/classes"] = (
         "Share of the pixels that each class has, in train and in val, on a logarithmic axis: in val from "
         f"{common} ({share_of(shares[common])}) down to {rare} ({share_of(shares[rare])})."
     )

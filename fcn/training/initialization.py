@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from fcn.data.split import Split
-from fcn.models import FCN, weights
+from fcn.models import FCN, loading, weights
 from fcn.models.layers import PREPROCESSINGS, Preprocessing
 from fcn.models.weights import Published
 from fcn.params import Params
-from fcn.pretrained import published
 from fcn.runtime import files, machine
 from fcn.runtime.distributed import ALONE, Group
 from fcn.runtime.errors import UserError, counted
@@ -37,10 +36,11 @@ class Start:
     published: Published | None
 
 
-def start(train: Split, stride: int, params: Params, parent: Path, group: Group = ALONE) -> Start:
+def start(train: Split, stride: int, params: Params, parent: Path, published: Path, group: Group = ALONE) -> Start:
     """The net of stride `stride` with the weights that it starts from, on the device that trains it.
 
-    parent   model file of the coarser net, or of the backbone
+    parent      model file of the coarser net, or of the backbone
+    published   folder of the published net that `init` names, if it names one
     """
     _check(train, stride, params, group)
     parent_state, parent_meta = weights.load(parent)
@@ -52,7 +52,7 @@ def start(train: Split, stride: int, params: Params, parent: Path, group: Group 
         table = weights.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
         used = None
     else:
-        used = published.load(net, init)
+        used = fill(net, init, published / f"{init}.safetensors")
         table = [(layer, init) for layer in weights.layers(net.state_dict())]
     net.to(machine.device()).to(memory_format=torch.channels_last)
     if net.backbone.norm and group.size > 1:
@@ -62,13 +62,21 @@ def start(train: Split, stride: int, params: Params, parent: Path, group: Group 
     return Start(net, architecture, table, None if used else files.sha256(parent), used)
 
 
-def published_digest(train: Split, stride: int, params: Params) -> dict[str, str]:
-    """sha256 of the published file that a rung starts from, if it does; what a fingerprint says of it."""
-    init = params.rung(stride).init
-    if init == "parent":
-        return {}
-    published.check(init, stride, params.model.at_once and stride == 8, len(train.labels.names))
-    return {"init": published.locate(init, published.archive(init))[1].sha256}
+def fill(net: FCN, init: str, path: Path) -> Published | None:
+    """Fills a net with published weights, every one of them; their mean colour comes with them.
+
+    raises   UserError if they are another net's
+    """
+    state, meta = weights.load(path)
+    for name, ours in (("stride", net.stride), ("at_once", net.at_once), ("num_classes", net.score_fr.out_channels)):
+        theirs = meta.architecture.get(name)
+        if theirs != ours:
+            raise UserError(f"{init} has {name}: {theirs}, FCN-{net.stride}s here has {ours}; `fcn check` says more")
+    if not net.preprocessing.is_like(meta.preprocessing):
+        raise UserError(f"{init} expects model.preprocessing: caffe")
+    loading.fill(net, state, init)
+    net.preprocessing = meta.preprocessing
+    return meta.published
 
 
 def _net(architecture: dict[str, Any], params: Params, parent: weights.Meta) -> FCN:
@@ -136,8 +144,6 @@ def summary(
     else:
         lr = rate(rung, params.lr, 1)
         lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which")
-    if rung.init != "parent":
-        lines.append(published.archive(rung.init).notice)
     if preprocessing != PREPROCESSINGS[params.model.preprocessing]:
         means = ", ".join(f"{c} {mean:g}" for c, mean in zip(preprocessing.order, preprocessing.mean, strict=True))
         lines.append(f"mean colour {means}: that of the weights it starts from")

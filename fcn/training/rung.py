@@ -33,7 +33,7 @@ from fcn.runtime.progress import Progress
 from fcn.tracking import stage_run
 from fcn.training import debug, failure
 from fcn.training.checkpoint import Resume, signals
-from fcn.training.initialization import Start, published_digest, start, summary
+from fcn.training.initialization import Start, start, summary
 from fcn.training.optimizer import Optimizer
 from fcn.training.previews import Preview, shown
 from fcn.training.steps import Step, freeze, steps
@@ -43,12 +43,22 @@ MARKS = {10**n for n in range(8)}  # steps after which the weights' digest is ke
 
 
 def climb(
-    stage: str, stride: int, params: Params, *, data: Path, parent: Path, out: Path, curves: Path, validation: Path
+    stage: str,
+    stride: int,
+    params: Params,
+    *,
+    data: Path,
+    parent: Path,
+    published: Path,
+    out: Path,
+    curves: Path,
+    validation: Path,
 ) -> None:
     """Trains FCN-`stride`s as its section of params says.
 
     data         folder of the packed splits
     parent       model file to start from
+    published    folder of the published net that `init` names, if it names one
     out          model file to write
     curves       folder for train.csv and val.csv
     validation   picture of predictions during training to write
@@ -62,7 +72,6 @@ def climb(
             dvc_lock.begin()
         train = Split(data, "train")
         fingerprint = entry.fingerprint(
-            **published_digest(train, stride, params),  # first: it may record the digest in one of the deps
             torch=torch.__version__,
             device=torch.cuda.get_device_name() if machine.device().type == "cuda" else "cpu",
             threads=torch.get_num_threads(),
@@ -72,7 +81,7 @@ def climb(
         resume = Resume(dvc_lock.states() / fingerprint)
         if group.leads:
             run = leading.enter_context(stage_run.stage(stage, params, entry.params, fingerprint))
-        begun = start(train, stride, params, parent, group)
+        begun = start(train, stride, params, parent, published, group)
         if group.leads:
             print(summary(stride, params, train, begun.table, begun.net.preprocessing), flush=True)
             _introduce(run, stage, data, begun)

@@ -10,7 +10,6 @@ from fcn.data.split import Split
 from fcn.models import weights
 from fcn.params import Params
 from fcn.pipeline import dvc_yaml
-from fcn.pretrained import published
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
 from fcn.training import rung
@@ -29,15 +28,16 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
     raises   UserError if a digest differs, or if there is nothing to compare
     """
     path, parent = folder / f"fcn{stride}s.safetensors", folder / f"{PARENTS[stride]}.safetensors"
+    published = folder / "published" / f"fcn{stride}s"
     _, meta = weights.load(path)
     kept = {int(number): digest for number, digest in meta.digests.items() if int(number) <= steps}
-    _check_it_is_the_same(path, parent, meta, params, stride)
+    _check_it_is_the_same(path, parent, published, meta, params, stride)
     if not kept:
         raise UserError(
             f"{path} keeps no digest of its first {steps} steps; it keeps {', '.join(meta.digests) or 'none'}"
         )
     train = Split(data, "train")
-    work = rung.prepare(STAGES[stride], stride, params, start(train, stride, params, parent), train)
+    work = rung.prepare(STAGES[stride], stride, params, start(train, stride, params, parent, published), train)
     for step in islice(work.steps(0), max(kept)):
         if step.number in kept:
             found = weights.digest(work.optimizer.state(work.begun.net))
@@ -50,7 +50,9 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
             yield f"FCN-{stride}s after step {step.number}: sha256 {found[:12]}…, as kept"
 
 
-def _check_it_is_the_same(path: Path, parent: Path, meta: weights.Meta, params: Params, stride: int) -> None:
+def _check_it_is_the_same(
+    path: Path, parent: Path, published: Path, meta: weights.Meta, params: Params, stride: int
+) -> None:
     """What was trained otherwise cannot come out the same."""
     entry = dvc_yaml.read(STAGES[stride], params)
     if meta.params != entry.params:
@@ -61,7 +63,7 @@ def _check_it_is_the_same(path: Path, parent: Path, meta: weights.Meta, params: 
     if meta.parent is not None and meta.parent != files.sha256(parent):
         raise UserError(f"{path} did not start from {parent} as it is now; run `dvc repro`")
     init = params.rung(stride).init
-    if meta.published and published.locate(init, published.archive(init))[1] != meta.published:
+    if meta.published and weights.facts(published / f"{init}.safetensors").published != meta.published:
         raise UserError(f"{path} did not start from {init} as it is now; run `dvc repro`")
     if meta.threads != torch.get_num_threads() or meta.processes != 1:
         raise UserError(

@@ -12,7 +12,7 @@ from fcn.data.labels import VOID, Labels, UInt8
 from fcn.data.split import Split
 from fcn.datasets import packing
 from fcn.datasets.sources import Sample
-from fcn.evaluation import exhibits, review
+from fcn.evaluation import exhibits, review, score_charts
 from fcn.evaluation.borders import FARTHER, NEVER, WITHIN, rings
 
 THREE = Labels(("sky", "road", "car"), ((70, 130, 180), (128, 64, 128), (0, 0, 142)))
@@ -157,6 +157,6 @@ def test_what_a_finer_net_changes_is_mended_spoiled_or_wrong_in_another_way() ->
 
 def test_151_classes_stand_in_columns_that_can_be_read(tmp_path: Path) -> None:
     labels = Labels(tuple(f"class {i}" for i in range(151)), ((0, 0, 0),) * 151)
-    exhibits.charts.class_iu(labels, {"fcn8s": [i / 150 for i in range(151)]}, tmp_path / "iu.png")
+    score_charts.class_iu(labels, {"fcn8s": [i / 150 for i in range(151)]}, tmp_path / "iu.png")
     with Image.open(tmp_path / "iu.png") as picture:
         assert picture.height / 76 > 15  # pixels a line, with two columns of at most 80

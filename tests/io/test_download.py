@@ -333,7 +333,9 @@ def test_plain_http_is_warned_of_until_a_digest_guards_it_and_another_file_is_th
     monkeypatch.setattr(Host, "content", OLD)
     reason = refusal(wanted)
     assert f"its sha256 is {hashlib.sha256(OLD).hexdigest()}, not {first}" in reason
-    assert reason.endswith(f"recorded at its first use; delete the line in {tmp_path}/pins/a.sha256 to accept another")
+    assert reason.endswith(
+        f"recorded at its first use; delete the line in {tmp_path}/pins/datasets/a.sha256 to accept another"
+    )
     assert not path.exists()
 
 

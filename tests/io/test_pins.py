@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch import nn
 
 from fcn.data.labels import Labels
 from fcn.data.split import Split
-from fcn.datasets import packing, sources
+from fcn.datasets import packing
 from fcn.datasets.label_maps import NYUD, SIFTFLOW
 from fcn.datasets.sources import Sample, nyud, siftflow
 from fcn.io import download, pins
@@ -25,13 +24,12 @@ from fcn.models import weights
 from fcn.models.fcn import BACKBONES, FCN, Backbone
 from fcn.models.layers import CAFFE, TORCHVISION
 from fcn.params import Params
-from fcn.pipeline import dvc_yaml
 from fcn.pretrained import imagenet, importing, published
 from fcn.runtime.errors import UserError
 from fcn.training import initialization
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-NET = Archive("net.caffemodel", (), "free")
+NET = Archive("net.caffemodel", (), "free", kind="weights")
 
 
 @pytest.fixture
@@ -100,11 +98,11 @@ def test_the_first_file_is_recorded_and_another_is_refused_until_the_line_is_del
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second = (hashlib.sha256(content).hexdigest() for content in (b"first", b"second"))
-    file, pin = folder / "net.caffemodel", folder / "data" / "pins" / "net.sha256"
+    file, pin = folder / "net.caffemodel", folder / "data" / "pins" / "weights" / "net.sha256"
     file.write_bytes(b"first")
     assert use(NET) == file
     assert pin.read_text() == f"{first}  net\n"
-    assert f"{file}: sha256 {first} is recorded in data/pins/net.sha256; commit it" in capfd.readouterr().out
+    assert f"{file}: sha256 {first} is recorded in data/pins/weights/net.sha256; commit it" in capfd.readouterr().out
     use(NET)
     assert not capfd.readouterr().out
     file.write_bytes(b"second")
@@ -112,7 +110,7 @@ def test_the_first_file_is_recorded_and_another_is_refused_until_the_line_is_del
         use(NET)
     assert str(caught.value) == (
         f"{file} is not the file that was used first: its sha256 is {second}, not {first}; "
-        "replace it, or delete the line in data/pins/net.sha256 to accept it"
+        "replace it, or delete the line in data/pins/weights/net.sha256 to accept it"
     )
     assert pin.read_text() == f"{first}  net\n"
     pin.write_text("")
@@ -122,11 +120,13 @@ def test_the_first_file_is_recorded_and_another_is_refused_until_the_line_is_del
 
 @pytest.mark.parametrize("text", ["0123  net\n", f"{'0' * 64}  other\n", f"{'0' * 64}  net\n" * 2, "x\n", "\xff\n"])
 def test_a_record_that_is_none_is_said_in_one_line(folder: Path, text: str) -> None:
-    pin = folder / "data" / "pins" / "net.sha256"
+    pin = folder / "data" / "pins" / "weights" / "net.sha256"
     pin.parent.mkdir(parents=True)
     pin.write_bytes(text.encode("latin-1"))
     (folder / "net.caffemodel").write_bytes(b"first")
-    with pytest.raises(UserError, match=r"^data/pins/net.sha256 is not the one line `SHA256  net`; `git checkout "):
+    with pytest.raises(
+        UserError, match=r"^data/pins/weights/net.sha256 is not the one line `SHA256  net`; `git checkout "
+    ):
         use(NET)
 
 
@@ -143,75 +143,62 @@ def test_a_published_digest_or_one_of_each_member_needs_no_record(folder: Path) 
         use(archive)
         assert not (folder / "data").exists()
     use(Archive("a.zip", (), "free", digests["sha256"][:8]))  # can be forged in an hour
-    assert (folder / "data" / "pins" / "a.sha256").exists()
+    assert (folder / "data" / "pins" / "datasets" / "a.sha256").exists()
     with pytest.raises(UserError, match=f"its sha1 is {digests['sha1']}, not {'0' * 40}"):
         download.fetch(Archive("a.zip", (), "free", sha1="0" * 40))
 
 
-def test_every_file_without_a_published_digest_has_its_record_in_git_and_in_its_stages_deps(
+def test_the_folder_that_records_a_digest_is_a_dep_of_the_stage_that_uses_the_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tracked = {
-        Path(name) for name in subprocess.check_output(["git", "ls-files", "data/pins"], text=True, cwd=ROOT).split()
-    }
     monkeypatch.setattr(pins, "FOLDER", Path("data/pins"))
-    download_deps, backbone_deps = ({Path(dep) for dep in STAGES[stage]["deps"]} for stage in ("download", "backbone"))
-    data = {pins.path(archive) for archive in (nyud.REFERENCE, siftflow.ARCHIVE)}
-    assert not any(archive.has_digest for archive in (nyud.REFERENCE, siftflow.ARCHIVE))
-    nets = {pins.path(published.archive(name)) for name in published.INITS}
-    vgg = pins.path(imagenet.CAFFE_VGG16)
-    assert tracked == data | nets | {vgg, pins.FOLDER / "parent.sha256"}
-    assert data <= download_deps
-    assert vgg in backbone_deps
-    inits = {"train": "train", "finetune16s": "finetune.fcn16s", "finetune8s": "finetune.fcn8s"}
-    for stage, section in inits.items():
-        assert f"data/pins/${{{section}.init}}.sha256" in STAGES[stage]["deps"]
-    for name, address in [(file, sources.at("x")) for file in imagenet.DIGESTS]:
+    download, backbone = (set(STAGES[stage]["deps"]) for stage in ("download", "backbone"))
+    for archive in (nyud.REFERENCE, siftflow.ARCHIVE):
+        assert not archive.has_digest
+        assert pins.path(archive).parent.as_posix() in download
+        assert (ROOT / pins.path(archive)).is_file()
+    for archive in (
+        imagenet.CAFFE_VGG16,
+        imagenet.torchvision_archive("vgg16"),
+        *map(published.archive, published.INITS),
+    ):
+        assert pins.path(archive).parent.as_posix() in backbone
+    for name in imagenet.DIGESTS:
         assert imagenet.DIGESTS[name].startswith(Path(name).stem.rpartition("-")[2])
-        assert address == ("https://x", "http://x")
 
 
 # -- published nets ---------------------------------------------------------------------------------
 
 
-def test_a_rung_knows_the_published_file_it_started_from_and_another_file_is_another_training(
+def test_a_rung_knows_the_published_file_it_started_from_and_another_file_is_refused(
     folder: Path, small: Callable[..., Params]
 ) -> None:
     name, train = "siftflow-fcn32s-heavy", split(folder, SIFTFLOW)
     first = put(folder, name)
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "caffe", "train.init": name})
-    graph = {"cmd": "train", "deps": ["data/pins/${train.init}.sha256"], "params": ["train"]}
-    entry = dvc_yaml.entry("train", graph, params.model_dump())
-    before = entry.fingerprint(**initialization.published_digest(train, 32, params))
-    assert before == entry.fingerprint(
-        **initialization.published_digest(train, 32, params)
-    )  # a kill in between loses nothing
-    begun = initialization.start(train, 32, params, backbone(folder, params))
+    published.make(name, folder / "published" / f"{name}.safetensors")
+    begun = initialization.start(train, 32, params, backbone(folder, params), folder / "published")
     assert (begun.published, begun.parent) == (weights.Published(name, first), None)
     second = put(folder, name, seed=1)
-    for run in (
-        lambda: initialization.published_digest(train, 32, params),
-        lambda: initialization.start(train, 32, params, folder / "backbone.safetensors"),
-    ):
-        with pytest.raises(UserError, match=f"its sha256 is {second}, not {first}; replace it, or delete the line"):
-            run()
-    (folder / "data" / "pins" / f"{name}.sha256").write_text("")
-    assert entry.fingerprint(**initialization.published_digest(train, 32, params)) != before
+    with pytest.raises(UserError, match=f"its sha256 is {second}, not {first}; replace it, or delete the line"):
+        published.make(name, folder / "published" / f"{name}.safetensors")
 
 
-def test_an_imported_file_is_recorded_as_what_it_was_made_from(folder: Path, small: Callable[..., Params]) -> None:
-    name, train = "siftflow-fcn32s-heavy", split(folder, SIFTFLOW)
+def test_an_imported_file_is_recorded_as_what_it_was_made_from(folder: Path) -> None:
+    name, made = "siftflow-fcn32s-heavy", folder / "published.safetensors"
     digest = put(folder, name)
     importing.convert(folder / f"{name}.caffemodel")
-    params = small(**{"model.backbone": "vgg16", "train.init": name})
-    as_published = initialization.published_digest(train, 32, params)
+    published.make(name, made)
+    before = made.read_bytes()
     (folder / f"{name}.caffemodel").unlink()
-    assert initialization.published_digest(train, 32, params) == as_published == {"init": digest}
+    published.make(name, made)
+    assert made.read_bytes() == before
+    assert weights.facts(made).published == weights.Published(name, digest)
     put(folder, name, seed=1)
     importing.convert(folder / f"{name}.caffemodel")
     (folder / f"{name}.caffemodel").unlink()
     with pytest.raises(UserError, match=rf"{name}.safetensors is not the file that was used first: .*, not {digest}; "):
-        initialization.published_digest(train, 32, params)
+        published.make(name, made)
 
 
 def test_a_net_of_classes_that_no_data_set_has_is_not_offered() -> None:
@@ -227,12 +214,13 @@ def test_a_net_of_classes_that_no_data_set_has_is_not_offered() -> None:
 def test_finer_nets_inherit_the_mean_colour_of_a_published_one(folder: Path, small: Callable[..., Params]) -> None:
     name, train = "nyud-fcn32s-color-heavy", split(folder, NYUD)
     put(folder, name)
+    published.make(name, folder / "published" / f"{name}.safetensors")
     params = small(
         **{"model.backbone": "vgg16", "model.preprocessing": "caffe", "model.pad": 100, "train.init": name},
     )
     parent = backbone(folder, params)
     for stride in (32, 16, 8):
-        begun = initialization.start(train, stride, params, parent)
+        begun = initialization.start(train, stride, params, parent, folder / "published")
         assert begun.net.preprocessing.mean == (116.190, 97.203, 92.318)  # BGR, the reference's nyud_layers.py
         line = "mean colour B 116.19, G 97.203, R 92.318: that of the weights it starts from"
         assert line in initialization.summary(stride, params, train, begun.table, begun.net.preprocessing).splitlines()
@@ -246,24 +234,25 @@ def test_preprocessing_of_another_kind_than_the_parents_is_refused_with_what_to_
     train = split(folder, NYUD)
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "torchvision"})
     with pytest.raises(UserError, match=r"'torchvision' is .*; set model.preprocessing: caffe$"):
-        initialization.start(train, 32, params, backbone(folder, params))
+        initialization.start(train, 32, params, backbone(folder, params), folder)
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "caffe"})
     with pytest.raises(UserError, match=r"'caffe' is .*; set model.preprocessing: torchvision$"):
-        initialization.start(train, 32, params, backbone(folder, params, TORCHVISION))
+        initialization.start(train, 32, params, backbone(folder, params, TORCHVISION), folder)
 
 
 # -- DVC --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_dvc_sees_the_record_of_what_a_stage_uses_and_no_other(ready: Checkout) -> None:
+def test_dvc_sees_the_record_of_what_a_stage_uses(ready: Checkout) -> None:
     pin = ready.folder / "data" / "pins"
-    (pin / "fcn32s-heavy-pascal.sha256").write_text(f"{'0' * 64}  fcn32s-heavy-pascal\n")
-    assert not json.loads(ready.run("dvc", "status", "--json"))
-    (pin / "VGG_ILSVRC_16_layers.sha256").write_text(f"{'0' * 64}  VGG_ILSVRC_16_layers\n")
-    (pin / "nyud.sha256").write_text(f"{'0' * 64}  nyud\n")
+    (pin / "weights" / "fcn32s-heavy-pascal.sha256").write_text(f"{'0' * 64}  fcn32s-heavy-pascal\n")
+    assert set(json.loads(ready.run("dvc", "status", "--json"))) == {"backbone"}
+    (pin / "datasets" / "nyud.sha256").write_text(f"{'0' * 64}  nyud\n")
     assert set(json.loads(ready.run("dvc", "status", "--json"))) == {"backbone", "download"}
-    ready.set(**{"finetune.fcn16s.init": "fcn16s-heavy-pascal"})
-    changes = json.loads(ready.run("dvc", "status", "--json", "finetune16s"))["finetune16s"]
-    (deps,) = (change["changed deps"] for change in changes if "changed deps" in change)
-    assert "data/pins/fcn16s-heavy-pascal.sha256" in deps
+
+
+@pytest.mark.slow
+def test_without_a_published_net_the_folders_that_would_hold_one_are_empty(ready: Checkout) -> None:
+    published = ready.folder / "data" / "weights" / "published"
+    assert sorted(path.name for path in published.rglob("*")) == ["fcn16s", "fcn32s", "fcn8s"]

@@ -17,6 +17,7 @@ from fcn.models.layers import CAFFE, bilinear_kernel
 from fcn.pretrained import imagenet, importing, published
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
+from fcn.training import initialization
 
 State = dict[str, Tensor]
 
@@ -70,10 +71,12 @@ def test_a_rung_starts_from_an_imported_file_where_the_caffemodel_is_missing(tmp
     digests = saved(state, tmp_path / "x.pth", "fcn8s-atonce-pascal")
     importing.convert(tmp_path / "x.pth", digests=digests)
     net = FCN(21, 8, at_once=True)
-    published.load(net, "fcn8s-atonce-pascal")
+    model = tmp_path / "made.safetensors"
+    published.make("fcn8s-atonce-pascal", model)
+    initialization.fill(net, "fcn8s-atonce-pascal", model)
     assert torch.equal(net.score_pool3.weight, state["score_pool3.weight"])
     learned = FCN(21, 8, at_once=True, upsampling="learned")
-    published.load(learned, "fcn8s-atonce-pascal")
+    initialization.fill(learned, "fcn8s-atonce-pascal", model)
     assert torch.equal(learned.upscore8.weight, bilinear_kernel(21, 16).float())  # type: ignore[union-attr]
 
 

@@ -9,6 +9,7 @@ from caffe import Array, net_of
 from torch import Tensor, nn
 
 from fcn.datasets import sources
+from fcn.models import loading
 from fcn.models.fcn import BACKBONES, FCN, Backbone
 from fcn.models.layers import CAFFE, TORCHVISION
 from fcn.models.weights import Published, transplant
@@ -16,6 +17,7 @@ from fcn.params import Model
 from fcn.pretrained import imagenet, published
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
+from fcn.training import initialization
 
 
 @pytest.fixture
@@ -144,6 +146,12 @@ def written(net: FCN, name: str, mirror: Path) -> None:
     (mirror / f"{name}.caffemodel").write_bytes(net_of(layers, old=True))
 
 
+def load(net: FCN, name: str, folder: Path) -> None:
+    """As the stage backbone and a rung do together."""
+    published.make(name, folder / f"{name}.safetensors")
+    initialization.fill(net, name, folder / f"{name}.safetensors")
+
+
 @pytest.mark.usefixtures("tiny")
 def test_a_published_net_fills_every_layer_and_another_net_is_refused(mirror: Path) -> None:
     torch.manual_seed(0)
@@ -152,15 +160,17 @@ def test_a_published_net_fills_every_layer_and_another_net_is_refused(mirror: Pa
         nn.init.normal_(layer.weight)
     written(theirs, "fcn16s-heavy-pascal", mirror)
     ours = FCN(21, 16)
-    published.load(ours, "fcn16s-heavy-pascal")
+    load(ours, "fcn16s-heavy-pascal", mirror)
     image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
     assert torch.equal(ours.eval()(image), theirs.eval()(image))
     with pytest.raises(UserError, match="fcn16s-heavy-pascal is FCN-16s and cannot fill FCN-8s"):
-        published.load(FCN(21, 8), "fcn16s-heavy-pascal")
+        published.check("fcn16s-heavy-pascal", 8, False, 21)
+    with pytest.raises(UserError, match="fcn16s-heavy-pascal has stride: 16, FCN-8s here has 8"):
+        load(FCN(21, 8), "fcn16s-heavy-pascal", mirror)
     with pytest.raises(UserError, match="expects model.preprocessing: caffe"):
-        published.load(FCN(21, 16, preprocessing=TORCHVISION), "fcn16s-heavy-pascal")
+        load(FCN(21, 16, preprocessing=TORCHVISION), "fcn16s-heavy-pascal", mirror)
     with pytest.raises(UserError, match="init is 'fcn64s'; there is parent, fcn32s-heavy-pascal"):
-        published.load(ours, "fcn64s")
+        published.check("fcn64s", 16, False)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -168,24 +178,23 @@ def test_a_published_net_brings_its_own_mean_colour(mirror: Path) -> None:
     torch.manual_seed(0)
     written(FCN(33, 16), "siftflow-fcn16s-heavy", mirror)
     ours = FCN(33, 16)
-    published.load(ours, "siftflow-fcn16s-heavy")
+    load(ours, "siftflow-fcn16s-heavy", mirror)
     assert (ours.preprocessing.order, ours.preprocessing.mean) == ("BGR", (114.578, 115.294, 108.353))
     assert CAFFE.mean == (104.00699, 116.66877, 122.67892)
 
 
-@pytest.mark.usefixtures("tiny")
 def test_a_net_of_other_classes_or_of_another_kind_is_refused_before_its_file_is_sought() -> None:
     with pytest.raises(UserError, match=r"scores 33 classes of siftflow, the data set has 21$"):
-        published.load(FCN(21, 16), "siftflow-fcn16s-heavy")
+        published.check("siftflow-fcn16s-heavy", 16, False, 21)
     with pytest.raises(
         UserError,
         match=r"60 classes \(class 0 is all that is none of the 59\), which no data set here has; `fcn import`",
     ):
-        published.load(FCN(59, 8), "pascalcontext-fcn8s-heavy")
+        published.check("pascalcontext-fcn8s-heavy", 8, False, 59)
     with pytest.raises(UserError, match="fcn8s-atonce-pascal expects model.at_once: true"):
-        published.load(FCN(21, 8), "fcn8s-atonce-pascal")
+        published.check("fcn8s-atonce-pascal", 8, False, 21)
     with pytest.raises(UserError, match="fcn8s-heavy-pascal expects model.at_once: false"):
-        published.load(FCN(21, 8, at_once=True), "fcn8s-heavy-pascal")
+        published.check("fcn8s-heavy-pascal", 8, True, 21)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -196,7 +205,7 @@ def test_every_surprise_in_a_published_net_is_listed(mirror: Path) -> None:
     del state["conv5_3.bias"]
     state["fc8.weight"] = torch.zeros(1)
     with pytest.raises(UserError) as caught:
-        published.fill(FCN(21, 16), state, "x")
+        loading.fill(FCN(21, 16), state, "x")
     assert str(caught.value) == (
         "x is another net: conv5_3.bias is missing; fc8.weight is unknown; score_fr.weight is (21, 5, 1, 1) float32, "
         "not (21, 7, 1, 1) float32; conv1_1.weight has values that are not finite"

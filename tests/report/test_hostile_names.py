@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from report_files import written
 
-from fcn.data import split
 from fcn.data.labels import Labels
+from fcn.data.split import Split
 from fcn.datasets import packing
 from fcn.datasets.sources import Sample
 from fcn.evaluation import review, score_charts
@@ -55,7 +55,7 @@ def test_cells_of_plain_names_are_the_names() -> None:
     assert [tables.cell(name) for name in ("road", "a=b", "1-2")] == ["road", "a=b", "1-2"]
 
 
-def split(folder: Path) -> split.Split:
+def split(folder: Path) -> Split:
     """One image of 16 pixels, one of each class."""
     assert len(NAMES) == 16
     mask = np.arange(16, dtype=np.uint8).reshape(4, 4)
@@ -63,7 +63,7 @@ def split(folder: Path) -> split.Split:
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / "image.png")
     packing.pack([Sample("=i", folder / "image.png", folder / "mask.png")], LABELS, "native", False, "val", folder)
     packing.write_labels(LABELS, folder)
-    return split.Split(folder, "val")
+    return Split(folder, "val")
 
 
 def test_every_picture_draws_the_names_as_they_are(tmp_path: Path) -> None:

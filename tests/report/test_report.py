@@ -153,9 +153,9 @@ class Page(HTMLParser):
 
 def test_the_page_needs_no_other_file_and_its_pictures_have_texts(published: Written) -> None:
     folder = published.folder / "figures"
-    folder.mkdir()
-    reviewed = ("iu", "best", "worst", "strides", "borders")
-    for name in ("predictions", "curves", "samples", "classes", *reviewed, *(f"confusion_{net}" for net in NETS)):
+    scored = ("iu", "best", "worst", "strides", "borders", "predictions", *(f"confusion_{net}" for net in NETS))
+    for name in ("curves", "resize/samples", "resize/classes", *(f"evaluate/{name}" for name in scored)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20, 10), "red").save(folder / f"{name}.png")
     text = page.page(published.content(), folder)
     found = Page(text)
@@ -171,23 +171,24 @@ def test_the_page_needs_no_other_file_and_its_pictures_have_texts(published: Wri
 
 def test_texts_name_the_best_and_worst_image_and_the_errors_near_and_far(published: Written) -> None:
     found = alt_text.captions(published.content())
-    assert "from second, 75.0: image" in found["best"]
-    assert "from first, 25.0: image" in found["worst"]
-    assert "differ most, from second, 30.0 % of its pixels" in found["strides"]
+    assert "from second, 75.0: image" in found["evaluate/best"]
+    assert "from first, 25.0: image" in found["evaluate/worst"]
+    assert "differ most, from second, 30.0 % of its pixels" in found["evaluate/strides"]
     # Of 400 pixels 4 are within 1, three of them wrong; of all, 60.
-    assert found["borders"].endswith(
+    assert found["evaluate/borders"].endswith(
         "In per cent, within 1: FCN-32s 75.0, FCN-8s 75.0; anywhere: FCN-32s 15.0, FCN-8s 15.0."
     )
     content = published.content()
     content.images["differ"] = 0.0
-    assert alt_text.captions(content)["strides"].startswith("The nets agree on every pixel of val")
-    assert "FCN-16s" not in "".join(found[name] for name in ("iu", "best", "worst", "strides", "borders"))
+    assert alt_text.captions(content)["evaluate/strides"].startswith("The nets agree on every pixel of val")
+    assert "FCN-16s" not in "".join(found[f"evaluate/{name}"] for name in ("iu", "best", "worst", "strides", "borders"))
 
 
 def test_without_scores_no_text_speaks_of_them(tmp_path: Path) -> None:
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
     content = written(tmp_path, "scenes", TWO, counts, {}).content()
-    assert not {"iu", "best", "worst", "strides", "borders"} & set(alt_text.captions(content))
+    names = {f"evaluate/{name}" for name in ("iu", "best", "worst", "strides", "borders")}
+    assert not names & set(alt_text.captions(content))
     assert content.warnings == []
 
 

@@ -94,6 +94,7 @@ def climb(fall: str) -> None:
         params.load(),
         data=Path("data/resized"),
         parent=Path("data/weights/backbone.safetensors"),
+        published=Path("data/weights/published/fcn32s"),
         out=Path("data/weights/fcn32s.safetensors"),
         curves=Path("metrics/fcn32s"),
         validation=Path("metrics/figures/validation_fcn32s.png"),

@@ -238,8 +238,8 @@ def test_a_rung_refuses_before_its_first_step_what_resize_has_shown(
         ({"train.accumulate": 2}, r"^params.yaml: train.accumulate is 2: batch norm"),
     ):
         with pytest.raises(UserError, match=line):
-            initialization.start(train, 32, small(**changes), parent)
-    assert initialization.start(train, 32, small(), parent).net.stride == 32
+            initialization.start(train, 32, small(**changes), parent, parent)
+    assert initialization.start(train, 32, small(), parent, parent).net.stride == 32
 
 
 @pytest.mark.slow

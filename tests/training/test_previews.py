@@ -163,9 +163,11 @@ def prepared(folder: Path, packed: Path) -> dict[str, Any]:
     state = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("score")}
     meta = weights.Meta({"backbone": "slim"}, PREPROCESSINGS["torchvision"], None, None, None, 0, 2, {})
     weights.save(folder / "data/weights/backbone.safetensors", state, meta)
+    (folder / "data/weights/published/fcn32s").mkdir(parents=True)
     return {
         "data": Path("data/resized"),
         "parent": Path("data/weights/backbone.safetensors"),
+        "published": Path("data/weights/published/fcn32s"),
         "out": Path("data/weights/fcn32s.safetensors"),
         "curves": Path("metrics/fcn32s"),
         "validation": Path("metrics/figures/validation_fcn32s.png"),
