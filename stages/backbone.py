@@ -57,11 +57,12 @@ def _backbone(out: Path, experiment: params.Params) -> None:
 
 
 def _published(folder: Path, stride: int, experiment: params.Params) -> None:
-    """The folder holds the published net that the rung's `init` names, or nothing."""
+    """Fills a folder with `init.txt`, which says what the rung starts from, and the published net if that is one."""
     init = experiment.rung(stride).init
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.safetensors"):
         old.unlink()
+    files.write_text(folder / "init.txt", f"{init}\n")  # DVC warns of an empty folder each time it looks at one
     if init == "parent":
         return
     from fcn.pretrained import published
