@@ -12,7 +12,7 @@ import torch  # noqa: E402
 
 from benchmarks import sides  # noqa: E402
 from fcn import params  # noqa: E402
-from fcn.data.sampling import Drawn  # noqa: E402
+from fcn.data.sampling import SampledImage  # noqa: E402
 from fcn.models import FCN  # noqa: E402
 from fcn.training.optimizer import Optimizer  # noqa: E402
 from fcn.training.steps import backward, train_mode  # noqa: E402
@@ -34,7 +34,7 @@ def our_net(classes: int, precision: str) -> tuple[FCN, Optimizer]:
     return net, Optimizer(net, heavy(precision))
 
 
-def our_step(net: FCN, optimizer: Optimizer, image: Drawn) -> Work:
+def our_step(net: FCN, optimizer: Optimizer, image: SampledImage) -> Work:
     train_mode(net)
 
     def step() -> None:
@@ -45,7 +45,7 @@ def our_step(net: FCN, optimizer: Optimizer, image: Drawn) -> Work:
     return step
 
 
-def our_predict(net: FCN, image: Drawn) -> Work:
+def our_predict(net: FCN, image: SampledImage) -> Work:
     pixels = rgb(image.image).to(machine.device())
 
     @torch.no_grad()

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from benchmarks import sides
 from fcn.data.labels import VOID
-from fcn.data.sampling import Drawn
+from fcn.data.sampling import SampledImage
 from tests.parity import oracle
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # machine.device would make torch deterministic
 
 
-def peer_step(classes: int, image: Drawn) -> Callable[[], object]:
+def peer_step(classes: int, image: SampledImage) -> Callable[[], object]:
     """One step of its heavy recipe, images and labels already where they are needed."""
     models, trainer = oracle.load()
     net = models.FCN8s(classes).to(DEVICE).train()
@@ -38,7 +38,7 @@ def peer_step(classes: int, image: Drawn) -> Callable[[], object]:
     return step
 
 
-def peer_predict(classes: int, image: Drawn) -> Callable[[], object]:
+def peer_predict(classes: int, image: SampledImage) -> Callable[[], object]:
     """Its scores' best class at every pixel."""
     models, _ = oracle.load()
     net = models.FCN8s(classes).to(DEVICE).eval()

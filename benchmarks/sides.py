@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from fcn.data.sampling import Drawn
+from fcn.data.sampling import SampledImage
 from tests.parity import oracle
 
 OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # set by machine.prepare, for us; a peer's users have not
@@ -41,7 +41,7 @@ def serve(work: Callable[[], object]) -> None:
         print(peak_gigabytes(), flush=True)
 
 
-def image(case: str) -> tuple[Drawn, int]:
+def image(case: str) -> tuple[SampledImage, int]:
     """What both sides are fed, and the number of classes."""
     height, width, classes = map(int, case.split("x"))
     return oracle.drawn(height, width, classes, 0.05, seed=0), classes

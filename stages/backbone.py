@@ -15,8 +15,8 @@ def main() -> None:
     parser.add_argument("--published", type=Path, required=True, help="folder for published nets, one folder a rung")
     paths = parser.parse_args()
     machine.prepare()
-    with files.alone(paths.out):
-        dvc_lock.begin()
+    with files.exclusive(paths.out):
+        dvc_lock.protect()
         experiment = params.load()
         _backbone(paths.out, experiment)
         for stride in params.STRIDES:

@@ -15,8 +15,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for images, masks and lists")
     out: Path = parser.parse_args().out
-    with files.alone(out):
-        dvc_lock.begin()
+    with files.exclusive(out):
+        dvc_lock.protect()
         _download(out)
 
 
@@ -34,7 +34,7 @@ def _download(out: Path) -> None:
     with files.replacing_folder(out) as folder:
         source.build(experiment.data, found, folder)
     for archive in archives:
-        pins.keep_unpublished(archive, found[archive.name])
+        pins.record_unpublished(archive, found[archive.name])
     print(f"{out}: {counted(sum(1 for p in out.rglob('*') if p.is_file()), 'file')}")
 
 

@@ -37,11 +37,11 @@ def main() -> None:
     from fcn.runtime import distributed
 
     split = Split(paths.data, "val")
-    distributed.spread("stages.evaluate", len(split), machines=False)
+    distributed.launch("stages.evaluate", len(split), machines=False)
     with distributed.group() as group:
-        if group.leads:
-            with files.alone(paths.predictions):
-                dvc_lock.begin()
+        if group.is_leader:
+            with files.exclusive(paths.predictions):
+                dvc_lock.protect()
                 _evaluate(paths, experiment, split, group)
         else:
             for _ in _counted(paths, split, group):
@@ -54,9 +54,9 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
     from fcn.metrics import counting
     from fcn.models import weights
 
-    if group.leads:
+    if group.is_leader:
         shutil.rmtree(paths.predictions, ignore_errors=True)
-    group.told(None)  # by the leader that the folder is empty
+    group.broadcast(None)  # by the leader that the folder is empty
     for path in paths.models:
         net, meta = weights.build(path)
         if meta.labels is None or meta.labels.names != split.labels.names:

@@ -24,8 +24,8 @@ def main() -> None:
     from fcn.runtime import distributed
     from fcn.training import rung
 
-    distributed.spread("stages.finetune", experiment.batch_size)
-    rung.climb(f"finetune{stride}s", stride, experiment, **arguments)
+    distributed.launch("stages.finetune", experiment.batch_size)
+    rung.train_rung(f"finetune{stride}s", stride, experiment, **arguments)
 
 
 if __name__ == "__main__":

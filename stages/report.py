@@ -17,8 +17,8 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, required=True, help="report.md to write")
     parser.add_argument("--page", type=Path, required=True, help="report.html to write")
     paths = parser.parse_args()
-    with files.alone(paths.page):
-        dvc_lock.begin()
+    with files.exclusive(paths.page):
+        dvc_lock.protect()
         _report(paths)
 
 

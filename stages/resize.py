@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="folder for a contact sheet and a chart")
     paths = parser.parse_args()
     machine.prepare()  # memory that is kept from image to image
-    with files.alone(paths.out):
-        dvc_lock.begin()
+    with files.exclusive(paths.out):
+        dvc_lock.protect()
         _resize(paths)
 
 

@@ -22,8 +22,8 @@ def main() -> None:
     from fcn.runtime import distributed
     from fcn.training import rung
 
-    distributed.spread("stages.train", experiment.batch_size)
-    rung.climb("train", 32, experiment, **vars(paths))
+    distributed.launch("stages.train", experiment.batch_size)
+    rung.train_rung("train", 32, experiment, **vars(paths))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn.experiments import precheck
     from fcn.pipeline import dvc_lock
 
-    if said := dvc_lock.mend():
+    if said := dvc_lock.repair():
         print(said)
     experiment = params.load()
     warnings = precheck.check(experiment)

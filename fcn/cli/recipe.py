@@ -33,5 +33,5 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.variant:
         raise UserError("--variant goes with --record; for one experiment use `dvc exp run -S KEY=VALUE`")
     else:
-        recipe.put(arguments.name, arguments.force)
+        recipe.install(arguments.name, arguments.force)
         print(f"params.yaml is now recipes/{arguments.name}.yaml; `dvc repro` runs it")

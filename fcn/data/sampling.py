@@ -11,7 +11,7 @@ from fcn.params import Data
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledImage:
     """One image of a step, as it was cut out.
 
     image      (H, W, 3) uint8 RGB
@@ -41,20 +41,20 @@ class Sampler:
         self.crop = None if data.crop == "none" else tuple(map(int, data.crop.split("x")))
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.arange(0))
 
-    def draw(self, step: int, share: range | None = None) -> list[Drawn]:
+    def draw(self, step: int, share: range | None = None) -> list[SampledImage]:
         """The images of one step, counted from 0; or those at the places of its batch that `share` has."""
         first = step * self.batch_size
         places = range(self.batch_size) if share is None else share
         return [self._image(first + place) for place in places]
 
-    def _image(self, k: int) -> Drawn:
+    def _image(self, k: int) -> SampledImage:
         rng = np.random.default_rng((*self.key, 0, k))
         seed = int(rng.integers(2**62))
         i = self._position(k) if self.data.sampling == "epochs" else int(rng.integers(len(self.split)))
         image, mask = self.split.image(i), self.split.mask(i)
         if self.crop:
             image, mask = _crop(image, mask, self.crop[0], self.crop[1], rng)
-        return Drawn(self.split.name(i), image, mask, seed, self.data.flip and rng.random() < 0.5)
+        return SampledImage(self.split.name(i), image, mask, seed, self.data.flip and rng.random() < 0.5)
 
     def _position(self, k: int) -> int:
         """The image that comes k-th when every epoch has an order of its own."""

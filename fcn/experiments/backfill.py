@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fcn.experiments import history
-from fcn.experiments.history import State
+from fcn.experiments.history import Snapshot
 from fcn.pipeline import cache, dvc_yaml
 from fcn.runtime.errors import UserError
 from fcn.tracking import records
@@ -21,7 +21,7 @@ CURVES = ("train.csv", "val.csv")  # which become curves, and no artifacts
 CONTEXTS = {"train": "training", "val": "validation"}
 
 
-def fill(runs: Store, row: str, run: str | None, state: State, stage: dvc_yaml.Stage, missing: list[str]) -> bool:
+def fill(runs: Store, row: str, run: str | None, state: Snapshot, stage: dvc_yaml.Stage, missing: list[str]) -> bool:
     """Adds a stage's run, or what it lacks; says whether anything was added.
 
     run      its id, if there is one
@@ -51,7 +51,7 @@ def fill(runs: Store, row: str, run: str | None, state: State, stage: dvc_yaml.S
     return new
 
 
-def curves(state: State, stage: str) -> Iterator[list[dict[str, float]]]:
+def curves(state: Snapshot, stage: str) -> Iterator[list[dict[str, float]]]:
     """The stage's tables as its own process logs them."""
     for out in state.outs(stage):
         path = Path(out["path"])
@@ -76,7 +76,7 @@ def curve(content: bytes, where: str) -> list[dict[str, float]]:
     return rows
 
 
-def _data(state: State, stage: dvc_yaml.Stage) -> Iterator[tuple[str, str, str, str]]:
+def _data(state: Snapshot, stage: dvc_yaml.Stage) -> Iterator[tuple[str, str, str, str]]:
     """Folder, split, digest and context of the packed splits that a stage read."""
     for dep in stage.deps:
         digest = state.digest(dep)
@@ -87,7 +87,7 @@ def _data(state: State, stage: dvc_yaml.Stage) -> Iterator[tuple[str, str, str, 
 
 
 def _models(
-    runs: Store, run: str, tags: Mapping[str, str], state: State, stage: dvc_yaml.Stage, missing: list[str]
+    runs: Store, run: str, tags: Mapping[str, str], state: Snapshot, stage: dvc_yaml.Stage, missing: list[str]
 ) -> None:
     """Digests of the model files that a stage made or scored, as far as the files are at hand."""
     from fcn.models import weights  # and with it torch
@@ -116,7 +116,7 @@ def _models(
         runs.tag(run, found)
 
 
-def _artifacts(runs: Store, targets: tuple[str, str], state: State, stage: str, missing: list[str]) -> bool:
+def _artifacts(runs: Store, targets: tuple[str, str], state: Snapshot, stage: str, missing: list[str]) -> bool:
     """Pictures, tables and the report, where a run has none of that name."""
     added = False
     for target in targets:
@@ -139,7 +139,7 @@ def _artifacts(runs: Store, targets: tuple[str, str], state: State, stage: str, 
     return added
 
 
-def _outs(state: State, stage: str, missing: list[str]) -> Iterator[tuple[Path, str]]:
+def _outs(state: Snapshot, stage: str, missing: list[str]) -> Iterator[tuple[Path, str]]:
     """Path and md5 of each file below metrics/ that a stage made."""
     for out in state.outs(stage):
         if Path(out["path"]).parts[0] != "metrics":

@@ -199,7 +199,7 @@ def _mlflow() -> Iterator[Finding]:
 
 
 def _leftovers() -> Iterator[Finding]:
-    needless = dvc_lock.needless()
+    needless = dvc_lock.unneeded_states()
     for state in leftovers.states():
         used = files.is_held(leftovers.lock_of(state))
         age, megabytes = leftovers.age(state), leftovers.size(state) / 1e6

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fcn.experiments.history import State
+from fcn.experiments.history import Snapshot
 from fcn.report.page import Environment
 from fcn.runtime import files
 from fcn.tracking import store
@@ -16,7 +16,7 @@ LOAD, MEMORY = "system/cpu_utilization_percentage", "system/system_memory_usage_
 MACHINE = ("host", "cpu", "cores", "device", "system", "python")  # tags `fcn.…` of a run; packages' versions follow
 
 
-def gather(state: State, weights: Path) -> Environment:
+def gather(state: Snapshot, weights: Path) -> Environment:
     """What MLflow knows of the runs that made the workspace's results.
 
     state     the workspace
@@ -33,7 +33,7 @@ def gather(state: State, weights: Path) -> Environment:
     return Environment(facts, [(stage, *_cells(runs, run)) for stage, run in found.items()])
 
 
-def _runs(runs: Store, state: State, weights: Path) -> Iterator[tuple[str, Any]]:
+def _runs(runs: Store, state: Snapshot, weights: Path) -> Iterator[tuple[str, Any]]:
     """Each tracked stage with its newest run that made, or scored, these very files; None if there is none."""
     digests = {f"fcn{stride}s": files.sha256(weights / f"fcn{stride}s.safetensors") for stride in verification.STAGES}
     for (_, stage), digest in zip(verification.STAGES.items(), digests.values(), strict=True):

@@ -26,7 +26,7 @@ REF = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")  # queue, stash and
 
 
 @dataclass(frozen=True)
-class State:
+class Snapshot:
     """One state of the files, from the workspace or from git. What it says is checked: anybody may have written it.
 
     Its properties raise UserError if a file says what none of this project's would.
@@ -187,7 +187,7 @@ def packed(experiment: Params) -> Path:
     return PACKED
 
 
-def workspace() -> State | None:
+def workspace() -> Snapshot | None:
     """The files as they lie here, if anything has run.
 
     raises   UserError if dvc.lock is cut off
@@ -201,10 +201,10 @@ def workspace() -> State | None:
     paths = [path for path in (*folders, own / "none", *own.glob("*.dvc")) if path.is_file()]
     content = {path.as_posix(): path.read_bytes() for path in paths if path.suffix != ".pyc"}
     head = (_git("rev-parse", "HEAD") or b"").decode().strip() or None
-    return State("the workspace", content, int(Path("dvc.lock").stat().st_mtime * 1000), head)
+    return Snapshot("the workspace", content, int(Path("dvc.lock").stat().st_mtime * 1000), head)
 
 
-def known(newest: int) -> tuple[list[State], list[str]]:
+def known(newest: int) -> tuple[list[Snapshot], list[str]]:
     """DVC's experiments, the newest commits with results and the workspace, each oldest first; and a line for each
     that is left out because of what its files say.
 
@@ -238,14 +238,14 @@ def _commits(newest: int) -> list[tuple[str, str, str | None]]:
     return [(f"commit {commit[:7]}", commit, None) for commit in reversed(listed.decode().split())]
 
 
-def _state(label: str, commit: str, name: str | None) -> State | None:
+def _state(label: str, commit: str, name: str | None) -> Snapshot | None:
     """What a commit holds; None if it has no results of this project."""
     content = _content(commit, label)
     if not {"dvc.lock", "params.yaml", identity.GRAPH} <= content.keys():
         return None
     facts = (_git("log", "-1", "--format=%ct %P", commit) or b"0").decode().split()
     parents = facts[1:]
-    return State(label, content, int(facts[0]) * 1000, parents[0] if name and parents else commit, commit, name)
+    return Snapshot(label, content, int(facts[0]) * 1000, parents[0] if name and parents else commit, commit, name)
 
 
 def _content(commit: str, label: str) -> dict[str, bytes]:

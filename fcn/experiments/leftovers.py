@@ -23,7 +23,7 @@ OLD = 7.0  # days after which nobody is expected to go on with a state
 def left_running(runs: Store) -> list[Any]:
     """Runs of this checkout that are RUNNING though nobody is at work on them, stages before rows."""
     running = runs.find("attributes.status = 'RUNNING'")
-    mine = [run for run in running if run.data.tags.get(store.PLACE) == machine.place()]
+    mine = [run for run in running if run.data.tags.get(store.PLACE) == machine.location_digest()]
     dead = [run for run in mine if not files.is_held(records.lock_file(run.info.run_id))]
     gone = {run.info.run_id for run in dead}
     alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in gone}
@@ -39,7 +39,7 @@ def _is_mine(runs: Store, row: Any) -> bool:
     """Whether all of a row's stages ran in this checkout, so that no other can be between two of them."""
     children = [run.data.tags for run in runs.find(f"tags.`mlflow.parentRunId` = '{row.info.run_id}'")]
     return bool(children) and all(
-        "fcn.rebuilt" in tags or tags.get(store.PLACE) == machine.place() for tags in children
+        "fcn.rebuilt" in tags or tags.get(store.PLACE) == machine.location_digest() for tags in children
     )
 
 
@@ -74,14 +74,14 @@ def _is_collected_by_a_worker(path: Path) -> bool:
     """Whether an experiment ended a moment ago and a worker lives, which then takes its results."""
     newest = max(other.stat().st_mtime for other in path.parent.iterdir())
     workers = Path(".dvc/tmp/exps/celery").glob("dvc-exp-worker-*.pid")
-    return time.time() - newest < 60 and any(files.lives(worker.read_text().strip()) for worker in workers)
+    return time.time() - newest < 60 and any(files.is_alive(worker.read_text().strip()) for worker in workers)
 
 
 def prune(days: float) -> Iterator[str]:
     """Removes states that nobody went on with for so many days, and those that nobody needs to go on from."""
-    needless = dvc_lock.needless()
+    needless = dvc_lock.unneeded_states()
     for state in states():
-        lock = files.hold(lock_of(state)) if state in needless or age(state) > days else None
+        lock = files.acquire(lock_of(state)) if state in needless or age(state) > days else None
         if lock is None:
             continue
         with lock:  # held: a rung that begins now waits until the state is gone
@@ -95,7 +95,7 @@ def states() -> list[Path]:
 
 
 def lock_of(state: Path) -> Path:
-    """What `Resume.turn` holds."""
+    """What `Checkpoint.turn` holds."""
     return machine.root() / ".fcn" / "locks" / state.name
 
 

@@ -85,5 +85,5 @@ def _own_size(params: Params) -> tuple[int, int] | None:
         return None
     pairs = pairing.match(pairing.files(place), own.images, own.masks).pairs
     some = pairs[:: len(pairs) // HEADS + 1]
-    seen = Counter(head.size for pair in some if (head := scan.look(place, pair).image))
+    seen = Counter(head.size for pair in some if (head := scan.scan_pair(place, pair).image))
     return seen.most_common(1)[0][0] if seen else None

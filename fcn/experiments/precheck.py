@@ -18,7 +18,7 @@ def check(params: Params) -> list[str]:
     raises   UserError
     """
     sources.check(params.data)
-    agree(params)
+    check_params(params)
     images = image_sizes(params)
     warnings: dict[str, None] = {}
     if params.data.dataset == "folder" and (warning := lost(OWN / params.data.folder.name)):
@@ -32,7 +32,7 @@ def check(params: Params) -> list[str]:
     return list(warnings)
 
 
-def agree(params: Params) -> None:
+def check_params(params: Params) -> None:
     """Checks what params say by themselves, whatever data there are.
 
     raises   UserError

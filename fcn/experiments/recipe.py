@@ -36,7 +36,7 @@ def _header(path: Path) -> str:
     return "".join(c if c.isprintable() else "?" for c in first) or "has no header"
 
 
-def put(name: str, force: bool = False) -> None:
+def install(name: str, force: bool = False) -> None:
     """Makes a recipe the experiment of params.yaml.
 
     raises   UserError if that would lose edits that neither git nor another recipe holds
@@ -48,7 +48,7 @@ def put(name: str, force: bool = False) -> None:
     wanted = check(parse(text, str(path)), str(path))
     from fcn.experiments import precheck  # and with it torch
 
-    precheck.agree(wanted)
+    precheck.check_params(wanted)
     if not force and PARAMS.exists() and _edited():
         raise UserError("params.yaml has edits that are not committed; commit them, or add --force to lose them")
     files.write_text(PARAMS, text)
@@ -68,7 +68,7 @@ def record(name: str, variants: list[str]) -> Path:
     variants   changes such as `seed=2`, each run as an experiment in a copy of the checkout
     returns    recipes/NAME.results.json; README's picture goes to docs/NAME.png
     """
-    put(name)
+    install(name)
     began = time.monotonic()
     _dvc("repro", "--force")
     minutes = (time.monotonic() - began) / 60

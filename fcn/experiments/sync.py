@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fcn.experiments import backfill, history
-from fcn.experiments.history import State
+from fcn.experiments.history import Snapshot
 from fcn.experiments.leftovers import left_running
 from fcn.runtime.errors import UserError
 from fcn.tracking import identity, records, store
@@ -93,7 +93,7 @@ def _close_dead(runs: Store) -> Iterator[str]:
             yield f"{what} {run.info.run_name}: ended before it was finished, now KILLED"
 
 
-def _mirror(runs: Store, state: State) -> Done:
+def _mirror(runs: Store, state: Snapshot) -> Done:
     """Adds what the store lacks of one state."""
     row, name = _row(runs, state)
     done = Done(state.label, name)
@@ -115,7 +115,7 @@ def _mirror(runs: Store, state: State) -> Done:
     return done
 
 
-def _close(runs: Store, row: str, state: State) -> None:
+def _close(runs: Store, row: str, state: Snapshot) -> None:
     """Ends a row on which nobody is at work: FINISHED with its last stage, else KILLED."""
     run, children = runs.get(row), _children(runs, row)
     if records.is_owned(run) or any(child.info.status == "RUNNING" for child in children):
@@ -136,7 +136,7 @@ def _children(runs: Store, row: str) -> list[Any]:
     return sorted(kept, key=lambda run: bool(run.info.status == "FINISHED"))
 
 
-def _row(runs: Store, state: State) -> tuple[str, str]:
+def _row(runs: Store, state: Snapshot) -> tuple[str, str]:
     """The experiment's row and its name.
 
     A state without a name of its own is also at home in a row of the same params, code, graph and data that DVC
@@ -154,13 +154,13 @@ def _row(runs: Store, state: State) -> tuple[str, str]:
     return row, str(runs.get(row).info.run_name)
 
 
-def _agrees(row: Any, state: State) -> bool:
+def _agrees(row: Any, state: Snapshot) -> bool:
     """Whether a row has no other score than the state."""
     have = row.data.metrics
     return all(store.rounded(have.get(name, value)) == store.rounded(value) for name, value in state.scores.items())
 
 
-def _alike(runs: Store, state: State) -> list[Any]:
+def _alike(runs: Store, state: Snapshot) -> list[Any]:
     if not state.scores:
         return []
     name, value = next(reversed(state.scores.items()))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn.experiments import history
-from fcn.experiments.history import State
+from fcn.experiments.history import Snapshot
 from fcn.models import weights
 from fcn.pipeline import cache
 from fcn.runtime import files
@@ -34,7 +34,7 @@ class Model:
     path: Path
     meta: weights.Meta
     places: list[str] = field(default_factory=list)
-    state: State | None = None
+    state: Snapshot | None = None
     stage: str | None = None
 
 

@@ -45,7 +45,7 @@ def recipe(found: Inspection, name: str) -> str:
     if not LIKE.is_file():
         raise UserError(f"{LIKE} is missing; run this in the project's folder")
     _, _, body = LIKE.read_text(encoding="utf-8").partition("\n\n")
-    text = f"{head}\n{put(body, changes(found, name))}"
+    text = f"{head}\n{set_values(body, changes(found, name))}"
     params.check(params.parse(text, "the recipe"), "the recipe")
     return text
 
@@ -121,7 +121,7 @@ def costs(found: Inspection) -> Iterator[str]:
     yield f"about what that takes here: training on {step[0]}x{step[1]} {took}, scoring an image {each}"
 
 
-def put(text: str, values: dict[str, Any]) -> str:
+def set_values(text: str, values: dict[str, Any]) -> str:
     """YAML with values replaced by dotted key; comments stay, at the line's end."""
     left, lines = dict(values), list[str]()
     path: list[str] = []
@@ -192,7 +192,7 @@ def adopt(found: Inspection, name: str) -> Iterator[str]:
     text = recipe(found, name)
     # In this order: of a .dvc file whose folder is missing `dvc checkout` makes a whole.
     renames = {hidden / f"{name}.dvc": OWN / f"{name}.dvc", hidden / name: place, hidden / path.name: path}
-    with files.alone(place):
+    with files.exclusive(place):
         if (hidden / COMPLETE).is_file() and (OWN / f"{name}.dvc").exists():
             yield f"completing the adoption of {name}, which was cut off"
         else:

@@ -15,7 +15,7 @@ from fcn.datasets.sources.folder import SHARED
 from fcn.inspection import class_guess, class_table, layout, sizing
 from fcn.inspection.class_guess import Code
 from fcn.inspection.class_table import Table
-from fcn.inspection.scan import Head, Seen, look, rule
+from fcn.inspection.scan import ImageInfo, ScannedPair, rule, scan_pair
 from fcn.io.images import SUFFIXES
 from fcn.params import Folder
 from fcn.runtime import machine
@@ -42,7 +42,7 @@ class Inspection:
     folder: Path
     names: list[str]
     matches: Matches
-    seen: list[Seen]
+    seen: list[ScannedPair]
     own: Folder
     codes: dict[int, Code]
     table: Table | None = None
@@ -69,7 +69,7 @@ class Inspection:
         pairs = zip(self.matches.pairs, self.seen, strict=True)
         return Counter(code for pair, seen in pairs if pair in chosen for code in seen.codes)
 
-    def heads(self) -> list[Head]:
+    def heads(self) -> list[ImageInfo]:
         """Those of the images."""
         return [seen.image for seen in self.seen if seen.image]
 
@@ -91,10 +91,10 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
     table = class_table.find(folder, names)
     in_colours = bool(table and table.in_colours)
     if len(matches.pairs) < FEW:
-        seen = [look(folder, pair, in_colours) for pair in matches.pairs]
+        seen = [scan_pair(folder, pair, in_colours) for pair in matches.pairs]
     else:
         with ProcessPoolExecutor(machine.cores(), get_context("forkserver")) as pool:
-            seen = list(pool.map(look, repeat(folder), matches.pairs, repeat(in_colours), chunksize=8))
+            seen = list(pool.map(scan_pair, repeat(folder), matches.pairs, repeat(in_colours), chunksize=8))
     codes: dict[int, Code] = {}
     for pair, one in zip(matches.pairs, seen, strict=True):
         for code, pixels in one.codes.items():

@@ -22,7 +22,7 @@ RASTER = 16_000_000  # pixels, from which an image is no photograph
 
 
 @dataclass(frozen=True)
-class Head:
+class ImageInfo:
     """What the first bytes of a picture say; the size is that of the upright picture, in pixels."""
 
     kind: str
@@ -32,21 +32,21 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScannedPair:
     """An image and its mask: their heads, the mask's pixels by code, whether codes are colours; or what is wrong.
 
     content   what two images share only if they are the same
     """
 
-    image: Head | None = None
-    mask: Head | None = None
+    image: ImageInfo | None = None
+    mask: ImageInfo | None = None
     codes: Mapping[int, int] = field(default_factory=dict)
     colours: bool = False
     content: str = ""
     error: str = ""
 
 
-def look(folder: Path, pair: Pair, in_colours: bool = False) -> Seen:
+def scan_pair(folder: Path, pair: Pair, in_colours: bool = False) -> ScannedPair:
     """One pair; broken files, lossy masks and sizes that differ are errors.
 
     in_colours   whether the classes are known by colours: then those of palette and grey masks are read too
@@ -65,9 +65,9 @@ def look(folder: Path, pair: Pair, in_colours: bool = False) -> Seen:
         images.refuse_lossy(picture, path)
         colours = in_colours or picture.mode in ("RGB", "RGBA")
         codes = _histogram(picture, path, colours)
-        return Seen(image, mask, codes, colours, _content(folder / pair.image, image))
+        return ScannedPair(image, mask, codes, colours, _content(folder / pair.image, image))
     except UserError as error:
-        return Seen(error=str(error).replace(f"{folder}/", ""))
+        return ScannedPair(error=str(error).replace(f"{folder}/", ""))
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -90,14 +90,14 @@ def _opened(path: Path) -> Image.Image:
     return picture
 
 
-def _head(picture: Image.Image, path: Path) -> Head:
+def _head(picture: Image.Image, path: Path) -> ImageInfo:
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:  # EXIF has many ways to be broken, and Pillow no one word for them
         raise UserError(f"{path} has EXIF data that cannot be read ({in_one_line(error)})") from None
     width, height = picture.size
     upright = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
-    return Head(picture.format or "", picture.mode, upright, orientation in range(2, 9))
+    return ImageInfo(picture.format or "", picture.mode, upright, orientation in range(2, 9))
 
 
 def _histogram(picture: Image.Image, path: Path, colours: bool) -> dict[int, int]:
@@ -130,7 +130,7 @@ def _codes(strip: Image.Image, path: Path) -> dict[int, int]:
     return {int(code): int(counted[code]) for code in np.flatnonzero(counted)}
 
 
-def _content(path: Path, head: Head) -> str:
+def _content(path: Path, head: ImageInfo) -> str:
     """Of the pixels, as resize compares them; of a raster's bytes, because its pixels need a gigabyte."""
     if math.prod(head.size) > RASTER:
         with path.open("rb") as file:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fcn.data.labels import Labels
-from fcn.inspection.scan import RASTER, Head
+from fcn.inspection.scan import RASTER, ImageInfo
 from fcn.io import images
 
 STRIDE = 8  # pixels of a block: FCN-8s'
@@ -23,7 +23,7 @@ MOST, LEAST = 16, 2  # masks
 Size = int | str
 
 
-def candidates(heads: Iterable[Head]) -> list[Size]:
+def candidates(heads: Iterable[ImageInfo]) -> list[Size]:
     """Shorter sides below that of every image, and native, smallest first; rasters have none, they are cut."""
     seen = {head.size for head in heads}
     if not seen or (largest := max(width * height for width, height in seen)) > RASTER:

@@ -45,13 +45,13 @@ def pinned(archive: Archive) -> Archive:
     return replace(archive, sha256=digest, pin=path(archive)) if digest else archive
 
 
-def keep_unpublished(archive: Archive, file: Path) -> None:
+def record_unpublished(archive: Archive, file: Path) -> None:
     """Records the digest of a file that was read well, where its makers publish none."""
     if not archive.has_digest:
-        keep(archive, files.sha256(file), file)
+        check_or_record(archive, files.sha256(file), file)
 
 
-def keep(archive: Archive, digest: str, file: Path) -> None:
+def check_or_record(archive: Archive, digest: str, file: Path) -> None:
     """Records the digest of a file that is used, or compares it with the recorded one.
 
     raises   UserError if they differ

@@ -10,13 +10,13 @@ from torch import Tensor
 from fcn.data.split import Split
 from fcn.metrics.scores import confusion
 from fcn.models import FCN, layers
-from fcn.runtime.distributed import ALONE, Group
+from fcn.runtime.distributed import SINGLE, Group
 
 PIXELS = 1 << 18  # of the images that go through the net together: enough to keep two cores busy
 
 
 @torch.no_grad()
-def predictions(net: FCN, split: Split, group: Group = ALONE) -> Iterator[tuple[int, Tensor, Tensor]]:
+def predictions(net: FCN, split: Split, group: Group = SINGLE) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Mask and prediction of each image, in order; of every `group.size`-th handful in a group.
 
     yields   (i, mask, prediction): both (H, W), uint8 and int64, in the mask's size; logits are
@@ -37,7 +37,7 @@ def predictions(net: FCN, split: Split, group: Group = ALONE) -> Iterator[tuple[
                 yield i, mask, torch.cat([strip.max(0)[1] for _, strip in strips])
 
 
-def count(net: FCN, split: Split, keep: Callable[[int, Tensor], object] | None = None, group: Group = ALONE) -> Tensor:
+def count(net: FCN, split: Split, keep: Callable[[int, Tensor], object] | None = None, group: Group = SINGLE) -> Tensor:
     """(C, C) int64 confusion matrix over the whole split, row = truth; memory does not grow with the split.
 
     keep   is given each image's number and prediction, (H, W) int64
@@ -49,7 +49,7 @@ def count(net: FCN, split: Split, keep: Callable[[int, Tensor], object] | None =
         counts += confusion(mask, prediction, classes)
         if keep:
             keep(i, prediction)
-    return group.total(counts).cpu()
+    return group.sum(counts).cpu()
 
 
 def _handfuls(split: Split) -> Iterator[list[int]]:

@@ -39,7 +39,7 @@ def expand(path: str, md5: str) -> dict[str, str]:
     return {f"{path}/{entry['relpath']}": entry["md5"] for entry in entries}
 
 
-def gone(folder: Path) -> list[str]:
+def missing_files(folder: Path) -> list[str]:
     """Files of a folder under DVC that it had when git last took its .dvc file, and has no more.
 
     Empty as well where git or the cache does not know.

@@ -14,21 +14,21 @@ DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")  # DVC's md5 of a file or folder
 MADE = "made.md5"  # of the model file that a rung wrote, beside its finished state
 
 
-def begin() -> None:
+def protect() -> None:
     """What every stage does first: keeps a copy of dvc.lock, and removes the finished states that it makes needless.
 
     raises   UserError if dvc.lock is cut off: DVC took what is left for all, and would run the rest again
     """
-    if said := mend():
+    if said := repair():
         raise UserError(f"{said}; type the same command again")
-    for state in needless():
-        lock = files.hold(files.lock_file(state.name))
+    for state in unneeded_states():
+        lock = files.acquire(files.lock_file(state.name))
         if lock is not None:
             with lock:
                 shutil.rmtree(state, ignore_errors=True)
 
 
-def mend() -> str:
+def repair() -> str:
     """Puts the copy of dvc.lock in its place if a kill has cut it off, and says so; else keeps a copy.
 
     DVC writes it in place, and accepts some of what a kill leaves of it.
@@ -137,7 +137,7 @@ def states() -> Path:
     return machine.root() / ".fcn" / "states"
 
 
-def needless() -> list[Path]:
+def unneeded_states() -> list[Path]:
     """The states of finished rungs whose model file dvc.lock names: DVC has it, and nobody will go on from them."""
     made = {path.parent: path.read_text(errors="replace") for path in sorted(states().glob(f"*/{MADE}"))}
     if not made or not LOCK.is_file():

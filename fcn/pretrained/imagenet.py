@@ -48,7 +48,7 @@ def backbone(name: str, origin: str) -> tuple[State, Preprocessing, Published]:
     path = download.fetch(where)
     with path.open("rb") as file:
         state = from_torchvision(name, unpickle(file, path))
-    pins.keep_unpublished(where, path)
+    pins.record_unpublished(where, path)
     return state, TORCHVISION, Published(where.stem, files.sha256(path))
 
 

@@ -161,5 +161,5 @@ def locate(name: str, archive: Archive) -> tuple[Path, Published]:
     else:
         path = download.fetch(archive)
         used = Published(name, files.sha256(path))
-    pins.keep(archive, used.sha256, path)
+    pins.check_or_record(archive, used.sha256, path)
     return path, used

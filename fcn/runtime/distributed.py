@@ -37,20 +37,20 @@ class Group:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         return self.rank == 0
 
-    def share(self, count: int) -> range:
+    def local_range(self, count: int) -> range:
         """Which of `count` images are this process's."""
         return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
-    def total(self, values: Tensor) -> Tensor:
+    def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def largest(self, value: int) -> int:
+    def maximum(self, value: int) -> int:
         """The largest value in any process; of a yes or no, whether any says yes."""
         if self.size == 1:
             return value
@@ -58,7 +58,7 @@ class Group:
         dist.all_reduce(values, dist.ReduceOp.MAX)
         return int(values)
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """The leader's value, in all processes."""
         if self.size == 1:
             return value
@@ -66,15 +66,15 @@ class Group:
         dist.broadcast_object_list(values)
         return values[0]  # type: ignore[no-any-return]
 
-    def agree(self, fingerprint: str) -> None:
+    def check_agreement(self, fingerprint: str) -> None:
         """Refuses to train together what is not the same.
 
         raises   UserError if another process has other data, code, weights or threads than the leader
         """
-        if self.largest(self.told(fingerprint) != fingerprint):
+        if self.maximum(self.broadcast(fingerprint) != fingerprint):
             raise UserError("the group's machines differ in data, code, parent weights or threads; make them alike")
 
-    def joined(self, net: nn.Module) -> nn.Module:
+    def wrap(self, net: nn.Module) -> nn.Module:
         """The net with gradients that are the mean over all processes; its weights become the leader's."""
         if self.size == 1:
             return net
@@ -84,7 +84,7 @@ class Group:
         return DistributedDataParallel(net, forward_sync_buffers=False, find_unused_parameters=True)
 
 
-ALONE = Group()
+SINGLE = Group()
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def group() -> Iterator[Group]:
     """This process's place among those that torchrun started, if it did."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield ALONE
+        yield SINGLE
         return
     device = machine.device()
     if device.type == "cuda":
@@ -111,7 +111,7 @@ def group() -> Iterator[Group]:
         dist.destroy_process_group()
 
 
-def spread(module: str, images: int, *, machines: bool = True) -> None:
+def launch(module: str, images: int, *, machines: bool = True) -> None:
     """Runs this stage as several processes and ends with them, if the machine has several devices.
 
     module     the stage, as `python -m` takes it

@@ -71,7 +71,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if len(os.fsencode(name)) > ROOM:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     for left in path.parent.glob(f".{glob.escape(name)}.*.tmp"):
-        if not lives(left.suffixes[-2][1:]):
+        if not is_alive(left.suffixes[-2][1:]):
             left.unlink(missing_ok=True)
     temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
@@ -129,7 +129,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
+def exclusive(out: Path) -> Iterator[None]:
     """Refuses a second process that would write the same file or folder: one would spoil the other's work.
 
     DVC alone may have been killed, and its stage live on.
@@ -171,7 +171,7 @@ def owner(file: TextIO) -> str:
     return file.read().strip()
 
 
-def lives(process: str) -> bool:
+def is_alive(process: str) -> bool:
     """Whether there is a process of this number; what is no number belongs to nobody we know, and so lives."""
     try:
         os.kill(int(process), 0)
@@ -225,7 +225,7 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: 
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-def hold(path: Path) -> TextIO | None:
+def acquire(path: Path) -> TextIO | None:
     """Locks a lock file until it is closed, by hand or by the process's end; None if somebody else holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")

@@ -32,7 +32,7 @@ def root() -> Path:
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
-def place() -> str:
+def location_digest() -> str:
     """Digest of this machine's name and the checkout's path, so that no other checkout's run is taken for its own."""
     return hashlib.sha256(f"{platform.node()}:{root()}".encode()).hexdigest()
 

@@ -42,7 +42,7 @@ class DisconnectedError(Exception):
     """The client closed the connection before its request was whole."""
 
 
-class Door:
+class RequestLimits:
     """An ASGI application around another.
 
     longest   bytes that a request may have

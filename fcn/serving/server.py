@@ -42,10 +42,10 @@ def serve(port: int, hosts: Sequence[str] = (), seconds: float = SECONDS) -> Non
 
         logging.getLogger("mlflow.pyfunc.scoring_server").setLevel(logging.ERROR)  # else some lines a bad request
         from fcn.serving.connections import Connection
-        from fcn.serving.request_limits import Door
+        from fcn.serving.request_limits import RequestLimits
         from fcn.serving.response import BYTES
 
-        app = Door(scoring_server.init(load_model(str(folder))), BYTES // 3 * 4 + (1 << 16), seconds, hosts)
+        app = RequestLimits(scoring_server.init(load_model(str(folder))), BYTES // 3 * 4 + (1 << 16), seconds, hosts)
         address = f"http://{HOST}:{listener.getsockname()[1]}/invocations"
         print(f"{registry.NAME} version {number} answers at {address}; Ctrl-C ends it", flush=True)
         config = uvicorn.Config(

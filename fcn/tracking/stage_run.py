@@ -18,7 +18,7 @@ from fcn.runtime.errors import UserError
 from fcn.tracking import identity, records, store
 from fcn.tracking.identity import Experiment
 from fcn.tracking.store import Rows, Store
-from fcn.tracking.system_metrics import Vitals
+from fcn.tracking.system_metrics import SystemMetrics
 
 
 class Run:
@@ -28,7 +28,7 @@ class Run:
         self.stage, self.alive = stage, alive
         self.child = self.parent = self.dataset = ""
         self.held: TextIO | None = None
-        self.vitals: Vitals | None = None
+        self.vitals: SystemMetrics | None = None
         self.sampled = 0
         self.ended: int | None = None  # when the row was FINISHED before
 
@@ -79,7 +79,7 @@ class Run:
     def _log_vitals(self) -> None:
         if self.vitals is None:
             return
-        rows = [row | {"iteration": self.sampled + i} for i, row in enumerate(self.vitals.take())]
+        rows = [row | {"iteration": self.sampled + i} for i, row in enumerate(self.vitals.drain())]
         self.sampled += len(rows)
         self.store.points(self.child, rows)
 
@@ -94,7 +94,7 @@ class Run:
             self.parent = records.row(self.store, experiment, self.stage, fingerprint, records.origin())
             self.child = self._continued(fingerprint, now) or self._created(declared, fingerprint)
             if self.held is None:
-                self.held = files.hold(records.lock_file(self.child))
+                self.held = files.acquire(records.lock_file(self.child))
             self._close_left(experiment)
             row = self.store.client.get_run(self.parent).info
             self.ended = row.end_time if row.status == "FINISHED" else None
@@ -102,15 +102,15 @@ class Run:
         for run in (self.child, self.parent):
             self.store.client.update_run(run, "RUNNING")
         self.sampled = 1 + self.store.last(self.child).get("system/cpu_utilization_percentage", -1)
-        self.vitals = Vitals()
+        self.vitals = SystemMetrics()
 
     def _continued(self, fingerprint: str, now: str) -> str:
         """The child with this fingerprint in this checkout, however it ended: the same result has one run."""
         for run in records.children(self.store, self.parent, self.stage):
             tags = run.data.tags
-            if tags.get("fingerprint", "") != fingerprint or tags.get(store.PLACE) != machine.place():
+            if tags.get("fingerprint", "") != fingerprint or tags.get(store.PLACE) != machine.location_digest():
                 continue
-            if held := files.hold(records.lock_file(run.info.run_id)):
+            if held := files.acquire(records.lock_file(run.info.run_id)):
                 self.held = held
                 if run.info.status == "FINISHED":
                     self.store.tag(run.info.run_id, {"fcn.began": now})
@@ -118,7 +118,7 @@ class Run:
         return ""
 
     def _created(self, declared: Mapping[str, object], fingerprint: str) -> str:
-        tags = {store.PLACE: machine.place(), **({"fingerprint": fingerprint} if fingerprint else {})}
+        tags = {store.PLACE: machine.location_digest(), **({"fingerprint": fingerprint} if fingerprint else {})}
         tags |= records.origin() | records.environment()
         return records.child(self.store, self.parent, self.stage, declared, tags)
 
@@ -126,8 +126,8 @@ class Run:
         """Closes what a kill left of this stage in the experiment's other rows: nobody will continue it now."""
         for row in records.rows(self.store, experiment):
             for run in records.children(self.store, row.info.run_id, self.stage):
-                mine = run.data.tags.get(store.PLACE) == machine.place() and run.info.status == "RUNNING"
-                if mine and (held := files.hold(records.lock_file(run.info.run_id))):
+                mine = run.data.tags.get(store.PLACE) == machine.location_digest() and run.info.status == "RUNNING"
+                if mine and (held := files.acquire(records.lock_file(run.info.run_id))):
                     with held:
                         self.store.close(run.info.run_id, "KILLED")
                         if row.info.run_id != self.parent and row.info.status == "RUNNING":

@@ -254,7 +254,7 @@ def _follow(old: str) -> None:
             connection.execute(update(column.class_).where(inside).values({column: address_now}))
         if database.parent == machine.root():
             tag: Any = SqlTag
-            connection.execute(update(tag).where(tag.key == PLACE).values(value=machine.place()))
+            connection.execute(update(tag).where(tag.key == PLACE).values(value=machine.location_digest()))
 
 
 def _experiment_tags() -> dict[str, str]:

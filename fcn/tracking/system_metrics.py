@@ -8,7 +8,7 @@ from typing import Any
 EVERY = 10.0  # seconds between two samples
 
 
-class Vitals:
+class SystemMetrics:
     """Samples in a thread of its own that only collects: no store is asked, no random number drawn.
 
     samples   rows of `time` (ms) and values by MLflow's names, until `take` takes them away
@@ -48,7 +48,7 @@ class Vitals:
             monitor.clear_metrics()
         return values
 
-    def take(self) -> list[dict[str, float]]:
+    def drain(self) -> list[dict[str, float]]:
         """The samples since the last call."""
         taken, self._samples = self._samples, []
         return taken

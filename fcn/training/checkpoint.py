@@ -18,7 +18,7 @@ from fcn.models import FCN
 from fcn.models.weights import State
 from fcn.pipeline import dvc_lock
 from fcn.runtime import files, machine
-from fcn.runtime.distributed import ALONE, Group
+from fcn.runtime.distributed import SINGLE, Group
 from fcn.training.optimizer import Optimizer
 
 SAVE_EVERY = 60.0  # seconds between two saved states
@@ -27,7 +27,7 @@ Row = dict[str, float]
 
 
 @dataclass
-class Resume:
+class Checkpoint:
     """How far a rung is. Saved under a fingerprint of all that its result depends on.
 
     folder       of this fingerprint, under `.fcn/states/`
@@ -72,16 +72,16 @@ class Resume:
         path.replace(self.folder / f"{self.number}-{files.sha256(path)}.safetensors")
         self.saved_at = time.monotonic()
 
-    def load(self, net: FCN, optimizer: Optimizer, group: Group = ALONE) -> None:
+    def load(self, net: FCN, optimizer: Optimizer, group: Group = SINGLE) -> None:
         """Goes back to the saved state, if there is one: the leader's, in all processes."""
-        found = group.told(self._read() if group.leads else None)
+        found = group.broadcast(self._read() if group.is_leader else None)
         if found is None:
             return
         facts, parts = found
         vars(self).update(facts)
         optimizer.restore(net, parts["net"], parts["moments"])
         self.best = parts["best"]
-        if group.leads:
+        if group.is_leader:
             print(f"going on after step {self.number}", flush=True)
 
     def _read(self) -> tuple[dict[str, Any], dict[str, State]] | None:
@@ -96,7 +96,7 @@ class Resume:
             )
         return None
 
-    def done(self, out: Path) -> None:
+    def finish(self, out: Path) -> None:
         """The rung's files are written. Its last state stays until dvc.lock names `out`: DVC may be killed before."""
         if states := self.saved():
             for old in states[1:]:
@@ -105,7 +105,7 @@ class Resume:
                 files.write_text(self.folder / dvc_lock.MADE, files.md5(out))
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """One process at a time computes what this fingerprint names; a second waits, and finds it done."""
         with files.lock_file(self.folder.name).open("a+") as file:
             if not files.try_lock(file):

@@ -25,7 +25,7 @@ COLUMNS = 20  # points over a rung
 Row = dict[str, float]
 
 
-class Watch:
+class LayerMonitor:
     """Looks at some steps of a rung, and costs nothing in the others.
 
     rows   one a step that was looked at: `iteration`, and LAYER.WHAT with what being
@@ -48,7 +48,7 @@ class Watch:
         self._hooks: list[Any] = []
 
     def begin(self, number: int) -> None:
-        """Prepares to look at step `number`, if it is one of those."""
+        """Prepares to hook at step `number`, if it is one of those."""
         if number != 1 and number % self.every:
             return
         self._row = {"iteration": number}
@@ -87,7 +87,7 @@ class Watch:
         return layers[norm] if norm in layers else layers[name]
 
     def _activation(self, name: str) -> Any:
-        def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             values = output.detach().float()
             if name.startswith(("conv", "fc")):
                 values = values.clamp(min=0)
@@ -95,7 +95,7 @@ class Watch:
             self._row[f"{name}.activation_mean"] = float(values.mean())
             self._row[f"{name}.activation_std"] = float(values.std(correction=0))
 
-        return look
+        return hook
 
 
 def picture(rows: Sequence[Row], title: str, path: Path) -> None:

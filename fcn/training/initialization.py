@@ -13,14 +13,14 @@ from fcn.models.layers import PREPROCESSINGS, Preprocessing
 from fcn.models.weights import Published
 from fcn.params import Params
 from fcn.runtime import files, machine
-from fcn.runtime.distributed import ALONE, Group
+from fcn.runtime.distributed import SINGLE, Group
 from fcn.runtime.errors import UserError, counted
 from fcn.training import compatibility
 from fcn.training.steps import rate
 
 
 @dataclass(frozen=True)
-class Start:
+class Initialized:
     """A rung before its first step.
 
     architecture   FCN's arguments
@@ -36,7 +36,9 @@ class Start:
     published: Published | None
 
 
-def start(train: Split, stride: int, params: Params, parent: Path, published: Path, group: Group = ALONE) -> Start:
+def initialize(
+    train: Split, stride: int, params: Params, parent: Path, published: Path, group: Group = SINGLE
+) -> Initialized:
     """The net of stride `stride` with the weights that it starts from, on the device that trains it.
 
     parent      model file of the coarser net, or of the backbone
@@ -59,7 +61,7 @@ def start(train: Split, stride: int, params: Params, parent: Path, published: Pa
         if machine.device().type != "cuda":
             raise UserError("batch norm needs the whole batch in one process on a CPU; set FCN_PROCESSES=1")
         nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-    return Start(net, architecture, table, None if used else files.sha256(parent), used)
+    return Initialized(net, architecture, table, None if used else files.sha256(parent), used)
 
 
 def fill(net: FCN, init: str, path: Path) -> Published | None:

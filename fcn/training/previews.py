@@ -13,7 +13,7 @@ from torch import Tensor
 from fcn.data.labels import VOID, UInt8
 from fcn.data.split import Split
 from fcn.runtime import files
-from fcn.runtime.distributed import ALONE, Group
+from fcn.runtime.distributed import SINGLE, Group
 
 IMAGES = 4
 STEPS = 8  # validations that the picture of a whole training shows
@@ -40,11 +40,11 @@ class Preview:
             at = self.places.index(i)
             self.found[at] = _nearest(prediction.cpu().numpy().astype(np.uint8), self.sizes[at])
 
-    def gathered(self, group: Group = ALONE) -> str:
+    def gathered(self, group: Group = SINGLE) -> str:
         """The predictions side by side, those of all processes, as the base64 of a PNG file of class numbers."""
         # What another process predicts is VOID here: the sum of all differences to it is the prediction's own.
         less = torch.from_numpy(np.concatenate([VOID - mask.ravel() for mask in self.found])).int()
-        whole = (VOID - group.total(less)).numpy().astype(np.uint8)
+        whole = (VOID - group.sum(less)).numpy().astype(np.uint8)
         ends = np.cumsum([height * width for height, width in self.sizes])[:-1]
         masks = [part.reshape(size) for part, size in zip(np.split(whole, ends), self.sizes, strict=True)]
         file = io.BytesIO()
@@ -73,7 +73,7 @@ class Preview:
         return self.split.labels.picture(mask).convert("RGB")
 
 
-def shown(iterations: int, every: int) -> list[int]:
+def preview_steps(iterations: int, every: int) -> list[int]:
     """The steps of a rung's validations, at most STEPS of them, spread evenly, the last among them."""
     numbers = [*range(every, iterations, every), *([iterations] if iterations else [])]
     places = np.linspace(0, len(numbers) - 1, min(STEPS, len(numbers))).round().astype(int)

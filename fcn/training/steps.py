@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fcn.data.labels import VOID, UInt8
-from fcn.data.sampling import Drawn, Sampler
+from fcn.data.sampling import SampledImage, Sampler
 from fcn.models import FCN
 from fcn.models.layers import BatchNorm
 from fcn.params import Params, Rung
-from fcn.runtime.distributed import ALONE, Group
+from fcn.runtime.distributed import SINGLE, Group
 from fcn.training.optimizer import Optimizer
 
 SCORE_LAYERS = ("score_fr", "score_pool4", "score_pool3", "upscore")
@@ -93,21 +93,21 @@ def steps(
     *,
     weight: Tensor | None = None,
     start: int = 0,
-    group: Group = ALONE,
+    group: Group = SINGLE,
 ) -> Iterator[Step]:
     """Trains from step `start` (0 at first) to the rung's last one, yielding after each."""
-    joined = group.joined(net)
-    share = group.share(params.batch_size)
+    wrapped = group.wrap(net)
+    share = group.local_range(params.batch_size)
     for number in range(start + 1, rung.iterations + 1):
         train_mode(net)
-        drawn = sampler.draw(number - 1, share)
+        sampled = sampler.draw(number - 1, share)
         lr = rate(rung, params.lr, number)
-        loss = backward(joined, optimizer, drawn, params.loss, rung.accumulate, weight, group)
+        loss = backward(wrapped, optimizer, sampled, params.loss, rung.accumulate, weight, group)
         optimizer.step(lr)
-        yield Step(number, loss, lr, [image.name for image in drawn])
+        yield Step(number, loss, lr, [image.name for image in sampled])
 
 
-def _sent(drawn: list[Drawn], arrays: list[UInt8], device: torch.device) -> Tensor:
+def _to_device(sampled: list[SampledImage], arrays: list[UInt8], device: torch.device) -> Tensor:
     """Images or masks, (N, H, W, ...), on their way to the device, where they are mirrored.
 
     A GPU goes on with the step before meanwhile.
@@ -115,51 +115,51 @@ def _sent(drawn: list[Drawn], arrays: list[UInt8], device: torch.device) -> Tens
     batch = torch.from_numpy(np.stack(arrays))
     if device.type == "cuda":
         batch = batch.pin_memory().to(device, non_blocking=True)
-    for image, pixels in zip(drawn, batch, strict=True):
+    for image, pixels in zip(sampled, batch, strict=True):
         if image.mirrored:
             pixels.copy_(pixels.flip(1))
     return batch
 
 
 def backward(
-    joined: nn.Module,
+    wrapped: nn.Module,
     optimizer: Optimizer,
-    drawn: list[Drawn],
+    sampled: list[SampledImage],
     reduction: str,
     accumulate: int,
     weight: Tensor | None,
-    group: Group = ALONE,
+    group: Group = SINGLE,
 ) -> Tensor:
     """Gradients of one step's loss, the batch in `accumulate` passes; the passes' sizes don't matter.
 
-    joined   the net, as `group` joined it
-    drawn    this process's images of the batch
+    wrapped   the net, as `group` wrapped it
+    sampled    this process's images of the batch
     returns  () the loss over the whole batch
     """
-    net = cast(FCN, joined.module if isinstance(joined, DistributedDataParallel) else joined)
+    net = cast(FCN, wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped)
     device = next(net.parameters()).device
-    masks = [_sent([image], [image.mask], device)[0] for image in drawn]
+    masks = [_to_device([image], [image.mask], device)[0] for image in sampled]
     # In fp64, so that a pixel's share is not rounded on its way.
-    pixels = group.total(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
+    pixels = group.sum(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
     scale = 1 / torch.where(pixels > 0, pixels, 1.0) if reduction == "mean" else torch.ones_like(pixels)
     total = torch.zeros_like(pixels)
-    size = -(-len(drawn) // -(-accumulate // group.size))
+    size = -(-len(sampled) // -(-accumulate // group.size))
     # Gradients that are summed, over passes or a group, have to be whole.
-    optimizer.zero_grad(factors=joined is net and len(drawn) <= size)
-    for first in range(0, len(drawn), size):
-        part = drawn[first : first + size]
-        images = _sent(part, [image.image for image in part], device)
+    optimizer.zero_grad(factors=wrapped is net and len(sampled) <= size)
+    for first in range(0, len(sampled), size):
+        part = sampled[first : first + size]
+        images = _to_device(part, [image.image for image in part], device)
         for dropout in (net.drop6, net.drop7):
             dropout.generators = [
                 torch.Generator(device).manual_seed(image.seed + (dropout is net.drop7)) for image in part
             ]
-        more = first + size < len(drawn)  # the last pass sends what all have gathered
-        with joined.no_sync() if more and isinstance(joined, DistributedDataParallel) else nullcontext():
-            logits = joined(images.permute(0, 3, 1, 2))
+        more = first + size < len(sampled)  # the last pass sends what all have gathered
+        with wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else nullcontext():
+            logits = wrapped(images.permute(0, 3, 1, 2))
             loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
-            (loss * group.size).backward()  # type: ignore[no-untyped-call]  # joined gradients are means
+            (loss * group.size).backward()  # type: ignore[no-untyped-call]  # wrapped gradients are means
         total += loss.detach()
     optimizer.gather()
     for dropout in (net.drop6, net.drop7):
         dropout.generators = None
-    return group.total(total)
+    return group.sum(total)

@@ -13,7 +13,7 @@ from fcn.pipeline import dvc_yaml
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
 from fcn.training import rung
-from fcn.training.initialization import start
+from fcn.training.initialization import initialize
 
 STAGES = {32: "train", 16: "finetune16s", 8: "finetune8s"}
 PARENTS = {32: "backbone", 16: "fcn32s", 8: "fcn16s"}
@@ -37,10 +37,10 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
             f"{path} keeps no digest of its first {steps} steps; it keeps {', '.join(meta.digests) or 'none'}"
         )
     train = Split(data, "train")
-    work = rung.prepare(STAGES[stride], stride, params, start(train, stride, params, parent, published), train)
-    for step in islice(work.steps(0), max(kept)):
+    training = rung.prepare(STAGES[stride], stride, params, initialize(train, stride, params, parent, published), train)
+    for step in islice(training.steps(0), max(kept)):
         if step.number in kept:
-            found = weights.digest(work.optimizer.state(work.begun.net))
+            found = weights.digest(training.optimizer.state(training.initialized.net))
             if found != kept[step.number]:
                 raise UserError(
                     f"FCN-{stride}s after step {step.number}: sha256 {found[:12]}…, "

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fcn.data.labels import VOID
-from fcn.data.sampling import Drawn, Sampler, class_weights
+from fcn.data.sampling import SampledImage, Sampler, class_weights
 from fcn.data.split import Split
 from fcn.models import FCN
 from fcn.params import Params
@@ -23,7 +23,7 @@ def sampler(packed: Path, experiment: Params, batch_size: int = 2, seed: int = 1
     return Sampler(Split(packed, "train"), experiment.data, seed=seed, stride=stride, batch_size=batch_size)
 
 
-def same(a: list[Drawn], b: list[Drawn]) -> bool:
+def same(a: list[SampledImage], b: list[SampledImage]) -> bool:
     return all(
         (x.name, x.seed, x.mirrored) == (y.name, y.seed, y.mirrored)
         and (x.image == y.image).all()
@@ -83,9 +83,12 @@ def test_what_is_mirrored_teaches_what_its_mirror_image_teaches(small: Small) ->
     """An image, and the same one mirrored by hand: the losses are alike, and so are all gradients."""
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (24, 40, 3), np.uint8), rng.integers(0, 8, (24, 40), np.uint8)
-    other = Drawn("other", image[::-1].copy(), mask[::-1].copy(), 2)
+    other = SampledImage("other", image[::-1].copy(), mask[::-1].copy(), 2)
     found = []
-    for one in (Drawn("one", image, mask, 1, True), Drawn("one", image[:, ::-1].copy(), mask[:, ::-1].copy(), 1)):
+    for one in (
+        SampledImage("one", image, mask, 1, True),
+        SampledImage("one", image[:, ::-1].copy(), mask[:, ::-1].copy(), 1),
+    ):
         torch.manual_seed(0)
         net = FCN(8, 8, "slim", pad="same").to(memory_format=torch.channels_last)
         optimizer = Optimizer(net, small())

@@ -453,7 +453,7 @@ def test_the_recipe_is_complete_and_differs_where_the_folder_does(make: Make, mo
 )
 def test_sizes_suit_the_images(sizes: list[tuple[int, int]], expected: dict[str, Any], make: Make) -> None:
     found = inspected(make(PLAIN))
-    found.seen = [inspection.Seen(image=inspection.Head("JPEG", "RGB", size, False)) for size in sizes]
+    found.seen = [inspection.ScannedPair(image=inspection.ImageInfo("JPEG", "RGB", size, False)) for size in sizes]
     assert expected.items() <= adoption.sizes(found).items()
 
 

@@ -17,7 +17,7 @@ from fcn.evaluation import review
 from fcn.metrics import scores
 from fcn.models import FCN, weights
 from fcn.models.layers import TORCHVISION
-from fcn.runtime.distributed import ALONE
+from fcn.runtime.distributed import SINGLE
 from fcn.runtime.errors import UserError
 from stages import evaluate
 
@@ -49,7 +49,7 @@ def test_each_name_is_kept_as_it_is_from_packing_to_the_tables_of_the_report(tmp
     meta = weights.Meta(architecture, TORCHVISION, TWO, None, None, 1, 1, {})
     weights.save(model, FCN(2, 32, "slim", pad="same").state_dict(), meta)
     paths = argparse.Namespace(models=[model], predictions=tmp_path / "predictions", data=tmp_path)
-    ((_, _, counts),) = evaluate._counted(paths, split, ALONE)
+    ((_, _, counts),) = evaluate._counted(paths, split, SINGLE)
     assert int(counts.sum()) == 48 * len(NAMES)
     assert {path.name for path in (tmp_path / "predictions/fcn32s").iterdir()} == {f"{name}.png" for name in NAMES}
     found = review.review(split, tmp_path / "predictions", ["fcn32s"])

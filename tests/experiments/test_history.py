@@ -15,7 +15,7 @@ from conftest import ROOT, Checkout
 
 from fcn.cli import ANYWHERE, commands
 from fcn.experiments import backfill
-from fcn.experiments.history import State
+from fcn.experiments.history import Snapshot
 from fcn.pipeline import cache, dvc_lock
 from fcn.runtime.errors import UserError
 
@@ -29,10 +29,10 @@ def lock(**changes: Any) -> bytes:
     return yaml.safe_dump({"schema": "2.0", "stages": {"make": stage}}).encode()
 
 
-def state(content: bytes, **other: bytes) -> State:
+def state(content: bytes, **other: bytes) -> Snapshot:
     graph = {"stages": {"make": {"cmd": "one", "outs": ["metrics/a.csv"]}}}
     given = {"dvc.yaml": json.dumps(graph).encode(), "params.yaml": (ROOT / "recipes/scenes.yaml").read_bytes()}
-    return State("commit abc", given | {"dvc.lock": content} | other, 0)
+    return Snapshot("commit abc", given | {"dvc.lock": content} | other, 0)
 
 
 @pytest.mark.parametrize(

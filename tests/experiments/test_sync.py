@@ -18,10 +18,10 @@ from conftest import Checkout
 from mlflow_store import STAGES, artifacts, inputs, points, rows, runs, stages_of, table
 
 from fcn.experiments import leftovers
-from fcn.experiments.history import State
+from fcn.experiments.history import Snapshot
 from fcn.tracking import identity
 from fcn.tracking.identity import Experiment
-from fcn.tracking.system_metrics import Vitals
+from fcn.tracking.system_metrics import SystemMetrics
 
 
 @pytest.mark.slow
@@ -234,18 +234,18 @@ def test_a_stage_counts_as_current_only_if_all_that_it_read_does(small: Any) -> 
         "dvc.lock": json.dumps({"stages": lock}).encode(),
         "params.yaml": yaml.safe_dump(small().model_dump()).encode(),
     }
-    assert list(State("s", content, 0).stages) == ["make", "use"]
-    assert list(State("s", content | {"fcn/b.py": b"other"}, 0).stages) == ["make"]
-    assert list(State("s", content | {"metrics/x.csv": b"other"}, 0).stages) == ["make"]
-    assert list(State("s", content | {"fcn/a.py": b"other"}, 0).stages) == []
+    assert list(Snapshot("s", content, 0).stages) == ["make", "use"]
+    assert list(Snapshot("s", content | {"fcn/b.py": b"other"}, 0).stages) == ["make"]
+    assert list(Snapshot("s", content | {"metrics/x.csv": b"other"}, 0).stages) == ["make"]
+    assert list(Snapshot("s", content | {"fcn/a.py": b"other"}, 0).stages) == []
     changed = yaml.safe_dump(small(lr=0.01).model_dump()).encode()
-    assert list(State("s", content | {"params.yaml": changed}, 0).stages) == ["make"]
+    assert list(Snapshot("s", content | {"params.yaml": changed}, 0).stages) == ["make"]
 
 
 def test_vitals_are_sampled_beside_the_work_and_taken_once() -> None:
-    vitals = Vitals()
+    vitals = SystemMetrics()
     vitals.stop()
-    (sample,) = vitals.take()
+    (sample,) = vitals.drain()
     assert 0 <= sample["system/cpu_utilization_percentage"] <= 100
     assert sample["system/system_memory_usage_megabytes"] > 0
-    assert vitals.take() == []
+    assert vitals.drain() == []

@@ -325,7 +325,7 @@ def test_plain_http_is_warned_of_until_a_digest_guards_it_and_another_file_is_th
     wanted, first = unchecked(f"{host}/file"), hashlib.sha256(CONTENT).hexdigest()
     path = download.fetch(wanted)
     assert f"warning: a.zip comes from {host}/file without protection" in capfd.readouterr().err
-    pins.keep_unpublished(wanted, path)
+    pins.record_unpublished(wanted, path)
     path.unlink()
     download.fetch(wanted)
     assert "warning" not in capfd.readouterr().err

@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def use(archive: Archive) -> Path:
     """What a stage does with a file that it can read."""
     path = download.fetch(archive)
-    pins.keep_unpublished(archive, path)
+    pins.record_unpublished(archive, path)
     return path
 
 
@@ -85,7 +85,7 @@ def backbone(folder: Path, params: Params, preprocessing: object = CAFFE) -> Pat
     return folder / "backbone.safetensors"
 
 
-def saved(begun: initialization.Start, path: Path, labels: Labels) -> Path:
+def saved(begun: initialization.Initialized, path: Path, labels: Labels) -> Path:
     meta = weights.Meta(begun.architecture, begun.net.preprocessing, labels, None, begun.published, 0, 1, {})
     weights.save(path, begun.net.state_dict(), meta)
     return path
@@ -177,7 +177,7 @@ def test_a_rung_knows_the_published_file_it_started_from_and_another_file_is_ref
     first = put(folder, name)
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "caffe", "train.init": name})
     published.make(name, folder / "published" / f"{name}.safetensors")
-    begun = initialization.start(train, 32, params, backbone(folder, params), folder / "published")
+    begun = initialization.initialize(train, 32, params, backbone(folder, params), folder / "published")
     assert (begun.published, begun.parent) == (weights.Published(name, first), None)
     second = put(folder, name, seed=1)
     with pytest.raises(UserError, match=f"its sha256 is {second}, not {first}; replace it, or delete the line"):
@@ -220,7 +220,7 @@ def test_finer_nets_inherit_the_mean_colour_of_a_published_one(folder: Path, sma
     )
     parent = backbone(folder, params)
     for stride in (32, 16, 8):
-        begun = initialization.start(train, stride, params, parent, folder / "published")
+        begun = initialization.initialize(train, stride, params, parent, folder / "published")
         assert begun.net.preprocessing.mean == (116.190, 97.203, 92.318)  # BGR, the reference's nyud_layers.py
         line = "mean colour B 116.19, G 97.203, R 92.318: that of the weights it starts from"
         assert line in initialization.summary(stride, params, train, begun.table, begun.net.preprocessing).splitlines()
@@ -234,10 +234,10 @@ def test_preprocessing_of_another_kind_than_the_parents_is_refused_with_what_to_
     train = split(folder, NYUD)
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "torchvision"})
     with pytest.raises(UserError, match=r"'torchvision' is .*; set model.preprocessing: caffe$"):
-        initialization.start(train, 32, params, backbone(folder, params), folder)
+        initialization.initialize(train, 32, params, backbone(folder, params), folder)
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "caffe"})
     with pytest.raises(UserError, match=r"'caffe' is .*; set model.preprocessing: torchvision$"):
-        initialization.start(train, 32, params, backbone(folder, params, TORCHVISION), folder)
+        initialization.initialize(train, 32, params, backbone(folder, params, TORCHVISION), folder)
 
 
 # -- DVC --------------------------------------------------------------------------------------------

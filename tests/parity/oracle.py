@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fcn.data.labels import VOID
-from fcn.data.sampling import Drawn
+from fcn.data.sampling import SampledImage
 from fcn.models import FCN
 
 ROOT = Path(__file__).parents[2]
@@ -109,12 +109,12 @@ def image(height: int, width: int, seed: int) -> np.ndarray[Any, np.dtype[np.uin
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def drawn(height: int, width: int, classes: int, void: float, seed: int) -> Drawn:
+def drawn(height: int, width: int, classes: int, void: float, seed: int) -> SampledImage:
     """A random image with a mask of which the fraction `void` is void."""
     rng = np.random.default_rng((seed, 1))
     mask = rng.integers(0, classes, (height, width), dtype=np.uint8)
     mask[rng.random(mask.shape) < void] = VOID
-    return Drawn(f"image{seed}", image(height, width, seed), mask, seed)
+    return SampledImage(f"image{seed}", image(height, width, seed), mask, seed)
 
 
 def bgr(pixels: np.ndarray[Any, np.dtype[np.uint8]], dtype: torch.dtype) -> Tensor:
@@ -155,7 +155,7 @@ def groups(
     ]
 
 
-def loss_sum(trainer: Any, oracle: nn.Module, images: Iterable[Drawn], dtype: torch.dtype) -> Tensor:
+def loss_sum(trainer: Any, oracle: nn.Module, images: Iterable[SampledImage], dtype: torch.dtype) -> Tensor:
     """torchfcn's own loss, summed over the valid pixels of all images; its void is -1."""
     total = torch.zeros((), dtype=dtype)
     for one in images:

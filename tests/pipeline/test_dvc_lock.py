@@ -107,14 +107,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_dvc_lock_cut_off_anywhere_but_between_whole_entries_is_put_back(here: Path) -> None:
     lock = LOCK.replace("fcn32s", "größe")  # an umlaut has two bytes
     here.write_text(lock)
-    assert dvc_lock.mend() == ""
+    assert dvc_lock.repair() == ""
     unseen = []
     for length in range(len(lock.encode())):
         here.write_bytes(lock.encode()[:length])
         if dvc_lock.stages(here.read_bytes()) is not None:
             unseen.append(length)
             continue
-        assert dvc_lock.mend() == "dvc.lock was cut off, as by a kill; the last whole one is back"
+        assert dvc_lock.repair() == "dvc.lock was cut off, as by a kill; the last whole one is back"
         assert here.read_text() == lock
     ends = [len("".join(lock.splitlines(keepends=True)[:line]).encode()) for line in UNSEEN]
     assert unseen == ends
@@ -123,7 +123,7 @@ def test_a_dvc_lock_cut_off_anywhere_but_between_whole_entries_is_put_back(here:
 def test_a_dvc_lock_that_is_whole_replaces_the_copy(here: Path) -> None:
     for text in (LOCK, LOCK.replace("0.001", "0.002")):
         here.write_text(text)
-        dvc_lock.begin()
+        dvc_lock.protect()
         assert (here.parent / ".fcn/dvc.lock").read_text() == text
 
 
@@ -141,7 +141,7 @@ def test_a_stage_of_ones_own_that_makes_nothing_may_be_the_last(here: Path) -> N
 def test_without_a_copy_git_is_named(here: Path, content: str) -> None:
     here.write_text(content)
     with pytest.raises(UserError, match="`git checkout dvc.lock`, or delete it if git has none"):
-        dvc_lock.begin()
+        dvc_lock.protect()
     assert here.read_text() == content
 
 
@@ -150,7 +150,7 @@ def test_the_lock_of_an_experiment_in_a_copy_is_not_kept_as_that_of_the_checkout
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(here.parent / "main"))
     here.write_text(LOCK)
-    dvc_lock.begin()
+    dvc_lock.protect()
     assert {path.name for path in here.parent.rglob("*")} == {"dvc.lock", "dvc.yaml"}
 
 
@@ -161,10 +161,10 @@ def test_a_state_is_needless_once_dvc_lock_names_what_its_rung_made(here: Path) 
         state.mkdir(parents=True)
         if name in md5:
             (state / "made.md5").write_text(md5[name])
-    dvc_lock.begin()  # no dvc.lock yet
+    dvc_lock.protect()  # no dvc.lock yet
     assert len(list(dvc_lock.states().iterdir())) == 3
     here.write_text(LOCK)
-    dvc_lock.begin()
+    dvc_lock.protect()
     assert sorted(path.name for path in dvc_lock.states().iterdir()) == ["halfway", "other"]
 
 

@@ -13,7 +13,7 @@ from fcn.models import FCN
 from fcn.params import Params
 from fcn.pipeline import dvc_lock
 from fcn.runtime import files
-from fcn.training.checkpoint import Resume
+from fcn.training.checkpoint import Checkpoint
 from fcn.training.optimizer import Optimizer
 
 
@@ -48,10 +48,10 @@ def net() -> FCN:
 
 
 @pytest.fixture
-def saved(net: FCN, small: Callable[..., Params], tmp_path: Path) -> tuple[Resume, Optimizer]:
+def saved(net: FCN, small: Callable[..., Params], tmp_path: Path) -> tuple[Checkpoint, Optimizer]:
     """After 20 and after 40 steps, which add 1 to a bias each time."""
     optimizer = Optimizer(net, small())
-    found = Resume(tmp_path / "states")
+    found = Checkpoint(tmp_path / "states")
     for number in (10, 20, 40):
         found.number = number
         with torch.no_grad():
@@ -63,27 +63,27 @@ def saved(net: FCN, small: Callable[..., Params], tmp_path: Path) -> tuple[Resum
     return found, optimizer
 
 
-def load(folder: Path, net: FCN, optimizer: Optimizer) -> Resume:
-    found = Resume(folder)
+def load(folder: Path, net: FCN, optimizer: Optimizer) -> Checkpoint:
+    found = Checkpoint(folder)
     with torch.no_grad():
         net.score_fr.bias.zero_()
     found.load(net, optimizer)
     return found
 
 
-def test_the_last_two_states_are_kept(saved: tuple[Resume, Optimizer]) -> None:
+def test_the_last_two_states_are_kept(saved: tuple[Checkpoint, Optimizer]) -> None:
     assert [path.name.partition("-")[0] for path in saved[0].saved()] == ["40", "20"]
     assert len(list(saved[0].folder.iterdir())) == 2
 
 
-def test_the_newest_state_is_gone_back_to(saved: tuple[Resume, Optimizer], net: FCN) -> None:
+def test_the_newest_state_is_gone_back_to(saved: tuple[Checkpoint, Optimizer], net: FCN) -> None:
     assert load(saved[0].folder, net, saved[1]).number == 40
     assert net.score_fr.bias.tolist() == [40, 40]
 
 
 @pytest.mark.parametrize("what", DAMAGE)
 def test_a_damaged_state_is_one_line_and_the_one_before_it_is_gone_back_to(
-    saved: tuple[Resume, Optimizer], net: FCN, what: str, capsys: pytest.CaptureFixture[str]
+    saved: tuple[Checkpoint, Optimizer], net: FCN, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newest, before = saved[0].saved()
     newest.write_bytes(DAMAGE[what](newest.read_bytes()))
@@ -98,7 +98,7 @@ def test_a_damaged_state_is_one_line_and_the_one_before_it_is_gone_back_to(
 
 @pytest.mark.parametrize("what", DAMAGE)
 def test_if_both_are_damaged_the_rung_starts_again(
-    saved: tuple[Resume, Optimizer], net: FCN, what: str, capsys: pytest.CaptureFixture[str]
+    saved: tuple[Checkpoint, Optimizer], net: FCN, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in saved[0].saved():
         path.write_bytes(DAMAGE[what](path.read_bytes()))
@@ -110,7 +110,7 @@ def test_if_both_are_damaged_the_rung_starts_again(
 
 
 def test_a_state_that_a_kill_left_without_its_name_is_not_gone_back_to(
-    saved: tuple[Resume, Optimizer], net: FCN
+    saved: tuple[Checkpoint, Optimizer], net: FCN
 ) -> None:
     newest, _ = saved[0].saved()
     newest.rename(newest.with_name("state.safetensors"))
@@ -124,7 +124,7 @@ def test_a_note_of_a_finished_state_may_hold_anything(tmp_path: Path, monkeypatc
     note.parent.mkdir(parents=True)
     note.write_bytes(b"\xff\0")
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    assert dvc_lock.needless() == []
+    assert dvc_lock.unneeded_states() == []
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_a_rung_whose_state_was_damaged_ends_with_the_same_bits(ready: Checkout)
         "sed", "-i", f"s/^            if end:$/            {killed}\\n            if end:/", "fcn/training/rung.py"
     )
     ready.run("dvc", "repro", "train", code=1)
-    newest, before = Resume(next((ready.folder / ".fcn/states").iterdir())).saved()
+    newest, before = Checkpoint(next((ready.folder / ".fcn/states").iterdir())).saved()
     newest.write_bytes(newest.read_bytes()[:-1] + b"\1")
     assert before.name.startswith("2-")
     printed = ready.run("dvc", "repro", "train", code=1)  # takes the third step again, and is killed again

@@ -316,7 +316,7 @@ def test_the_place_of_a_checkout_is_its_own(tmp_path: Path, monkeypatch: pytest.
     places = set()
     for name in ("one", "other"):
         monkeypatch.setenv("DVC_ROOT", str(tmp_path / name))
-        places.add(machine.place())
+        places.add(machine.location_digest())
     assert len(places) == 2
 
 

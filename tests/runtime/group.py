@@ -17,7 +17,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from fcn import params  # noqa: E402
 from fcn.data.labels import VOID  # noqa: E402
-from fcn.data.sampling import Drawn  # noqa: E402
+from fcn.data.sampling import SampledImage  # noqa: E402
 from fcn.data.split import Split  # noqa: E402
 from fcn.metrics import counting  # noqa: E402
 from fcn.models import fcn  # noqa: E402
@@ -34,14 +34,14 @@ VOIDS = (0.05, 0.9, 0.4, 1.0)
 class Noise:
     """Images whose masks have very different numbers of valid pixels, one wholly void among them."""
 
-    def draw(self, step: int, share: range) -> list[Drawn]:
+    def draw(self, step: int, share: range) -> list[SampledImage]:
         return [self._image(step, place) for place in share]
 
-    def _image(self, step: int, place: int) -> Drawn:
+    def _image(self, step: int, place: int) -> SampledImage:
         rng = np.random.default_rng((step, place))
         mask = rng.integers(0, 8, (24, 33), dtype=np.uint8)
         mask[rng.random(mask.shape) < VOIDS[place]] = VOID
-        return Drawn("noise", rng.integers(0, 256, (24, 33, 3), dtype=np.uint8), mask, 100 * step + place)
+        return SampledImage("noise", rng.integers(0, 256, (24, 33, 3), dtype=np.uint8), mask, 100 * step + place)
 
 
 def fresh(dtype: torch.dtype) -> FCN:
@@ -59,9 +59,9 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
     found: dict[str, torch.Tensor] = {}
     with distributed.group() as group:
         net = fresh(torch.float32)
-        optimizer, share = Optimizer(net, experiment), group.share(experiment.batch_size)
+        optimizer, share = Optimizer(net, experiment), group.local_range(experiment.batch_size)
         drawn = Noise().draw(0, share)
-        steps.backward(group.joined(net), optimizer, drawn, "mean", experiment.train.accumulate, None, group)
+        steps.backward(group.wrap(net), optimizer, drawn, "mean", experiment.train.accumulate, None, group)
         found |= {f"gradient/{name}": gradient.clone() for name, gradient in optimizer.gradients()}
         net = fresh(torch.float64)
         optimizer = Optimizer(net, experiment)
@@ -72,23 +72,23 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
         found |= {f"weight/{name}": tensor for name, tensor in optimizer.state(net).items()}
         found["losses"] = torch.stack(losses)
         found["counts"] = counting.count(net, Split(packed, "val"), group=group)
-        if group.leads:
+        if group.is_leader:
             save_file({name: tensor.detach().contiguous() for name, tensor in found.items()}, out)
 
 
 def climb(fall: str) -> None:
     """FCN-32s in the checkout that is the working folder; `fall` is the rank of a process that dies once, or none."""
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" and os.environ.get("RANK", "0") == fall:
-        checkpoint.SAVE_EVERY, note = 0.0, rung._note
+        checkpoint.SAVE_EVERY, note = 0.0, rung._record_step
 
         def fall_after_two(step: steps.Step, *others: object) -> None:
             note(step, *others)  # type: ignore[arg-type]
             if step.number == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        rung._note = fall_after_two  # type: ignore[assignment]
+        rung._record_step = fall_after_two  # type: ignore[assignment]
     checkpoint.SAVE_EVERY = 0.0
-    rung.climb(
+    rung.train_rung(
         "train",
         32,
         params.load(),

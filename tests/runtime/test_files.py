@@ -96,7 +96,7 @@ def test_a_second_writer_of_an_out_is_refused_until_the_first_has_ended(
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     program = "import sys; from pathlib import Path; from fcn.runtime import files\n"
-    program += f"with files.alone(Path({str(tmp_path / 'out')!r})): print('in', flush=True); sys.stdin.read()"
+    program += f"with files.exclusive(Path({str(tmp_path / 'out')!r})): print('in', flush=True); sys.stdin.read()"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -104,12 +104,12 @@ def test_a_second_writer_of_an_out_is_refused_until_the_first_has_ended(
         assert first.stdout is not None
         first.stdout.readline()
         refusal = pytest.raises(UserError, match=f"process {first.pid} is writing .*/out; wait for it")
-        with refusal, files.alone(tmp_path / "out"):
+        with refusal, files.exclusive(tmp_path / "out"):
             pass
-        with files.alone(tmp_path / "other"):
+        with files.exclusive(tmp_path / "other"):
             pass
         first.kill()
-    with files.alone(tmp_path / "out"):
+    with files.exclusive(tmp_path / "out"):
         pass
 
 

@@ -80,7 +80,7 @@ async def say_yes(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"yes"})
 
 
-async def asked(ours: request_limits.Door, client: Client) -> tuple[int, str]:
+async def asked(ours: request_limits.RequestLimits, client: Client) -> tuple[int, str]:
     """Status, and the line of what was refused."""
     await ours(client.scope, client.receive, client.send)
     status = await client.status()
@@ -111,7 +111,7 @@ async def asked(ours: request_limits.Door, client: Client) -> tuple[int, str]:
 )
 def test_a_host_or_origin_that_nobody_allowed_is_refused(headers: dict[str, str], status: int) -> None:
     async def run() -> None:
-        ours = request_limits.Door(say_yes, 1000, 60, ["Example.org"])
+        ours = request_limits.RequestLimits(say_yes, 1000, 60, ["Example.org"])
         for path in ("/invocations", "/ping"):
             got, line = await asked(ours, Client(b"{}", path=path, **headers))
             assert got == status
@@ -122,7 +122,7 @@ def test_a_host_or_origin_that_nobody_allowed_is_refused(headers: dict[str, str]
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/", "/docs/oauth2-redirect", "/invocations/"])
 def test_there_is_nothing_at_other_paths(path: str) -> None:
-    status, line = asyncio.run(asked(request_limits.Door(say_yes, 1000, 60), Client(b"{}", path=path)))
+    status, line = asyncio.run(asked(request_limits.RequestLimits(say_yes, 1000, 60), Client(b"{}", path=path)))
     assert (status, line.split(";")[0]) == (404, "there is nothing here")
 
 
@@ -130,7 +130,7 @@ def test_a_body_that_comes_too_slowly_is_refused_and_held_no_turn(monkeypatch: p
     monkeypatch.setattr(request_limits, "SILENCE", 0.2)
 
     async def run() -> None:
-        ours = request_limits.Door(say_yes, 1000, 60)
+        ours = request_limits.RequestLimits(say_yes, 1000, 60)
         slow = [Client(b"{", None) for _ in range(20)]
         refused = [asyncio.create_task(asked(ours, client)) for client in slow]
         await asyncio.sleep(0)
@@ -145,7 +145,7 @@ def test_a_body_that_comes_too_slowly_is_refused_and_held_no_turn(monkeypatch: p
 
 def test_a_body_that_breaks_off_gets_no_answer() -> None:
     async def run() -> None:
-        ours, client = request_limits.Door(say_yes, 1000, 60), Client(b"{", None)
+        ours, client = request_limits.RequestLimits(say_yes, 1000, 60), Client(b"{", None)
         client.leaves.set()
         await ours(client.scope, client.receive, client.send)
         assert client.sent.empty()
@@ -176,7 +176,9 @@ def computing(began: threading.Event) -> Callable[..., Any]:
 
 
 def test_a_request_that_computes_too_long_is_ended_with_a_line() -> None:
-    status, line = asyncio.run(asked(request_limits.Door(computing(threading.Event()), 1000, 0.2), Client(b"{}")))
+    status, line = asyncio.run(
+        asked(request_limits.RequestLimits(computing(threading.Event()), 1000, 0.2), Client(b"{}"))
+    )
     assert (status, line) == (504, "the request took more than 0.2 seconds; send fewer or smaller images")
 
 
@@ -189,7 +191,7 @@ def test_the_computation_of_a_client_that_left_ends_and_who_waited_and_left_is_n
             let_in.append(scope)
             await (app if len(let_in) == 1 else say_yes)(scope, receive, send)
 
-        ours = request_limits.Door(counted, 1000, 3600)
+        ours = request_limits.RequestLimits(counted, 1000, 3600)
         first, second, third = Client(b"{}"), Client(b"{}"), Client(b"{}")
         tasks = [asyncio.create_task(ours(c.scope, c.receive, c.send)) for c in (first, second, third)]
         await asyncio.to_thread(began.wait)
@@ -208,7 +210,7 @@ def test_the_computation_of_a_client_that_left_ends_and_who_waited_and_left_is_n
 
 def test_an_answer_that_is_not_read_holds_no_turn() -> None:
     async def run() -> None:
-        ours, deaf = request_limits.Door(say_yes, 1000, 60), Client(b"{}")
+        ours, deaf = request_limits.RequestLimits(say_yes, 1000, 60), Client(b"{}")
         deaf.reads.clear()
         waiting = asyncio.create_task(asked(ours, deaf))
         while not ours.buffer.held[Stage.LEAVING]:
@@ -236,7 +238,7 @@ def test_bodies_of_many_clients_are_held_within_the_bound_and_all_are_answered(
     monkeypatch.setattr(buffer.Buffer, "hold", watched)
 
     async def run() -> None:
-        ours = request_limits.Door(say_yes, 1000, 60)
+        ours = request_limits.RequestLimits(say_yes, 1000, 60)
         clients = [Client(*[b"a" * 100] * 10) for _ in range(40)]
         assert await asyncio.gather(*(asked(ours, client) for client in clients)) == [(200, "")] * 40
         assert not any(ours.buffer.held.values())

@@ -95,7 +95,7 @@ def post(
 
     pairs = [(name.encode(), value.encode()) for name, value in ({"host": "localhost:5001"} | headers).items()]
     scope = {"type": "http", "path": "/invocations", "method": "POST", "headers": pairs}
-    asyncio.run(request_limits.Door(app, 1000, 60)(scope, receive, send))
+    asyncio.run(request_limits.RequestLimits(app, 1000, 60)(scope, receive, send))
     return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]), let_in
 
 

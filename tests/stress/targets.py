@@ -37,7 +37,7 @@ from fcn.datasets import packing, resizing
 from fcn.datasets.label_maps import SCENES
 from fcn.datasets.sources import Sample
 from fcn.experiments import backfill, trace
-from fcn.experiments.history import State
+from fcn.experiments.history import Snapshot
 from fcn.inference import prediction
 from fcn.io import caffemodel, extraction
 from fcn.models import FCN, fcn, weights
@@ -305,11 +305,11 @@ def _caffe(content: bytes) -> None:
     caffemodel.state_dict(blobs)
 
 
-# Resume states: the newest of two is replaced
+# Checkpoint states: the newest of two is replaced
 
 
 class Steps(torch.nn.Linear):
-    """What `Resume` asks of a net and of its optimizer."""
+    """What `Checkpoint` asks of a net and of its optimizer."""
 
     def state(self, net: torch.nn.Module) -> dict[str, torch.Tensor]:
         return {name: tensor.detach() for name, tensor in self.state_dict().items()}
@@ -324,7 +324,7 @@ class Steps(torch.nn.Linear):
 @cache
 def _states() -> dict[int, tuple[str, bytes]]:
     """Name and content of a saved state, by its step."""
-    found = checkpoint.Resume(folder() / "states" / "a")
+    found = checkpoint.Checkpoint(folder() / "states" / "a")
     net = Steps(3, 2)
     for number in (3, 7):
         found.number, found.losses = number, [0.5] * number
@@ -338,7 +338,7 @@ def _resume_seeds() -> dict[str, bytes]:
 
 
 def _resume(content: bytes) -> None:
-    found = checkpoint.Resume(folder() / "states" / "a")
+    found = checkpoint.Checkpoint(folder() / "states" / "a")
     shutil.rmtree(found.folder)
     found.folder.mkdir()
     states, net = _states(), Steps(3, 2)
@@ -448,7 +448,7 @@ def _history(content: bytes) -> None:
     files = whole | {replaced: content[1:]}
     if replaced not in ("dvc.lock", "dvc.yaml", "params.yaml"):  # a digest that agrees, or nobody would read it
         files["dvc.lock"] = files["dvc.lock"].replace(_md5(whole[replaced]).encode(), _md5(content[1:]).encode())
-    state = State("commit abc", files, 0)
+    state = Snapshot("commit abc", files, 0)
     state.check()
     for stage in state.lock:
         for out in state.outs(stage):

@@ -215,7 +215,7 @@ def test_every_recipe_agrees_with_itself() -> None:
     from fcn import params
 
     for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
-        precheck.agree(params.load(recipe))
+        precheck.check_params(params.load(recipe))
 
 
 def backbone(path: Path, name: str) -> Path:
@@ -238,8 +238,8 @@ def test_a_rung_refuses_before_its_first_step_what_resize_has_shown(
         ({"train.accumulate": 2}, r"^params.yaml: train.accumulate is 2: batch norm"),
     ):
         with pytest.raises(UserError, match=line):
-            initialization.start(train, 32, small(**changes), parent, parent)
-    assert initialization.start(train, 32, small(), parent, parent).net.stride == 32
+            initialization.initialize(train, 32, small(**changes), parent, parent)
+    assert initialization.initialize(train, 32, small(), parent, parent).net.stride == 32
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fcn.data.sampling import Drawn, Sampler
+from fcn.data.sampling import SampledImage, Sampler
 from fcn.data.split import Split
 from fcn.models import fcn
 from fcn.models.fcn import FCN, Backbone
@@ -25,7 +25,7 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
     net = FCN(8, 8, "slim", pad="same")
     torch.nn.init.zeros_(net.score_pool3.weight)
     optimizer = Optimizer(net, experiment)
-    watch = debug.Watch(net, optimizer, iterations=40)  # every second step, and the first
+    watch = debug.LayerMonitor(net, optimizer, iterations=40)  # every second step, and the first
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
     watch.begin(1)
     for step in steps.steps(net, optimizer, sampler, experiment, experiment.train):
@@ -56,11 +56,11 @@ def test_where_the_border_is_computed_apart_activations_are_those_about_the_imag
     monkeypatch.setitem(fcn.BACKBONES, "narrow", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
     torch.manual_seed(0)
     net = FCN(8, 8, "narrow").to(memory_format=torch.channels_last)
-    watch = debug.Watch(net, Optimizer(net, small()), iterations=1)
+    watch = debug.LayerMonitor(net, Optimizer(net, small()), iterations=1)
     watch.begin(1)
     seen: list[torch.Tensor] = []
     hook = net.conv2_1.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().relu()))
-    images = [Drawn("", np.full((40, 56, 3), 90, np.uint8), np.zeros((40, 56), np.uint8), 0)]
+    images = [SampledImage("", np.full((40, 56, 3), 90, np.uint8), np.zeros((40, 56), np.uint8), 0)]
     steps.backward(net, watch.optimizer, images, "mean", 1, None)
     watch.optimizer.step(0.1)
     hook.remove()
@@ -74,7 +74,7 @@ def test_where_the_border_is_computed_apart_activations_are_those_about_the_imag
 
 def test_activations_are_those_after_the_relu(small: Callable[..., Params]) -> None:
     net = FCN(3, 8, "slim", pad="same").eval()
-    watch = debug.Watch(net, Optimizer(net, small()), iterations=1)
+    watch = debug.LayerMonitor(net, Optimizer(net, small()), iterations=1)
     watch.begin(1)
     seen: list[torch.Tensor] = []
     hook = net.conv1_2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))

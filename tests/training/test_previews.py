@@ -123,7 +123,7 @@ def height(path: Path) -> int:
 def test_a_rung_leaves_the_same_picture_and_weights_after_a_kill_as_without_one(
     small: Callable[..., Params], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment, note = small(), rung._note
+    experiment, note = small(), rung._record_step
     monkeypatch.setattr(checkpoint, "SAVE_EVERY", 0.0)
 
     def die(step: Step, *others: Any) -> None:
@@ -139,13 +139,13 @@ def test_a_rung_leaves_the_same_picture_and_weights_after_a_kill_as_without_one(
         monkeypatch.setattr(machine, "root", lambda folder=folder: folder)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         if name == "killed":
-            monkeypatch.setattr(rung, "_note", die)
+            monkeypatch.setattr(rung, "_record_step", die)
             with pytest.raises(KeyboardInterrupt):
-                rung.climb("train", 32, experiment, **paths)
+                rung.train_rung("train", 32, experiment, **paths)
             assert height(paths["validation"]) == 3 * previews.SIDE + 2 * previews.GAP  # so far
             paths["validation"].unlink()  # as DVC does
-            monkeypatch.setattr(rung, "_note", note)
-        rung.climb("train", 32, experiment, **paths)
+            monkeypatch.setattr(rung, "_record_step", note)
+        rung.train_rung("train", 32, experiment, **paths)
         assert height(paths["validation"]) == 4 * previews.SIDE + 3 * previews.GAP
         results.append((paths["validation"].read_bytes(), paths["out"].read_bytes()))
         assert len(list(folder.glob("**/validation/step_*.png"))) == 2  # among the artifacts of the stage's run

@@ -13,7 +13,7 @@ from conftest import ROOT
 from torch import Tensor
 
 from fcn.data.labels import VOID
-from fcn.data.sampling import Drawn, Sampler
+from fcn.data.sampling import SampledImage, Sampler
 from fcn.data.split import Split
 from fcn.models import FCN
 from fcn.models.layers import TORCHVISION
@@ -30,13 +30,13 @@ def net(stride: int = 8, dtype: torch.dtype = torch.float64) -> FCN:
     return FCN(8, stride, "slim", pad="same").to(dtype).to(memory_format=torch.channels_last)
 
 
-def drawn(sizes: list[tuple[int, int]], void: list[float]) -> list[Drawn]:
+def drawn(sizes: list[tuple[int, int]], void: list[float]) -> list[SampledImage]:
     rng = np.random.default_rng(0)
     images = []
     for k, ((height, width), share) in enumerate(zip(sizes, void, strict=True)):
         mask = rng.integers(0, 8, (height, width)).astype(np.uint8)
         mask[rng.random((height, width)) < share] = VOID
-        images.append(Drawn(f"{k}", rng.integers(0, 256, (height, width, 3)).astype(np.uint8), mask, k))
+        images.append(SampledImage(f"{k}", rng.integers(0, 256, (height, width, 3)).astype(np.uint8), mask, k))
     return images
 
 

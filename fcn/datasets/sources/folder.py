@@ -30,7 +30,7 @@ def check(data: Data) -> None:
 
 def lost(folder: Path) -> str:
     """A warning if files that DVC knew in an adopted folder are gone, with what brings them back; else nothing."""
-    gone = cache.gone(folder)
+    gone = cache.missing_files(folder)
     if not gone:
         return ""
     kept = f"{folder}.dvc"
