@@ -301,8 +301,8 @@ def test_a_rung_that_is_surgery_only_has_no_score(ready: Checkout) -> None:
 
 def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> None:
     holder = (
-        "import sys, pathlib; from fcn.runtime.files import alone\n"
-        "with alone(pathlib.Path('data/weights/fcn32s.safetensors')): print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib; from fcn.runtime.files import exclusive\n"
+        "with exclusive(pathlib.Path('data/weights/fcn32s.safetensors')): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder],

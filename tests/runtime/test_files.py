@@ -69,7 +69,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("guard", [files.alone, files.replacing])
+@pytest.mark.parametrize("guard", [files.exclusive, files.replacing])
 def test_a_write_that_the_disk_refuses_names_the_file(
     guard: Callable[[Path], AbstractContextManager[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from fcn.params import Params
 from fcn.runtime import machine
 from fcn.runtime.distributed import Group
 from fcn.training import checkpoint, previews, rung
-from fcn.training.previews import Preview, shown
+from fcn.training.previews import Preview, preview_steps
 from fcn.training.steps import Step
 
 TWO = Labels(("no", "yes"), ((0, 114, 178), (230, 159, 0)))
@@ -41,7 +41,7 @@ TWO = Labels(("no", "yes"), ((0, 114, 178), (230, 159, 0)))
     ],
 )
 def test_at_most_eight_validations_are_shown_the_last_among_them(iterations: int, every: int, steps: list[int]) -> None:
-    assert shown(iterations, every) == steps
+    assert preview_steps(iterations, every) == steps
 
 
 @pytest.fixture
