@@ -89,8 +89,7 @@ lock: .venv/bin/uv  ## pin every package and tool again, with hashes and without
 	for tool in atheris torchfcn uv vl-convert; do $(LOCK) --no-deps -o tools/$$tool.txt tools/$$tool.in || exit; done
 
 readme: $(READY)  ## the tables of README and docs, from what was recorded
-	fcn readme
-	PYTHONPATH=tests python tools/tables.py
+	PYTHONPATH=.:tests python tools/tables.py
 
 # Vega, Vega-Lite 5 (which DVC writes) and Vega-Embed as one script: a wheel carries them for use without a network.
 .vega/vega.js: $(READY)

@@ -1,15 +1,20 @@
-"""The tables of docs/reliability.md and docs/speed.md, from benchmarks/results/: `make readme` writes them."""
+"""The tables of README.md and docs/, from recipes/*.results.json and benchmarks/results/: `make readme` writes them."""
 
 import json
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from stress import torture
 
+from fcn import params
+from fcn.evaluation import paper
+from fcn.ladder import NETS, SCORES
+
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "docs" / f"{name}.md" for name in ("reliability", "speed")]
+DOCS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("recipes", "reliability", "speed"))]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -97,6 +102,68 @@ def input_path(result: dict[str, Any]) -> str:
     )
 
 
+def summary() -> str:
+    """Mean IU of each recipe that was run or has published scores: paper, reference and ours, in per cent."""
+    lines: list[list[object]] = []
+    for path in sorted((ROOT / "recipes").glob("*.yaml"), key=lambda path: (not recorded(path.stem), path.stem)):
+        experiment, ours = params.load(path), recorded(path.stem).get("scores", {})
+        rungs = {f"fcn{stride}s": experiment.rung(stride) for stride in params.STRIDES}
+        scored = [net for net, rung in rungs.items() if rung.iterations or rung.init != "parent"]
+        known = {net: row for net, row in paper.beside(experiment).items() if net in scored}
+        if known or ours:
+            command = "make repro" if path.stem == "scenes" else f"fcn recipe {path.stem} && dvc repro"
+            lines.append(
+                [
+                    path.stem,
+                    triple({net: row.paper[2] for net, row in known.items() if row.paper}),
+                    triple({net: row.weights[2] for net, row in known.items() if row.weights}),
+                    triple({net: 100 * row["mean_iu"] for net, row in ours.items()}) if ours else "not run here",
+                    f"`{command}`",
+                ]
+            )
+    heads: list[object] = ["mean IU of FCN-32s / 16s / 8s, %", "paper", "reference", "ours", "command"]
+    scenes = recorded("scenes")
+    return (
+        f"{rows(heads, *lines)}\n\n"
+        f"Ours: {scenes['machine']['cores']} cores ({scenes['machine']['cpu']}), no GPU, {scenes['date']}. The recipes "
+        "that were not run here need\ndays on a CPU; their data readers are tested on small archives in the original "
+        "formats."
+    )
+
+
+def triple(values: dict[str, float]) -> str:
+    """The value of each net; a dash for a net that has none."""
+    return " / ".join(f"{values[net]:.1f}" if net in values else "—" for net in NETS) if values else "—"
+
+
+def recorded(recipe: str) -> dict[str, Any]:
+    path = ROOT / "recipes" / f"{recipe}.results.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def scores(results: dict[str, Any]) -> str:
+    """The four scores of a recorded recipe, per cent, with mean and standard deviation over the recorded seeds."""
+    seeds = [run for change, run in results["variants"].items() if change.startswith("seed=")]
+    runs = [results["scores"], *seeds]
+    heads: list[object] = [results["recipe"], *SCORES.values(), *([f"mean IU, {len(runs)} seeds"] if seeds else [])]
+    lines: list[list[object]] = []
+    for net, row in results["scores"].items():
+        values = [100 * run[net]["mean_iu"] for run in runs]
+        spread = [f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"] if seeds else []
+        lines.append([NETS[net], *(f"{100 * row[name]:.1f}" for name in SCORES), *spread])
+    others = [
+        f"With `{change}`: mean IU " + ", ".join(f"{NETS[net]} {100 * row['mean_iu']:.1f}" for net, row in run.items())
+        for change, run in results["variants"].items()
+        if not change.startswith("seed=")
+    ]
+    machine = results["machine"]
+    how = (
+        f"{results['minutes']:.0f} minutes on {machine['cores']} cores ({machine['cpu']}, {machine['device']}), "
+        f"torch {results['versions']['torch']}, {results['date']}."
+    )
+    return "\n\n".join([rows(heads, *lines), *(f"{line}." for line in others), how])
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "torture": kills,
     "fulldisk": disk,
@@ -111,6 +178,10 @@ def filled(text: str) -> str:
     """The document with its tables, between `<!-- NAME -->` and `<!-- end -->`, as the results have them."""
 
     def table(match: re.Match[str]) -> str:
+        if match[1] == "results":
+            return f"<!-- results -->\n{summary()}\n<!-- end -->"
+        if recipe := recorded(match[1].removeprefix("results-")):
+            return f"<!-- {match[1]} -->\n{scores(recipe)}\n<!-- end -->"
         result = json.loads((RESULTS / f"{match[1]}.json").read_text())
         return f"<!-- {match[1]} -->\n{TABLES[match[1]](result)}\n<!-- end -->"
 

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fcn.ladder import NETS, SCORES
 from fcn.params import STRIDES, check, load, parse
 from fcn.runtime import documents, files, machine
-from fcn.runtime.errors import UserError, counted
+from fcn.runtime.errors import UserError
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
@@ -108,43 +107,3 @@ def _dvc(*words: str) -> None:
 
 def _git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
-
-
-def readme(path: Path = Path("README.md")) -> None:
-    """Fills README's tables, between `<!-- results NAME -->` and `<!-- end -->`, from the recorded results."""
-
-    def fill(match: re.Match[str]) -> str:
-        recorded = RECIPES / f"{match[1]}.results.json"
-        if not recorded.is_file():
-            raise UserError(f"{recorded} is missing; `fcn recipe {match[1]} --record` writes it")
-        return f"<!-- results {match[1]} -->\n{table(json.loads(recorded.read_text()))}<!-- end -->"
-
-    text = path.read_text(encoding="utf-8")
-    files.write_text(path, re.sub(r"<!-- results ([\w-]+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL))
-
-
-def table(results: dict[str, Any]) -> str:
-    """Recorded results as a Markdown table, per cent, with the mean and deviation over seeds if recorded."""
-    seeds = {k: v for k, v in results["variants"].items() if k.startswith("seed=")}
-    runs = [results["scores"], *seeds.values()]
-    heads = list(SCORES.values()) + ([f"mean IU, {len(runs)} seeds"] if seeds else [])
-    lines = ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
-    for net, row in results["scores"].items():
-        cells = [f"{100 * row[m]:.1f}" for m in SCORES]
-        if seeds:
-            values = [100 * run[net]["mean_iu"] for run in runs]
-            mean = sum(values) / len(values)
-            deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
-            cells.append(f"{mean:.1f} ± {deviation:.1f}")
-        lines.append(f"| {NETS[net]} | " + " | ".join(cells) + " |")
-    for change, scores in results["variants"].items():
-        if change not in seeds:
-            found = ", ".join(f"{NETS[net]} {100 * row['mean_iu']:.1f}" for net, row in scores.items())
-            lines.append(f"\nWith `{change}`: mean IU {found}.")
-    where = results["machine"]
-    lines.append(
-        f"\n`fcn recipe {results['recipe']} && dvc repro`: {counted(round(results['minutes']), 'minute')} on "
-        f"{counted(where['cores'], 'core')} "
-        f"({where['cpu']}, {where['device']}), torch {results['versions']['torch']}, {results['date']}.\n"
-    )
-    return "\n".join(lines)
