@@ -67,7 +67,7 @@ def _published(folder: Path, stride: int, experiment: params.Params) -> None:
         return
     from fcn.pretrained import published
 
-    published.check(init, stride, experiment.model.at_once and stride == 8)
+    published.check(init, stride)
     print(published.archive(init).notice, flush=True)
     published.make(init, folder / f"{init}.safetensors")
     print(f"{folder}: {init}, for FCN-{stride}s to start from")

@@ -30,13 +30,16 @@ def find(md5: str) -> Path | None:
 def expand(path: str, md5: str) -> dict[str, str]:
     """The md5 of each file of an out, by path: of a folder those that its listing names, of a file its own.
 
-    Empty if the cache does not have a folder's listing.
+    Empty if the cache does not have a folder's listing, or a damaged one; `fcn doctor` finds those.
     """
     if not md5.endswith(".dir"):
         return {path: md5}
     listing = find(md5)
-    entries = json.loads(listing.read_bytes()) if listing else []
-    return {f"{path}/{entry['relpath']}": entry["md5"] for entry in entries}
+    try:
+        entries = json.loads(listing.read_bytes()) if listing else []
+        return {f"{path}/{entry['relpath']}": str(entry["md5"]) for entry in entries}
+    except (ValueError, TypeError, KeyError):
+        return {}
 
 
 def missing_files(folder: Path) -> list[str]:

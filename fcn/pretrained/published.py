@@ -105,10 +105,10 @@ def make(name: str, out: Path) -> None:
     weights.save(out, net.state_dict(), meta)
 
 
-def check(name: str, stride: int, at_once: bool, classes: int | None = None) -> None:
+def check(name: str, stride: int, at_once: bool | None = None, classes: int | None = None) -> None:
     """raises   UserError if there are no published weights of this name, or they cannot fill such a net
 
-    classes   None where they are not known yet
+    at_once, classes   None where they are not known yet
     """
     if name not in NETS:
         raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(INITS)}")
@@ -120,7 +120,7 @@ def check(name: str, stride: int, at_once: bool, classes: int | None = None) -> 
         )
     if theirs.stride != stride:
         raise UserError(f"{name} is FCN-{theirs.stride}s and cannot fill FCN-{stride}s")
-    if theirs.at_once != at_once:
+    if at_once not in (None, theirs.at_once):
         raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
     if classes not in (None, theirs.classes):
         raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}, the data set has {classes}")

@@ -61,7 +61,7 @@ def test_one_command_gives_scores_curves_pictures_and_report(finished: Checkout)
         assert [int(row["iteration"]) for row in rows] == [steps]
         assert (finished.folder / f"data/weights/{net}.safetensors").is_file()
         assert len(list((finished.folder / "data/predictions" / net).glob("*.png"))) == 4
-    pictures = {p.name for p in (finished.folder / "metrics/figures").glob("*.png")}
+    pictures = {p.name for p in (finished.folder / "metrics/figures").rglob("*.png")}
     confusion = {f"confusion_{net}.png" for net in NETS}
     reviewed = {"iu.png", "best.png", "worst.png", "strides.png", "borders.png"}
     validation = {f"validation_{net}.png" for net in NETS}

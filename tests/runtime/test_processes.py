@@ -56,7 +56,7 @@ def test_the_number_of_processes_may_be_said(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_a_mistake_that_every_process_meets_is_said_once(checkout: Checkout) -> None:
     command = [sys.executable, "-m", "stages.train", "--data", "data/resized", "--parent", "b.safetensors"]
-    command += ["--out", "c.safetensors", "--curves", "metrics/fcn32s", "--validation", "validation.png"]
+    command += ["--published", "published", "--out", "c.safetensors", "--curves", "metrics/fcn32s", "--validation", "validation.png"]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     environment = inherited | {"FCN_PROCESSES": "2", "PYTHONPATH": str(checkout.folder)}
     done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True, check=False)
@@ -104,6 +104,7 @@ def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_b
     state = {k: v for k, v in FCN(1, 32, "vgg16").state_dict().items() if not k.startswith("score")}
     meta = weights.Meta({"backbone": "vgg16"}, TORCHVISION, None, None, None, 0, 1, {})
     weights.save(folder / "weights" / "backbone.safetensors", state, meta)
+    (folder / "weights/published/fcn32s").mkdir(parents=True)
     out, digests = folder / "weights" / "fcn32s.safetensors", []
     for fall in ("none", "0", "2"):
         # Of three: the sum of two numbers is the same in any order.

@@ -403,7 +403,7 @@ def test_stored_files_that_have_changed_are_not_run_and_registered_anew(served: 
     source = client.get_model_version_by_alias("fcn", "champion").source
     folder = served.folder / "mlartifacts/models" / source.rpartition("/")[2] / "artifacts"
     fcn = [sys.executable, "-m", "fcn"]
-    for name in ("MLmodel", "served.py", "artifacts/fcn8s.safetensors"):
+    for name in ("MLmodel", "pyfunc.py", "artifacts/fcn8s.safetensors"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
         printed = served.run(*fcn, "serve", "--port", "0", code=1)
