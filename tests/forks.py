@@ -1,10 +1,10 @@
 """Stages and the command `fcn` in forks of one process that has imported torch and MLflow.
 
 A stage of a test's size computes for a moment and imports for five seconds, and a test that runs the pipeline twice
-would wait for 16 of these. `folder()` holds a `python` and an `fcn` to put first on PATH: they hand
-`python -m stages.NAME` and `fcn …` to that process, which forks. The fork has the caller's folder, environment,
-arguments and open files, and imports the code of the checkout it runs in. Everything else goes to the real Python, and
-so does a caller that sets another number of threads, which are fixed when torch is imported.
+would wait for 16 of these. `folder()` contains a `python` and an `fcn` to put first on PATH. They hand
+`python -m stages.NAME`, `python -c PROGRAM` and `fcn …` to that process, which forks. The fork has the caller's folder,
+environment, arguments and open files, and imports the code of the checkout in which it runs. Everything else goes to
+the real Python, and so does a caller that sets another number of threads, which are fixed when torch is imported.
 
 Tests that kill a stage, or look for its process, must not use it: the fork is no child of DVC.
 """
@@ -43,8 +43,8 @@ LIBRARIES = (
 CLIENT = """#!{python} -ISB
 import os, signal, socket, sys
 name, words, real = {name!r}, sys.argv[1:], {real!r}
-stage = name == "fcn" or (words[:1] == ["-m"] and words[1:2] and words[1].startswith("stages."))
-if not stage or os.environ.get("OMP_NUM_THREADS", {threads!r}) != {threads!r}:
+known = name == "fcn" or words[:1] == ["-c"] or (words[:1] == ["-m"] and words[1].startswith("stages."))
+if not known or os.environ.get("OMP_NUM_THREADS", {threads!r}) != {threads!r}:
     os.execv(real, [real, *words])
 import json
 with socket.socket(socket.AF_UNIX) as server:
@@ -157,13 +157,15 @@ def run(call: Any, descriptors: list[int], base: list[str]) -> None:
     os.environ.update(own | environment)
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [*([place] if name == "python" else []), *paths, *base]
-    sys.argv = ["fcn", *words] if name == "fcn" else words[1:]
+    sys.argv = ["fcn", *words] if name == "fcn" else [words[0] if words[0] == "-c" else words[1], *words[2:]]
     code = 0
     try:
         if name == "fcn":
             from fcn.__main__ import main
 
             main()
+        elif words[0] == "-c":
+            exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
         else:
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     except SystemExit as end:

@@ -114,18 +114,10 @@ def test_no_command_prints_the_password_of_the_tracking_store(uri: str, checkout
         "with stage_run.stage('train', params.load(), {}): pass"
     )
     for words in (["doctor"], ["sync"], ["serve", "--port", "0"], ["trace", "params.yaml"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "fcn", *words],
-            cwd=checkout.folder,
-            env=checkout.environment(MLFLOW_TRACKING_URI=uri),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert "p4ssw0rd" not in done.stdout, words
-        assert "Traceback" not in done.stdout, done.stdout
-    printed = checkout.run(sys.executable, "-c", finish, MLFLOW_TRACKING_URI=uri)
+        printed = checkout.run("fcn", *words, code=None, MLFLOW_TRACKING_URI=uri)
+        assert "p4ssw0rd" not in printed, words
+        assert "Traceback" not in printed, printed
+    printed = checkout.run("python", "-c", finish, MLFLOW_TRACKING_URI=uri)
     assert "warning: MLflow shows no more of this stage" in printed
     assert "p4ssw0rd" not in printed
 
@@ -158,8 +150,8 @@ def test_a_stage_that_ends_does_not_print_the_password_of_a_server_that_answers(
                 "from fcn import params\nfrom fcn.tracking import stage_run\n"
                 "with stage_run.stage('train', params.load(), {}): pass"
             )
-            for words in (["-c", finish], ["-m", "fcn", "ui"], ["-m", "fcn", "doctor"]):
-                printed = checkout.run(sys.executable, *words, MLFLOW_TRACKING_URI=uri)
+            for words in (["python", "-c", finish], ["fcn", "ui"], ["fcn", "doctor"]):
+                printed = checkout.run(*words, MLFLOW_TRACKING_URI=uri)
                 assert "p4ssw0rd" not in printed, words
                 assert "warning: MLflow shows no more" not in printed
             assert f"http://127.0.0.1:{port}" in printed

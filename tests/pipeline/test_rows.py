@@ -40,7 +40,7 @@ with stage_run.stage(stage, params.load(), {"n": 1}, fingerprint) as run:
 
 
 def stage(checkout: Checkout, name: str, fingerprint: str, first: int, last: int, end: str = "0", code: int = 0) -> str:
-    return checkout.run(sys.executable, "-c", STAGE, name, fingerprint, str(first), str(last), end, code=code)
+    return checkout.run("python", "-c", STAGE, name, fingerprint, str(first), str(last), end, code=code)
 
 
 def statuses(checkout: Checkout) -> list[str]:
@@ -115,11 +115,11 @@ def test_a_row_from_before_data_counted_is_found_again_if_its_stages_read_these_
         "store.tag(sys.argv[1], {'fcn.key': plain.key, 'fcn.base': plain.base})\n"
         "store.client.delete_tag(sys.argv[1], 'fcn.data.split')\n"
     )
-    ready.run(sys.executable, "-c", older, row.info.run_id)
+    ready.run("python", "-c", older, row.info.run_id)
     ready.run("fcn", "sync")
     (again,) = rows(ready).values()
     assert again.data.tags == row.data.tags
-    ready.run(sys.executable, "-c", older + "store.dataset(sys.argv[1], 'x', 'other', 'x', 'x')", row.info.run_id)
+    ready.run("python", "-c", older + "store.dataset(sys.argv[1], 'x', 'other', 'x', 'x')", row.info.run_id)
     ready.run("fcn", "sync")  # what read other data too is mixed, and stays as it is
     assert sum("mlflow.parentRunId" not in run.data.tags for run in runs(ready)) == 2
 

@@ -38,7 +38,7 @@ def run(count: int, *words: str, cwd: Path, options: tuple[str, ...] = ()) -> st
 
 @pytest.mark.parametrize(("count", "size"), [(20, 8), (8, 8), (3, 2), (1, 1)])
 def test_the_shares_of_a_batch_are_all_of_it_and_never_empty(count: int, size: int) -> None:
-    shares = [Group(rank, size).share(count) for rank in range(size)]
+    shares = [Group(rank, size).local_range(count) for rank in range(size)]
     assert [place for share in shares for place in share] == list(range(count))
     assert all(shares)
 
@@ -56,7 +56,16 @@ def test_the_number_of_processes_may_be_said(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_a_mistake_that_every_process_meets_is_said_once(checkout: Checkout) -> None:
     command = [sys.executable, "-m", "stages.train", "--data", "data/resized", "--parent", "b.safetensors"]
-    command += ["--published", "published", "--out", "c.safetensors", "--curves", "metrics/fcn32s", "--validation", "validation.png"]
+    command += [
+        "--published",
+        "published",
+        "--out",
+        "c.safetensors",
+        "--curves",
+        "metrics/fcn32s",
+        "--validation",
+        "validation.png",
+    ]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     environment = inherited | {"FCN_PROCESSES": "2", "PYTHONPATH": str(checkout.folder)}
     done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True, check=False)

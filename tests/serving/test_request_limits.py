@@ -282,7 +282,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with a registered net."""
     checkout = Checkout(tmp_path_factory.mktemp("served"))
     weights.save(checkout.folder / "data/weights/fcn8s.safetensors", net().state_dict(), META)
-    checkout.run(sys.executable, "-m", "fcn", "register")
+    checkout.run("fcn", "register")
     return checkout
 
 

@@ -135,7 +135,7 @@ def test_errors_from_behind_the_door_are_cut_to_code_and_line() -> None:
 
 
 def run(checkout: Checkout, *words: str, **environment: str) -> str:
-    return checkout.run(sys.executable, "-m", *words, **environment)
+    return checkout.run(*words, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout = Checkout(tmp_path_factory.mktemp("served"))
     path = checkout.folder / "data/weights/fcn8s.safetensors"
     weights.save(path, net().state_dict(), replace(META, scale=SCALE))
-    assert "no model is registered" in checkout.run(sys.executable, "-m", "fcn", "serve", "--port", "0", code=1)
+    assert "no model is registered" in checkout.run("fcn", "serve", "--port", "0", code=1)
     assert "is registered as version 1 of fcn" in run(checkout, "fcn", "register")
     return checkout
 
@@ -168,7 +168,7 @@ def test_the_registry_holds_one_copy_of_the_weights_with_signature_example_and_p
 @pytest.mark.slow
 def test_many_clients_get_the_masks_of_fcn_predict_and_broken_images_a_400(served: Checkout) -> None:
     words = ["--requests", "30", "--clients", "4", "--largest", "800x600", "--memory", "2000"]
-    printed = run(served, "benchmarks.serving", *words)
+    printed = run(served, sys.executable, "-m", "benchmarks.serving", *words)
     assert "30 requests, 12 of them broken" in printed
     assert "Traceback" not in printed
 

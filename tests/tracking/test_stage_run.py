@@ -1,7 +1,6 @@
 """What MLflow is told, and what it is not."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ with stage_run.stage("train", params.load(), {"n": 1}) as run:
 @pytest.mark.slow
 def test_a_store_without_room_costs_one_line_and_no_traceback(checkout: Checkout) -> None:
     """SQLite may not grow its file; MLflow's own log would hold a traceback for each try."""
-    checkout.run(sys.executable, "-c", STAGE)
+    checkout.run("python", "-c", STAGE)
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n{STAGE}"
-    printed = checkout.run(sys.executable, "-c", limited, DVC_EXP_NAME="other")
+    printed = checkout.run("python", "-c", limited, DVC_EXP_NAME="other")
     (line,) = printed.splitlines()
     assert line.startswith("warning: MLflow shows no more of this stage (sqlite://")
     assert line.endswith(": disk I/O error)") or line.endswith(": database or disk is full)")
@@ -30,7 +29,7 @@ def test_a_store_without_room_costs_one_line_and_no_traceback(checkout: Checkout
 def test_a_token_in_the_remotes_address_never_reaches_the_store(checkout: Checkout) -> None:
     token = "ghp_0123456789abcdefghijklmnopqrstuvwxyz"
     checkout.run("git", "remote", "add", "origin", f"https://someone:{token}@example.org/fcn.git")
-    checkout.run(sys.executable, "-c", STAGE, GIT_URL=f"https://{token}@example.org")
+    checkout.run("python", "-c", STAGE, GIT_URL=f"https://{token}@example.org")
     for path in [checkout.folder / "mlflow.db", *(checkout.folder / "mlartifacts").rglob("*")]:
         if path.is_file():
             assert token.encode() not in path.read_bytes(), path
