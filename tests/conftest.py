@@ -166,14 +166,18 @@ class Checkout:
         bin_folder = str(Path(sys.executable).parent)
         return inherited | {"PATH": f"{bin_folder}:{inherited['PATH']}", "MLFLOW_DISABLE_TELEMETRY": "true"} | more
 
+    def forking(self, **more: str) -> dict[str, str]:
+        """The same, with stages and `fcn` as tests/forks.py says."""
+        made = self.environment(**more)
+        return made | {"PATH": f"{forks.folder()}:{made['PATH']}"}
+
     def run(self, *command: str, code: int | None = 0, **environment: str) -> str:
         """Runs a command to its end and returns all that it printed; `dvc`, `fcn` and `python` as tests/forks.py says.
 
         code   0 if it has to succeed, another number if it has to fail, None if it may do either
         """
-        made = self.environment(**environment)
-        if command[0] in ("dvc", "fcn", "python"):
-            made["PATH"] = f"{forks.folder()}:{made['PATH']}"
+        forked = command[0] in ("dvc", "fcn", "python")
+        made = self.forking(**environment) if forked else self.environment(**environment)
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -197,7 +201,7 @@ class Checkout:
         wanted, deadline = len(self.experiments()) + count, time.monotonic() + 600
         (self.folder / ".fcn").mkdir(exist_ok=True)
         # A file and no pipe: the workers inherit it, and only look every ten seconds whether there is more to do.
-        self.run("sh", "-c", f"dvc queue start --jobs {jobs} > .fcn/queue.txt 2>&1")
+        self.run("sh", "-c", f"dvc queue start --jobs {jobs} > .fcn/queue.txt 2>&1", PATH=self.forking()["PATH"])
         while len(self.experiments()) < wanted and time.monotonic() < deadline:
             time.sleep(0.2)
         while "Running" in (status := self.run("dvc", "queue", "status")):

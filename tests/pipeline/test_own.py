@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -175,8 +174,8 @@ def test_an_adoption_that_was_killed_left_nothing_or_all_and_the_same_command_co
     whole = [at / "data/own/mine.dvc", at / "data/own/mine", at / "recipes/own-mine.yaml"]
 
     def run(moment: int) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-c", KILLED, str(moment), str(folder)]
-        return subprocess.run(words, cwd=at, env=checkout.environment(), capture_output=True, text=True, check=False)
+        words = ["python", "-c", KILLED, str(moment), str(folder)]
+        return subprocess.run(words, cwd=at, env=checkout.forking(), capture_output=True, text=True, check=False)
 
     def clear() -> None:
         checkout.run("git", "reset", "--quiet", "--hard")
@@ -196,7 +195,7 @@ def test_an_adoption_that_was_killed_left_nothing_or_all_and_the_same_command_co
         again = subprocess.run(
             ["fcn", "inspect", str(folder), "--adopt", "mine"],
             cwd=at,
-            env=checkout.environment(),
+            env=checkout.forking(),
             capture_output=True,
             text=True,
             check=False,

@@ -36,7 +36,7 @@ def begin(checkout: Checkout) -> psutil.Process:
 
 
 def doctor(checkout: Checkout) -> list[str]:
-    printed = checkout.run("sh", "-c", "fcn doctor || true")
+    printed = checkout.run("fcn", "doctor", code=None)
     return [line for line in printed.splitlines() if "queued experiment" in line]
 
 

@@ -211,9 +211,7 @@ def is_set_up(database: Path) -> bool:
 def test_a_row_is_running_until_its_report_is_done(ready: Checkout) -> None:
     ready.set(lr=0.002)
     seen: list[tuple[str, bool]] = []
-    with subprocess.Popen(
-        ["dvc", "repro"], cwd=ready.folder, env=ready.environment(), stdout=subprocess.DEVNULL
-    ) as dvc:
+    with subprocess.Popen(["dvc", "repro"], cwd=ready.folder, env=ready.forking(), stdout=subprocess.DEVNULL) as dvc:
         while dvc.poll() is None:
             if is_set_up(ready.folder / "mlflow.db"):
                 for row in rows(ready).values():
