@@ -59,7 +59,8 @@ if not answer:
     sys.exit("tests/forks.py: the process that forks has ended")
 code = int(answer)
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    if -code != signal.SIGKILL:  # which no process can ignore, nor say that it does not
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """

@@ -55,7 +55,9 @@ def test_an_experiment_killed_with_its_worker_goes_on_where_it_was(ready: Checko
     worker = begin(ready)
     assert doctor(ready) == []
     assert os.getpgid(worker.pid) != os.getpgrp()
+    group = [worker, *worker.children(recursive=True)]
     os.killpg(os.getpgid(worker.pid), signal.SIGKILL)
+    psutil.wait_procs(group, WAIT)
     (line,) = doctor(ready)
     assert line.startswith("warn  the worker of queued experiment mine was killed; `dvc queue kill mine && ")
     assert "going on after step" in again(ready, line)
