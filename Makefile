@@ -19,7 +19,7 @@ repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 	fcn check
 	dvc repro
 
-# Most of it is programs that start, each on one core; so two processes of pytest share the files among them.
+# Most tests run on one core: so many processes of pytest share the files among them.
 TESTERS ?= 2
 test: $(READY) .vega/vega.js  ## every test, real DVC, MLflow and browser included
 	python -m pytest --numprocesses $(TESTERS) --dist loadfile
@@ -28,7 +28,7 @@ check: $(READY)  ## format, lint, types, fast tests
 	ruff format --check .
 	ruff check .
 	mypy
-	python -m pytest -m "not slow" -q
+	python -m pytest --numprocesses $(TESTERS) --dist loadfile -m "not slow" -q
 
 parity: $(READY)  ## nets and their training beside torchfcn's, which lives in a folder of its own
 	test -d .oracle/torchfcn || $(TOOL) --no-deps --target .oracle -r tools/torchfcn.txt
