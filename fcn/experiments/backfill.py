@@ -33,9 +33,9 @@ def fill(runs: Store, row: str, run: str | None, state: Snapshot, stage: dvc_yam
         run = records.child(runs, row, stage.name, stage.params, tags, state.time)
     had = runs.get(run)
     for rows in curves(state, stage.name):
-        before = dict(runs.last(run))
+        before = dict(runs.last_steps(run))
         records.curves(runs, run, row, stage.name, rows)
-        new |= before != runs.last(run)
+        new |= before != runs.last_steps(run)
     for target in (had, runs.get(row)):
         known = {(source.dataset.digest, tag.value) for source in target.inputs.dataset_inputs for tag in source.tags}
         for folder, role, digest, context in _data(state, stage):

@@ -180,16 +180,16 @@ def _owners(path: Path) -> set[int]:
 
 def _mlflow() -> Iterator[Finding]:
     if not store.exists():
-        yield Finding("ok", f"no MLflow store at {store.shown()} yet; `fcn sync` makes one")
+        yield Finding("ok", f"no MLflow store at {store.safe_address()} yet; `fcn sync` makes one")
         return
     try:
         runs = store.Store()
         rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags]
         left = leftovers.left_running(runs)
-    except Exception as error:  # whatever a store, its driver or its network can think of
-        yield Finding("bad", f"{store.shown()} cannot be read ({store.reason(error)})")
+    except Exception as error:  # any error of the store, its driver or its network
+        yield Finding("bad", f"{store.safe_address()} cannot be read ({store.reason(error)})")
         return
-    yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.shown()})")
+    yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.safe_address()})")
     for run in left:
         if "mlflow.parentRunId" in run.data.tags:
             text = f"MLflow's run {run.info.run_name} is RUNNING, its process is not"

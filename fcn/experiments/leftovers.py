@@ -23,7 +23,7 @@ OLD = 7.0  # days after which nobody is expected to go on with a state
 def left_running(runs: Store) -> list[Any]:
     """Runs of this checkout that are RUNNING though nobody is at work on them, stages before rows."""
     running = runs.find("attributes.status = 'RUNNING'")
-    mine = [run for run in running if run.data.tags.get(store.PLACE) == machine.location_digest()]
+    mine = [run for run in running if run.data.tags.get(store.LOCATION) == machine.location_digest()]
     dead = [run for run in mine if not files.is_held(records.lock_file(run.info.run_id))]
     gone = {run.info.run_id for run in dead}
     alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in gone}
@@ -39,7 +39,7 @@ def _is_mine(runs: Store, row: Any) -> bool:
     """Whether all of a row's stages ran in this checkout, so that no other can be between two of them."""
     children = [run.data.tags for run in runs.find(f"tags.`mlflow.parentRunId` = '{row.info.run_id}'")]
     return bool(children) and all(
-        "fcn.rebuilt" in tags or tags.get(store.PLACE) == machine.location_digest() for tags in children
+        "fcn.rebuilt" in tags or tags.get(store.LOCATION) == machine.location_digest() for tags in children
     )
 
 

@@ -70,9 +70,9 @@ def sync(newest: int) -> Iterator[Done | Note]:
             yield done
     except (OSError, UserError):
         raise
-    except Exception as error:  # whatever a store, its driver or its network can think of
+    except Exception as error:  # any error of the store, its driver or its network
         raise UserError(
-            f"{store.shown()} cannot be filled ({store.reason(error)}); `fcn sync` again goes on"
+            f"{store.safe_address()} cannot be filled ({store.reason(error)}); `fcn sync` again goes on"
         ) from error
 
 
@@ -168,7 +168,7 @@ def _alike(runs: Store, state: Snapshot) -> list[Any]:
     data = {state.experiment.data}
     return [
         row
-        for row in runs.find(f"metrics.`{name}` >= {max(0.0, value - store.ROUNDED):.6f}")
+        for row in runs.find(f"metrics.`{name}` >= {max(0.0, value - store.RESOLUTION):.6f}")
         if "mlflow.parentRunId" not in row.data.tags
         and row.data.params == pairs
         and state.scores.keys() <= row.data.metrics.keys()

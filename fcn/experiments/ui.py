@@ -19,7 +19,7 @@ def serve(port: int) -> None:
     print(sync.summary(sync.sync(20)), flush=True)
     experiment = store.Store().experiment
     if store.address().startswith("http"):
-        print(f"experiments: {link(store.shown().rstrip('/'), experiment)}", flush=True)
+        print(f"experiments: {link(store.safe_address().rstrip('/'), experiment)}", flush=True)
         return
     server = shutil.which("mlflow")
     if server is None:

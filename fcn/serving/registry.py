@@ -58,7 +58,7 @@ def champion() -> tuple[str, Path]:
     with _store() as client:
         store.Store()  # where the checkout's own database finds its artifacts
         if not client.search_registered_models(f"name = '{NAME}'"):
-            raise UserError(f"no model is registered in {store.shown()}; run `fcn register`")
+            raise UserError(f"no model is registered in {store.safe_address()}; run `fcn register`")
         version = client.get_model_version_by_alias(NAME, ALIAS)
         if version.tags.get("code.sha256") != _code():
             raise UserError(
@@ -116,7 +116,7 @@ def _store() -> Iterator["MlflowClient"]:
         mlflow.set_tracking_uri(store.address())
         yield mlflow.MlflowClient()
     except (MlflowException, SQLAlchemyError, ImportError) as error:  # also a database's driver that is missing
-        raise UserError(f"MLflow's store {store.shown()} does not serve ({store.reason(error)})") from None
+        raise UserError(f"MLflow's store {store.safe_address()} does not serve ({store.reason(error)})") from None
 
 
 def _code() -> str:

@@ -126,7 +126,7 @@ def test_no_command_prints_the_password_of_the_tracking_store(uri: str, checkout
         assert "p4ssw0rd" not in done.stdout, words
         assert "Traceback" not in done.stdout, done.stdout
     printed = checkout.run(sys.executable, "-c", finish, MLFLOW_TRACKING_URI=uri)
-    assert "warning: MLflow shows no more of this stage" in printed
+    assert "warning: MLflow tracking is off for this stage" in printed
     assert "p4ssw0rd" not in printed
 
 
@@ -161,7 +161,7 @@ def test_a_stage_that_ends_does_not_print_the_password_of_a_server_that_answers(
             for words in (["-c", finish], ["-m", "fcn", "ui"], ["-m", "fcn", "doctor"]):
                 printed = checkout.run(sys.executable, *words, MLFLOW_TRACKING_URI=uri)
                 assert "p4ssw0rd" not in printed, words
-                assert "warning: MLflow shows no more" not in printed
+                assert "warning: MLflow tracking is off" not in printed
             assert f"http://127.0.0.1:{port}" in printed
         finally:
             os.killpg(server.pid, signal.SIGTERM)
