@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
         for line in leftovers.prune(arguments.days):
             print(line)
     found = []
-    for finding in doctor.findings(math.inf if arguments.full else doctor.BRIEF):
+    for finding in doctor.findings(math.inf if arguments.full else doctor.CACHE_SECONDS):
         print(finding, flush=True)
         found.append(finding.level)
     if "bad" in found:

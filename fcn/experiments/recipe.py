@@ -1,4 +1,4 @@
-"""Recipes: published experiments as complete params files, put in place, run and recorded."""
+"""Recipes: complete params files of published experiments. Lists, installs, runs and records them."""
 
 import datetime
 import json
@@ -20,7 +20,7 @@ PARAMS = Path("params.yaml")
 
 
 def names() -> dict[str, str]:
-    """The first line of each recipe's header by name, or why the recipe cannot be read."""
+    """The first header line of each recipe by name, or the reason why the recipe cannot be read."""
     return {path.stem: _header(path) for path in _paths()}
 
 
@@ -37,16 +37,16 @@ def _header(path: Path) -> str:
 
 
 def install(name: str, force: bool = False) -> None:
-    """Makes a recipe the experiment of params.yaml.
+    """Copies a recipe to params.yaml.
 
-    raises   UserError if that would lose edits that neither git nor another recipe holds
+    raises   UserError if there is no such recipe, or if params.yaml has edits that are neither committed nor a recipe
     """
     path = RECIPES / f"{name}.yaml"
     if name not in names():
         raise UserError(f"there is no recipe {name!r}; there is {', '.join(names())}")
     text = documents.read(path)
     wanted = check(parse(text, str(path)), str(path))
-    from fcn.experiments import precheck  # and with it torch
+    from fcn.experiments import precheck  # imports torch
 
     precheck.check_params(wanted)
     if not force and PARAMS.exists() and _edited():
@@ -58,15 +58,15 @@ def _edited() -> bool:
     content = PARAMS.read_bytes()
     if any(content == path.read_bytes() for path in _paths()):
         return False
-    kept = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
-    return kept.returncode != 0 or kept.stdout != content
+    committed = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
+    return committed.returncode != 0 or committed.stdout != content
 
 
 def record(name: str, variants: list[str]) -> Path:
-    """Runs a recipe from beginning to end, then its variants, and writes what came out beside it.
+    """Runs all stages of a recipe, then its variants, and writes the results beside the recipe.
 
-    variants   changes such as `seed=2`, each run as an experiment in a copy of the checkout
-    returns    recipes/NAME.results.json; README's picture goes to docs/NAME.png
+    variants   changes such as `seed=2`, each run as a DVC experiment in a temporary copy of the checkout
+    returns    recipes/NAME.results.json; the figure for README is written to docs/NAME.png
     """
     install(name)
     began = time.monotonic()
@@ -92,7 +92,7 @@ def record(name: str, variants: list[str]) -> Path:
 
 
 def _variant(change: str) -> Any:
-    """The scores of the experiment with one value changed; the workspace stays as it is."""
+    """Runs the experiment with one value changed, outside the workspace, and returns its scores."""
     name = "record-" + re.sub(r"[^a-z0-9]+", "-", change.lower()).strip("-")
     _dvc("exp", "run", "--temp", "--force", "--name", name, "--set-param", change)
     refs = _git("for-each-ref", "--format=%(refname)", "refs/exps").split()
@@ -101,7 +101,7 @@ def _variant(change: str) -> Any:
 
 
 def _dvc(*words: str) -> None:
-    """DVC as this environment has it; its output goes to the terminal."""
+    """Runs this environment's DVC; its output goes to the terminal."""
     if subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode:
         raise UserError(f"`dvc {' '.join(words)}` failed; nothing was recorded")
 
@@ -111,24 +111,24 @@ def _git(*words: str) -> str:
 
 
 def readme(path: Path = Path("README.md")) -> None:
-    """Fills README's tables, between `<!-- results NAME -->` and `<!-- end -->`, from the recorded results."""
+    """Updates README's tables, between `<!-- results NAME -->` and `<!-- end -->`, from the recorded results."""
 
     def fill(match: re.Match[str]) -> str:
-        recorded = RECIPES / f"{match[1]}.results.json"
-        if not recorded.is_file():
-            raise UserError(f"{recorded} is missing; `fcn recipe {match[1]} --record` writes it")
-        return f"<!-- results {match[1]} -->\n{table(json.loads(recorded.read_text()))}<!-- end -->"
+        results = RECIPES / f"{match[1]}.results.json"
+        if not results.is_file():
+            raise UserError(f"{results} is missing; `fcn recipe {match[1]} --record` writes it")
+        return f"<!-- results {match[1]} -->\n{table(json.loads(results.read_text()))}<!-- end -->"
 
     text = path.read_text(encoding="utf-8")
     files.write_text(path, re.sub(r"<!-- results ([\w-]+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL))
 
 
 def table(results: dict[str, Any]) -> str:
-    """Recorded results as a Markdown table, per cent, with the mean and deviation over seeds if recorded."""
+    """Recorded results as a Markdown table in per cent, with mean and standard deviation over seeds if recorded."""
     seeds = {k: v for k, v in results["variants"].items() if k.startswith("seed=")}
     runs = [results["scores"], *seeds.values()]
-    heads = list(SCORES.values()) + ([f"mean IU, {len(runs)} seeds"] if seeds else [])
-    lines = ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    columns = list(SCORES.values()) + ([f"mean IU, {len(runs)} seeds"] if seeds else [])
+    lines = ["| net | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for net, row in results["scores"].items():
         cells = [f"{100 * row[m]:.1f}" for m in SCORES]
         if seeds:
@@ -139,12 +139,12 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {NETS[net]} | " + " | ".join(cells) + " |")
     for change, scores in results["variants"].items():
         if change not in seeds:
-            found = ", ".join(f"{NETS[net]} {100 * row['mean_iu']:.1f}" for net, row in scores.items())
-            lines.append(f"\nWith `{change}`: mean IU {found}.")
-    where = results["machine"]
+            values_by_net = ", ".join(f"{NETS[net]} {100 * row['mean_iu']:.1f}" for net, row in scores.items())
+            lines.append(f"\nWith `{change}`: mean IU {values_by_net}.")
+    host = results["machine"]
     lines.append(
         f"\n`fcn recipe {results['recipe']} && dvc repro`: {counted(round(results['minutes']), 'minute')} on "
-        f"{counted(where['cores'], 'core')} "
-        f"({where['cpu']}, {where['device']}), torch {results['versions']['torch']}, {results['date']}.\n"
+        f"{counted(host['cores'], 'core')} "
+        f"({host['cpu']}, {host['device']}), torch {results['versions']['torch']}, {results['date']}.\n"
     )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Access to the MLflow tracking store. Only `fcn.tracking.system_metrics` and `fcn.serving` also import MLflow."""
+"""Access to the MLflow tracking store."""
 
 import fcntl
 import json

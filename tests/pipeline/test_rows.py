@@ -229,7 +229,7 @@ def test_an_experiment_that_was_left_before_its_report_is_closed_and_finished_la
     ready.run("dvc", "repro", "train")
     assert statuses(ready) == ["RUNNING"]
     (name,) = rows(ready)
-    assert f"experiment {name} is RUNNING, but was left before its report" in ready.run("fcn", "doctor")
+    assert f"experiment {name} is RUNNING, but stopped before its report" in ready.run("fcn", "doctor")
     assert f"experiment {name}: ended before it was finished, now KILLED" in ready.run("fcn", "sync")
     assert rows(ready)[name].info.status == "KILLED"
     ready.run("fcn", "sync")
