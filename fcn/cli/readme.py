@@ -1,4 +1,4 @@
-"""Fill README's tables from the recorded results."""
+"""Update the result tables in README.md from the recorded results."""
 
 import argparse
 

@@ -198,8 +198,8 @@ def test_a_command_that_needs_the_checkout_says_so_elsewhere_and_makes_nothing(c
         (inside / name).mkdir(parents=True)
     (inside / "dvc.yaml").touch()
     for folder, expected in (
-        (tmp_path, f"error: {tmp_path} is in no checkout of this project, which `fcn {command}` needs; cd into one\n"),
-        (inside / "data", f"error: `fcn {command}` needs the checkout's own folder; cd {inside}\n"),
+        (tmp_path, f"error: {tmp_path} is not in a checkout of fcn, which `fcn {command}` needs; cd into one\n"),
+        (inside / "data", f"error: `fcn {command}` must run in the checkout's top folder; cd {inside}\n"),
     ):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -132,7 +132,7 @@ def test_the_report_with_its_environment_says_where_and_when_each_stage_ran_and_
     assert "evaluate, report<dd>no run in MLflow</dl>" in ready.read(".fcn/report.html")
     ready.set(lr=0.5)
     refused = ready.run("fcn", "report", code=1)
-    assert refused == "error: there is no report of params.yaml and the code as they are now; run `dvc repro`\n"
+    assert refused == "error: the report is missing, or out of date with params.yaml and the code; run `dvc repro`\n"
 
 
 def test_the_digest_of_a_model_file_leads_to_its_run_and_to_its_parent(finished: Checkout) -> None:

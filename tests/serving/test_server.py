@@ -151,7 +151,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.mark.slow
 def test_the_registry_holds_one_copy_of_the_weights_with_signature_example_and_packages(served: Checkout) -> None:
-    assert "was registered before as version 1" in run(served, "fcn", "register")
+    assert "was already registered as version 1" in run(served, "fcn", "register")
     (copy,) = (served.folder / "mlartifacts").rglob("*.safetensors")
     artifacts = copy.parent.parent
     assert copy.read_bytes() == (served.folder / "data/weights/fcn8s.safetensors").read_bytes()
