@@ -288,7 +288,7 @@ def test_a_moved_checkout_finds_its_artifacts_and_a_copy_leaves_the_originals_al
             assert answer.read().decode() == moved.read("metrics/report.md")
     assert "was already registered as version 1" in moved.run("fcn", "register")
     for checkout, version in ((moved, 1), (copy, 2)):
-        assert answers(checkout).startswith(f"fcn version {version} answers at http://127.0.0.1:")
+        assert answers(checkout).startswith(f"fcn version {version} is served at http://127.0.0.1:")
     assert not ready.folder.exists()
 
 
