@@ -1,4 +1,4 @@
-"""The command `fcn`: what a person does beside `dvc repro`."""
+"""The command line interface `fcn`: everything that is not a stage of `dvc repro`."""
 
 import argparse
 
@@ -7,14 +7,14 @@ from fcn.runtime.errors import one_line
 
 
 def main() -> None:
-    """Parses the command line and does what it says."""
+    """Parses the command line and runs the command."""
     parser = argparse.ArgumentParser(prog="fcn", description=__doc__, epilog="`fcn COMMAND --help` shows an example")
-    chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    known = commands()
-    for name, command in known.items():
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    by_name = commands()
+    for name, command in by_name.items():
         text = (command.__doc__ or "").strip()
         command.arguments(
-            chosen.add_parser(
+            subparsers.add_parser(
                 name,
                 help=text.splitlines()[0].rstrip("."),
                 description=text,
@@ -24,7 +24,7 @@ def main() -> None:
     with one_line():
         arguments = parser.parse_args()
         require_checkout(arguments.command)
-        known[arguments.command].run(arguments)
+        by_name[arguments.command].run(arguments)
 
 
 if __name__ == "__main__":

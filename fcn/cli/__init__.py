@@ -1,6 +1,6 @@
-"""What the command `fcn` can do: a module each, named as one types it.
+"""The commands of `fcn`: one module each, with the command's name.
 
-Importing a command imports nothing heavy: its `run` does, so that `fcn --help` comes at once.
+Commands import heavy packages in `run`, not at module level, so that `fcn --help` is fast.
 """
 
 import argparse
@@ -11,37 +11,37 @@ from typing import Protocol, cast
 
 from fcn.runtime.errors import UserError
 
-ANYWHERE = ("import", "inspect", "predict")  # what works on files alone
+ANYWHERE = ("import", "inspect", "predict")  # commands that do not need a checkout
 CHECKOUT = ("dvc.yaml", "fcn", "stages")
 
 
 class Command(Protocol):
-    """What each module of this package offers; its docstring's first line is the help."""
+    """The interface of each module of this package. The first line of its docstring is the help text."""
 
     EXAMPLE: str
 
     def arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declares what may stand behind the command's name."""
+        """Adds the command's arguments to its parser."""
 
     def run(self, arguments: argparse.Namespace) -> None:
-        """Does it; a user's mistake is a UserError."""
+        """Runs the command. Raises UserError for a user's mistake."""
 
 
 def commands() -> Mapping[str, Command]:
-    """Every command by name, `import_.py` being `import`, which Python keeps for itself."""
+    """Every command by name. `import_.py` is the command `import`, which is a keyword of Python."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
     return {name.rstrip("_"): cast(Command, importlib.import_module(f"fcn.cli.{name}")) for name in names}
 
 
 def require_checkout(command: str) -> None:
-    """raises UserError if a command that needs the project's folder is typed elsewhere"""
+    """Raises UserError if a command that needs the checkout runs outside its top folder."""
     if command in ANYWHERE:
         return
     here = Path.cwd()
-    found = next(
+    checkout = next(
         (folder for folder in (here, *here.parents) if all((folder / name).exists() for name in CHECKOUT)), None
     )
-    if found is None:
-        raise UserError(f"{here} is in no checkout of this project, which `fcn {command}` needs; cd into one")
-    if found != here:
-        raise UserError(f"`fcn {command}` needs the checkout's own folder; cd {found}")
+    if checkout is None:
+        raise UserError(f"{here} is not in a checkout of fcn, which `fcn {command}` needs; cd into one")
+    if checkout != here:
+        raise UserError(f"`fcn {command}` must run in the checkout's top folder; cd {checkout}")

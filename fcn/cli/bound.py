@@ -1,4 +1,4 @@
-"""Say about how well one answer for every 128 to 4 pixels could score, from the val masks alone; --out draws it."""
+"""Estimate the best scores at strides 128 to 4 from the val masks alone: one class per cell; --out draws a chart."""
 
 import argparse
 from pathlib import Path
@@ -7,8 +7,8 @@ EXAMPLE = "dvc repro resize && fcn bound --out bound.png"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    # No default: metrics/figures/ belongs to the stages, and a command that is asked for numbers leaves no files.
-    parser.add_argument("--out", type=Path, metavar="FILE", help="picture to draw, PNG")
+    # No default: metrics/figures/ belongs to the stages, and without --out the command only prints.
+    parser.add_argument("--out", type=Path, metavar="FILE", help="PNG file for the chart")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn.runtime.errors import UserError
 
     if arguments.out and arguments.out.suffix != ".png":
-        raise UserError(f"--out is {arguments.out}; the picture is a PNG, so end its name in .png")
+        raise UserError(f"--out is {arguments.out}; write a name that ends in .png")
     experiment = params.load()
     data = experiment.data
     rows = bound.bounds(Split(history.packed(experiment), "val"))

@@ -1,4 +1,4 @@
-"""Say whether params.yaml is a valid experiment; put back a dvc.lock that was cut off. `make repro` begins with it."""
+"""Validate params.yaml, and restore dvc.lock if it is truncated. `make repro` runs it first."""
 
 import argparse
 
@@ -14,8 +14,8 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn.experiments import precheck
     from fcn.pipeline import dvc_lock
 
-    if said := dvc_lock.repair():
-        print(said)
+    if message := dvc_lock.repair():
+        print(message)
     experiment = params.load()
     warnings = precheck.check(experiment)
     print("\n".join(["params.yaml is a valid experiment", *experiment.warnings(), *warnings]))

@@ -1,4 +1,4 @@
-"""Say whether environment, disk, DVC, MLflow and left-overs are in order; exit 1 if something is bad."""
+"""Check the environment, disks, DVC, MLflow and what kills left behind; exit 1 if a check is "bad"."""
 
 import argparse
 
@@ -7,12 +7,12 @@ EXAMPLE = "fcn doctor --prune"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--prune", action="store_true", help="remove resume states that are old or that nobody needs, none in use"
+        "--prune", action="store_true", help="remove resume states that are old or not needed, unless in use"
     )
     parser.add_argument(
-        "--days", type=float, default=7.0, help="with --prune: how long a state was left alone (default 7)"
+        "--days", type=float, default=7.0, help="with --prune: age in days from which a state is old (default 7)"
     )
-    parser.add_argument("--full", action="store_true", help="compare all of DVC's cache, however long it takes")
+    parser.add_argument("--full", action="store_true", help="compare all of DVC's cache, without a time limit")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -27,9 +27,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.prune:
         for line in leftovers.prune(arguments.days):
             print(line)
-    found = []
-    for finding in doctor.findings(math.inf if arguments.full else doctor.BRIEF):
+    levels = []
+    for finding in doctor.findings(math.inf if arguments.full else doctor.CACHE_SECONDS):
         print(finding, flush=True)
-        found.append(finding.level)
-    if "bad" in found:
+        levels.append(finding.level)
+    if "bad" in levels:
         sys.exit(1)

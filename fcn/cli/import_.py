@@ -1,6 +1,6 @@
-"""Make a model file of published weights: pytorch-fcn's .pth files, or the reference's .caffemodels.
+"""Convert published weights to a model file: pytorch-fcn's .pth files, or the reference's .caffemodel files.
 
-Without --out it goes where `init: NAME` and `model.weights: caffe` look before they fetch anything.
+The default output is where `init: NAME` and `model.weights: caffe` look before they download anything.
 """
 
 import argparse
@@ -11,7 +11,7 @@ EXAMPLE = "fcn import fcn8s_from_caffe.pth"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="the published file")
-    parser.add_argument("--net", metavar="NAME", help="which net a .caffemodel is, if its file was renamed")
+    parser.add_argument("--net", metavar="NAME", help="name of the net in a .caffemodel, if the file was renamed")
     parser.add_argument("--out", type=Path, metavar="FILE", help="model file to write")
 
 
@@ -25,6 +25,6 @@ def run(arguments: argparse.Namespace) -> None:
     out, name = importing.convert(arguments.file, name=arguments.net, out=arguments.out)
     print(importing.archive(name).notice)
     uses = {imagenet.VGG16: "model.weights: caffe"} | {init: f"init: {init}" for init in published.INITS}
-    print(f"{out}: {name}, every name, shape and value checked, sha256 {files.sha256(out)[:12]}")
+    print(f"{out}: {name}; names, shapes and values checked; sha256 {files.sha256(out)[:12]}")
     if arguments.out is None and name in uses:
-        print(f"`{uses[name]}` in params.yaml now starts from it")
+        print(f"`{uses[name]}` in params.yaml now uses it")

@@ -1,8 +1,8 @@
-"""Look at a folder of your own pictures and masks, and make an experiment of it.
+"""Inspect a folder of your own images and masks, and create an experiment from it.
 
-Prints sizes, kinds of files, classes with their share of pixels, and what is wrong, then the part of a recipe
-that reads the folder. With --adopt NAME the folder is copied to data/own/NAME and put under DVC, and the whole
-recipe is written to recipes/own-NAME.yaml.
+Prints sizes, file formats, classes with their share of pixels, and problems, then the part of a recipe that reads the
+folder. With --adopt NAME, it copies the folder to data/own/NAME, adds it to DVC, and writes the complete recipe to
+recipes/own-NAME.yaml.
 """
 
 import argparse
@@ -30,19 +30,19 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.adopt is not None:
         adoption.check_name(arguments.adopt)
         adoption.check_free(arguments.adopt)
-    found = inspection.inspect(arguments.dir, arguments.images, arguments.masks)
-    for line in summary.report(found):
+    result = inspection.inspect(arguments.dir, arguments.images, arguments.masks)
+    for line in summary.report(result):
         print(line)
-    for line in adoption.costs(found):
+    for line in adoption.costs(result):
         print(line)
     if arguments.adopt is not None:
-        for line in adoption.adopt(found, arguments.adopt):
+        for line in adoption.adopt(result, arguments.adopt):
             print(line)
-    elif found.errors:
+    elif result.errors:
         sys.exit(1)
     else:
-        print(f"\nits recipe, as far as it differs from {adoption.LIKE}:\n{adoption.excerpt(found)}")
+        print(f"\nits recipe, where it differs from {adoption.LIKE}:\n{adoption.excerpt(result)}")
         if arguments.dir.resolve().parent == OWN.resolve():
-            print(f"it is adopted; next: fcn recipe own-{arguments.dir.name} && dvc repro")
+            print(f"it is adopted already; next: fcn recipe own-{arguments.dir.name} && dvc repro")
             return
         print(f"next: fcn inspect {shlex.quote(str(arguments.dir))} --adopt NAME")

@@ -1,4 +1,4 @@
-"""Say what params.yaml would fetch and train, and about how long that takes."""
+"""Show what params.yaml would download and train, and estimate how long that takes."""
 
 import argparse
 

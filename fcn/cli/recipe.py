@@ -1,4 +1,4 @@
-"""List recipes, put one into params.yaml, record its results."""
+"""List recipes, copy one to params.yaml, or record its results."""
 
 import argparse
 
@@ -8,15 +8,15 @@ EXAMPLE = "fcn recipe camvid && dvc repro"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", help="which one; without it, the list")
-    parser.add_argument("--force", action="store_true", help="lose uncommitted edits of params.yaml")
-    parser.add_argument("--record", action="store_true", help="run it all and write recipes/NAME.results.json")
+    parser.add_argument("name", nargs="?", help="recipe to install; without it, list them")
+    parser.add_argument("--force", action="store_true", help="overwrite uncommitted edits of params.yaml")
+    parser.add_argument("--record", action="store_true", help="run all stages and write recipes/NAME.results.json")
     parser.add_argument(
         "--variant",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="with --record, also run the recipe with this change; may be repeated",
+        help="with --record: also run the recipe with this change; may be repeated",
     )
 
 

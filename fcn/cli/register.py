@@ -1,4 +1,4 @@
-"""Put a trained net into MLflow's model registry, as the one that is served."""
+"""Register a trained net in MLflow's model registry as the one to serve."""
 
 import argparse
 from pathlib import Path
@@ -17,5 +17,5 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn.serving import registry
 
     number, new = registry.register(arguments.model)
-    state = "is registered as" if new else "was registered before as"
-    print(f"{arguments.model} {state} version {number} of {registry.NAME}; {registry.MODEL} is what `fcn serve` serves")
+    state = "is registered as" if new else "was already registered as"
+    print(f"{arguments.model} {state} version {number} of {registry.NAME}; `fcn serve` serves it as {registry.MODEL}")

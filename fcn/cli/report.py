@@ -1,6 +1,6 @@
-"""Print the report; --with-env writes a page of it with host, CPU, versions and times, to .fcn/report.html.
+"""Print the report; --with-env writes it as a page with host, CPU, versions and times to .fcn/report.html.
 
-metrics/report.html, which DVC keeps, has none of them: they vary between two runs of the same experiment.
+metrics/report.html, which DVC tracks, leaves these out because they vary between two runs of the same experiment.
 """
 
 import argparse
@@ -9,7 +9,9 @@ EXAMPLE = "fcn report --with-env"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--with-env", action="store_true", help="write the page with machine and times instead")
+    parser.add_argument(
+        "--with-env", action="store_true", help="write the page with machine and times instead of printing"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -24,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     state, metrics, weights = history.workspace(), Path("metrics"), Path("data/weights")
     if state is None or "report" not in state.stages:
-        raise UserError("there is no report of params.yaml and the code as they are now; run `dvc repro`")
+        raise UserError("the report is missing, or out of date with params.yaml and the code; run `dvc repro`")
     content = markdown.gather(params.load(), metrics, [weights / f"{net}.safetensors" for net in NETS])
     if not arguments.with_env:
         print(markdown.markdown(content), end="")

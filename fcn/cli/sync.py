@@ -1,4 +1,4 @@
-"""Show in MLflow every committed experiment and every experiment of DVC, also what was skipped or restored."""
+"""Add all committed experiments and DVC experiments to MLflow, also stages that DVC skipped or restored."""
 
 import argparse
 
@@ -7,7 +7,11 @@ EXAMPLE = "git pull && dvc exp pull origin NAME && fcn sync"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--commits", type=int, default=20, metavar="N", help="newest commits with results to look at (default 20)"
+        "--commits",
+        type=int,
+        default=20,
+        metavar="N",
+        help="number of newest commits with results to read (default 20)",
     )
 
 

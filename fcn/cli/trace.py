@@ -1,4 +1,4 @@
-"""Say where a model comes from: stage, params, data, parents, commit and MLflow run."""
+"""Show the provenance of a model: stage, params, data, parents, commit and MLflow run."""
 
 import argparse
 
@@ -7,7 +7,9 @@ EXAMPLE = "fcn trace data/weights/fcn8s.safetensors"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", help="a model file, the beginning of its sha256, or the id of an MLflow run")
-    parser.add_argument("--commits", type=int, default=100, metavar="N", help="newest commits with results to look at")
+    parser.add_argument(
+        "--commits", type=int, default=100, metavar="N", help="number of newest commits with results to search"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

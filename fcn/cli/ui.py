@@ -1,4 +1,4 @@
-"""Open MLflow on all that is committed or an experiment of DVC: sync, then serve."""
+"""Serve MLflow's web UI with all committed experiments and DVC experiments: `fcn sync`, then `mlflow server`."""
 
 import argparse
 
@@ -6,7 +6,7 @@ EXAMPLE = "fcn ui --port 5001"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=5000, help="of this machine alone (default 5000)")
+    parser.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default 5000)")
 
 
 def run(arguments: argparse.Namespace) -> None:

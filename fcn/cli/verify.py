@@ -1,6 +1,6 @@
-"""Train the first steps of the finished rungs again and compare the weights' digests with those kept.
+"""Repeat the first training steps of the finished nets and compare digests of the weights with the recorded ones.
 
-Nothing is written. A rung keeps the digests of its weights after 1, 10, 100, … steps in its model file.
+It writes no files. Each model file contains digests of its weights after 1, 10, 100, … training steps.
 """
 
 import argparse
@@ -10,8 +10,10 @@ EXAMPLE = "fcn verify --stride 8 --steps 100"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--stride", type=int, choices=(32, 16, 8), help="of the one net to verify; else all three")
-    parser.add_argument("--steps", type=int, default=10, help="train at most so many again (default 10)")
+    parser.add_argument(
+        "--stride", type=int, choices=(32, 16, 8), help="stride of the net to verify (default: all three)"
+    )
+    parser.add_argument("--steps", type=int, default=10, help="maximum number of steps to repeat (default 10)")
 
 
 def run(arguments: argparse.Namespace) -> None:

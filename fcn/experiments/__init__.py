@@ -1,1 +1,1 @@
-"""Recipes, plans, history, and what keeps MLflow and DVC consistent."""
+"""Recipes, plans, the history of experiments, and the tools that keep MLflow and DVC consistent."""

@@ -1,4 +1,4 @@
-"""What the files of one stage say of it, put into its run in the store: curves, data, model files, pictures."""
+"""Fills a stage's MLflow run from the stage's files: curves, data, digests of model files, figures."""
 
 import csv
 import hashlib
@@ -16,43 +16,44 @@ from fcn.runtime.errors import UserError
 from fcn.tracking import records
 from fcn.tracking.store import Store
 
-SHOWN = ("evaluate", "report")  # stages that log the final scores
-CURVES = ("train.csv", "val.csv")  # which become curves, and no artifacts
+SCORED = ("evaluate", "report")  # stages that log the final scores
+CURVES = ("train.csv", "val.csv")  # logged as curves, not as artifacts
 CONTEXTS = {"train": "training", "val": "validation"}
 
 
 def fill(runs: Store, row: str, run: str | None, state: Snapshot, stage: dvc_yaml.Stage, missing: list[str]) -> bool:
-    """Adds a stage's run, or what it lacks; says whether anything was added.
+    """Adds a stage's run, or completes it.
 
-    run      its id, if there is one
-    missing  grows by the outs that no cache here has
+    run      id of the existing run, if there is one
+    missing  outs that DVC's cache does not have are appended to it
+    returns  whether anything was added
     """
     new = run is None
     if run is None:
         tags = {"fcn.rebuilt": state.label} | ({"mlflow.source.git.commit": state.code} if state.code else {})
         run = records.child(runs, row, stage.name, stage.params, tags, state.time)
-    had = runs.get(run)
+    existing = runs.get(run)
     for rows in curves(state, stage.name):
-        before = dict(runs.last(run))
+        before = dict(runs.last_steps(run))
         records.curves(runs, run, row, stage.name, rows)
-        new |= before != runs.last(run)
-    for target in (had, runs.get(row)):
+        new |= before != runs.last_steps(run)
+    for target in (existing, runs.get(row)):
         known = {(source.dataset.digest, tag.value) for source in target.inputs.dataset_inputs for tag in source.tags}
         for folder, role, digest, context in _data(state, stage):
             if (digest, context) not in known:
                 runs.dataset(target.info.run_id, f"{state.experiment.dataset}-{role}", digest, folder, context)
-    _models(runs, run, had.data.tags, state, stage, missing)
-    if stage.name in SHOWN:
+    _models(runs, run, existing.data.tags, state, stage, missing)
+    if stage.name in SCORED:
         runs.scores(run, state.scores, state.time)
     new |= _artifacts(runs, (run, row), state, stage.name, missing)
-    if had.info.status != "FINISHED":
+    if existing.info.status != "FINISHED":
         runs.close(run, "FINISHED", state.time)
         new = True
     return new
 
 
 def curves(state: Snapshot, stage: str) -> Iterator[list[dict[str, float]]]:
-    """The stage's tables as its own process logs them."""
+    """The stage's CSV tables, as rows in the form in which the stage logs them."""
     for out in state.outs(stage):
         path = Path(out["path"])
         if path.name in CURVES and out["path"] in state.content:
@@ -62,22 +63,22 @@ def curves(state: Snapshot, stage: str) -> Iterator[list[dict[str, float]]]:
 
 
 def curve(content: bytes, where: str) -> list[dict[str, float]]:
-    """The rows of a curve's table.
+    """The rows of a CSV table of curves.
 
-    raises   UserError if it is no table of numbers by iteration
+    raises   UserError if it is not a table of numbers with a column `iteration`
     """
     try:
         rows = [{key: float(line[key]) for key in line} for line in csv.DictReader(io.StringIO(content.decode()))]
-        sound = all(0 <= row["iteration"] < 1 << 31 and not any(map(math.isinf, row.values())) for row in rows)
+        valid = all(0 <= row["iteration"] < 1 << 31 and not any(map(math.isinf, row.values())) for row in rows)
     except (ValueError, TypeError, KeyError, csv.Error):
-        sound = False
-    if not sound:
-        raise UserError(f"{where}: no table of numbers by iteration")
+        valid = False
+    if not valid:
+        raise UserError(f"{where} is not a table of numbers by iteration")
     return rows
 
 
 def _data(state: Snapshot, stage: dvc_yaml.Stage) -> Iterator[tuple[str, str, str, str]]:
-    """Folder, split, digest and context of the packed splits that a stage read."""
+    """Folder, split, digest and MLflow context of the packed splits that a stage read."""
     for dep in stage.deps:
         digest = state.digest(dep)
         if digest and Path(dep).is_relative_to(history.PACKED):
@@ -89,8 +90,8 @@ def _data(state: Snapshot, stage: dvc_yaml.Stage) -> Iterator[tuple[str, str, st
 def _models(
     runs: Store, run: str, tags: Mapping[str, str], state: Snapshot, stage: dvc_yaml.Stage, missing: list[str]
 ) -> None:
-    """Digests of the model files that a stage made or scored, as far as the files are at hand."""
-    from fcn.models import weights  # and with it torch
+    """Tags a run with the digests of the model files that its stage wrote or scored, if the cache has the files."""
+    from fcn.models import weights  # imports torch
 
     made = [out["path"] for out in state.outs(stage.name) if out["path"].endswith(".safetensors")]
     scored = [dep for dep in stage.deps if dep.endswith(".safetensors")] if stage.name == "evaluate" else []
@@ -103,49 +104,49 @@ def _models(
         if digest is None or file is None:
             missing += [path] if path not in missing else []
             continue
-        found = {name: digest}
+        new_tags = {name: digest}
         if path in made:
             try:
                 meta = weights.facts(file)
-            except UserError:  # damaged; `fcn doctor` says so
+            except UserError:  # damaged; `fcn doctor` reports it
                 missing += [path] if path not in missing else []
                 continue
-            found |= {"model.path": path} | ({"parent.sha256": meta.parent} if meta.parent else {})
+            new_tags |= {"model.path": path} | ({"parent.sha256": meta.parent} if meta.parent else {})
             if meta.published:
-                found |= {f"published.{key}": value for key, value in asdict(meta.published).items() if value}
-        runs.tag(run, found)
+                new_tags |= {f"published.{key}": value for key, value in asdict(meta.published).items() if value}
+        runs.tag(run, new_tags)
 
 
 def _artifacts(runs: Store, targets: tuple[str, str], state: Snapshot, stage: str, missing: list[str]) -> bool:
-    """Pictures, tables and the report, where a run has none of that name."""
+    """Logs figures, tables and the report to runs that have no artifact of that name; returns whether it logged any."""
     added = False
     for target in targets:
-        have = runs.artifacts(target) | runs.artifacts(target, "figures")
+        existing = runs.artifacts(target) | runs.artifacts(target, "figures")
         for path, md5 in _outs(state, stage, missing):
             folder = "figures" if path.suffix == ".png" else None
-            if path.name in CURVES or (f"{folder}/{path.name}" if folder else path.name) in have:
+            if path.name in CURVES or (f"{folder}/{path.name}" if folder else path.name) in existing:
                 continue
             content = state.content.get(path.as_posix())
             if content is None or hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-                kept = cache.find(md5)
-                content = kept.read_bytes() if kept else None
+                cached = cache.find(md5)
+                content = cached.read_bytes() if cached else None
             if content is None:
                 missing += [path.as_posix()] if path.as_posix() not in missing else []
                 continue
-            with tempfile.TemporaryDirectory() as place:
-                (Path(place) / path.name).write_bytes(content)
-                runs.client.log_artifact(target, str(Path(place) / path.name), folder)
+            with tempfile.TemporaryDirectory() as temporary:
+                (Path(temporary) / path.name).write_bytes(content)
+                runs.client.log_artifact(target, str(Path(temporary) / path.name), folder)
             added = True
     return added
 
 
 def _outs(state: Snapshot, stage: str, missing: list[str]) -> Iterator[tuple[Path, str]]:
-    """Path and md5 of each file below metrics/ that a stage made."""
+    """Path and md5 of each file below metrics/ that a stage wrote."""
     for out in state.outs(stage):
         if Path(out["path"]).parts[0] != "metrics":
             continue
-        found = cache.expand(out["path"], out["md5"])
-        if not found and out["path"] not in missing:
+        members = cache.expand(out["path"], out["md5"])
+        if not members and out["path"] not in missing:
             missing.append(out["path"])
-        for path, md5 in found.items():
+        for path, md5 in members.items():
             yield Path(path), md5

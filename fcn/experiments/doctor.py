@@ -1,4 +1,4 @@
-"""Whether this machine and this checkout are fit for work: one finding a line, nothing is changed unless asked for."""
+"""`fcn doctor`: checks this machine and this checkout. One line per finding; it changes nothing."""
 
 import json
 import os
@@ -22,13 +22,13 @@ from fcn.runtime import files, machine
 from fcn.runtime.errors import UserError, counted, printable
 from fcn.tracking import store
 
-BRIEF = 30.0  # seconds for which DVC's cache is compared, unless there is time
-TIGHT, FULL = 10e9, 1e9  # bytes free below which it is worth a warning, and below which nothing will work
+CACHE_SECONDS = 30.0  # default time limit for comparing DVC's cache
+LOW_SPACE, NO_SPACE = 10e9, 1e9  # free bytes below which the disk gets a warning, and below which it is "bad"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: fit, doubtful or not."""
+    """One line of the report: its level and its text."""
 
     level: Literal["ok", "warn", "bad"]
     text: str
@@ -37,16 +37,16 @@ class Finding:
         return f"{self.level:4}  {printable(self.text)}"
 
 
-def findings(seconds: float = BRIEF) -> Iterator[Finding]:
-    """Everything worth knowing, the environment first.
+def findings(seconds: float = CACHE_SECONDS) -> Iterator[Finding]:
+    """Runs all checks, the environment first.
 
-    seconds   for which DVC's cache is compared
+    seconds   time limit for comparing DVC's cache
     """
     cached = partial(_cache, seconds)
-    looks = (_environment, _disks, _machine, _params, _dvc, _queue, _models, cached, _mlflow, _leftovers)
-    for look in looks:
+    checks = (_environment, _disks, _machine, _params, _dvc, _queue, _models, cached, _mlflow, _leftovers)
+    for check in checks:
         try:
-            yield from look()
+            yield from check()
         except UserError as error:
             yield Finding("bad", str(error))
 
@@ -74,10 +74,10 @@ def _environment() -> Iterator[Finding]:
 
 def _disks() -> Iterator[Finding]:
     for name, folder in {"the checkout": machine.root(), "DVC's cache": cache.folder()}.items():
-        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-        free = shutil.disk_usage(there).free
+        existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        free = shutil.disk_usage(existing).free
         text = f"{free / 1e9:.1f} GB free for {name}"
-        yield Finding("bad" if free < FULL else "warn" if free < TIGHT else "ok", text)
+        yield Finding("bad" if free < NO_SPACE else "warn" if free < LOW_SPACE else "ok", text)
 
 
 def _machine() -> Iterator[Finding]:
@@ -96,9 +96,9 @@ def _params() -> Iterator[Finding]:
     yield Finding("ok", f"params.yaml is a valid experiment on {experiment.data.dataset}")
     mirror = os.environ.get("FCN_MIRROR")
     if not mirror:
-        yield Finding("ok", "FCN_MIRROR is not set: archives come from their makers' addresses")
+        yield Finding("ok", "FCN_MIRROR is not set: archives are downloaded from their publishers")
     elif not (machine.root() / mirror).is_dir():
-        yield Finding("bad", f"FCN_MIRROR is {mirror!r}, where there is no folder")
+        yield Finding("bad", f"FCN_MIRROR is {mirror!r}, which is not a folder")
         return
     else:
         yield Finding("ok", f"FCN_MIRROR is {mirror!r}")
@@ -106,24 +106,24 @@ def _params() -> Iterator[Finding]:
     from fcn.io import download
 
     for archive in plan.archives(experiment):
-        place = download.find(archive)
-        yield Finding("ok" if place else "warn", f"{archive.name} {'is here' if place else 'is still to be fetched'}")
+        path = download.find(archive)
+        yield Finding("ok" if path else "warn", f"{archive.name} {'is here' if path else 'is not downloaded yet'}")
 
 
 def _dvc() -> Iterator[Finding]:
     folder = Path(".dvc")
     if not folder.is_dir():
-        yield Finding("bad", "no .dvc here; fcn's commands belong into its checkout")
+        yield Finding("bad", "there is no .dvc folder here; run fcn's commands in its checkout")
         return
     path = folder / "tmp" / "rwlock"
     owners = _owners(path)
-    # While a stage runs, DVC lets its lock go; the outs and deps that it names in this file stay its own.
-    working = [number for number in owners if psutil.pid_exists(number)]
+    # While a stage runs, DVC releases its main lock; rwlock still lists the outs and deps that are in use.
+    working = [pid for pid in owners if psutil.pid_exists(pid)]
     busy = bool(working) or files.is_held(folder / "tmp" / "lock")
     who = f" (process {', '.join(map(str, working))})" if working else ""
-    yield Finding("ok", f"DVC is at work in this checkout{who}" if busy else "DVC is idle in this checkout")
+    yield Finding("ok", f"DVC is running in this checkout{who}" if busy else "DVC is idle in this checkout")
     if not busy and dvc_lock.LOCK.is_file() and dvc_lock.stages(dvc_lock.LOCK.read_bytes()) is None:
-        yield Finding("bad", "dvc.lock is cut off, as by a kill; `fcn check` puts the last whole one back")
+        yield Finding("bad", "dvc.lock is truncated, as after a kill; `fcn check` restores the last complete one")
     if dead := sorted(owners - set(working)):
         yield Finding("warn", f"{path} names dead processes ({', '.join(map(str, dead))}); DVC drops them by itself")
 
@@ -131,84 +131,84 @@ def _dvc() -> Iterator[Finding]:
 def _models() -> Iterator[Finding]:
     from fcn.models import weights
 
-    whole = 0
+    intact = 0
     for path in sorted(Path("data/weights").glob("*.safetensors")):
         try:
             weights.load(path)
         except UserError as error:
             yield Finding("bad", str(error))
         else:
-            whole += 1
-    if whole:
-        yield Finding("ok", f"{whole} model files hold what was saved")
+            intact += 1
+    if intact:
+        yield Finding("ok", f"{counted(intact, 'model file')} intact")
 
 
 def _cache(seconds: float) -> Iterator[Finding]:
-    found = integrity.compare(seconds)
-    for place, path in found.damaged:
-        again = f"`dvc pull` if a remote has it, else `dvc repro`; nothing else brings {path} back"
-        yield Finding("bad", f"{place} is not what its name says: delete it and {path}, then {again}")
-    intact = found.count - len(found.damaged)
-    text = f"{intact} objects of DVC's cache ({found.size / 1e6:.0f} MB) are what their names say"
-    if found.missing:
-        text += f", {found.missing} are not here"
-    if found.left:
-        yield Finding("warn", f"{text}, {found.left} were not compared; `fcn doctor --full` takes its time")
+    result = integrity.compare(seconds)
+    for cached, path in result.damaged:
+        restore = f"`dvc pull` if a remote has it, else `dvc repro`; nothing else restores {path}"
+        yield Finding("bad", f"{cached} does not match its md5: delete it and {path}, then {restore}")
+    intact = result.count - len(result.damaged)
+    text = f"{intact} objects of DVC's cache ({result.size / 1e6:.0f} MB) match their md5"
+    if result.missing:
+        text += f", {result.missing} are not here"
+    if result.left:
+        yield Finding("warn", f"{text}, {result.left} were not compared; `fcn doctor --full` compares all")
     else:
         yield Finding("ok", text)
 
 
 def _queue() -> Iterator[Finding]:
     for name, process in leftovers.queued():
-        free = f"`dvc queue kill {name} && dvc queue remove {name}`, then queue it again: it goes on where it was"
+        remedy = f"`dvc queue kill {name} && dvc queue remove {name}`, then queue it again: it resumes"
         wait = f"when process {process} has ended, " if process else ""
-        yield Finding("warn", f"the worker of queued experiment {name} was killed; {wait}{free}")
+        yield Finding("warn", f"the worker of queued experiment {name} was killed; {wait}{remedy}")
 
 
 def _owners(path: Path) -> set[int]:
-    """The processes that DVC's rwlock names.
+    """Ids of the processes in DVC's rwlock.
 
-    raises   UserError if it is damaged
+    raises   UserError if the file is damaged
     """
     try:
-        held = json.loads(path.read_text() or "{}") if path.is_file() else {}
-        readers = [entry for entries in held.get("read", {}).values() for entry in entries]
-        return {int(entry["pid"]) for entry in [*held.get("write", {}).values(), *readers] if entry}
+        locks = json.loads(path.read_text() or "{}") if path.is_file() else {}
+        readers = [entry for entries in locks.get("read", {}).values() for entry in entries]
+        return {int(entry["pid"]) for entry in [*locks.get("write", {}).values(), *readers] if entry}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path} is damaged; delete it while no DVC is at work") from None
+        raise UserError(f"{path} is damaged; delete it while DVC is not running") from None
 
 
 def _mlflow() -> Iterator[Finding]:
     if not store.exists():
-        yield Finding("ok", f"no MLflow store at {store.shown()} yet; `fcn sync` makes one")
+        yield Finding("ok", f"no MLflow store at {store.safe_address()} yet; `fcn sync` creates one")
         return
     try:
         runs = store.Store()
         rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags]
         left = leftovers.left_running(runs)
-    except Exception as error:  # whatever a store, its driver or its network can think of
-        yield Finding("bad", f"{store.shown()} cannot be read ({store.reason(error)})")
+    except Exception as error:  # any error of the store, its driver or its network
+        yield Finding("bad", f"{store.safe_address()} cannot be read ({store.reason(error)})")
         return
-    yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.shown()})")
+    yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.safe_address()})")
     for run in left:
         if "mlflow.parentRunId" in run.data.tags:
-            text = f"MLflow's run {run.info.run_name} is RUNNING, its process is not"
+            text = f"MLflow's run {run.info.run_name} is RUNNING, but its process is not"
         else:
-            text = f"MLflow's experiment {run.info.run_name} is RUNNING, but was left before its report"
+            text = f"MLflow's experiment {run.info.run_name} is RUNNING, but stopped before its report"
         yield Finding("warn", f"{text}; `fcn sync` closes it")
 
 
 def _leftovers() -> Iterator[Finding]:
-    needless = dvc_lock.unneeded_states()
+    unneeded = dvc_lock.unneeded_states()
     for state in leftovers.states():
         used = files.is_held(leftovers.lock_of(state))
         age, megabytes = leftovers.age(state), leftovers.size(state) / 1e6
-        text = f"{leftovers.short(state)}: {megabytes:.0f} MB to go on from, {age:.1f} days old"
+        text = f"resume state {leftovers.short(state)}: {megabytes:.0f} MB, {age:.1f} days old"
         if used:
             yield Finding("ok", f"{text}, in use")
-        elif state in needless:
+        elif state in unneeded:
             yield Finding("ok", f"{text}; its rung is done, and the next stage or `fcn doctor --prune` removes it")
-        elif age > leftovers.OLD:
+        elif age > leftovers.MAX_AGE:
             yield Finding("warn", f"{text}; `fcn doctor --prune` removes it")
         else:
-            yield Finding("ok", f"{text}; the same command goes on with it")
+            yield Finding("ok", f"{text}; the same command resumes from it")

@@ -1,4 +1,4 @@
-"""Whether DVC's cache still holds what it was given: DVC looks at times and sizes, and believes the rest."""
+"""Compares the objects in DVC's cache with their md5. DVC itself only checks times and sizes."""
 
 import json
 import re
@@ -15,12 +15,13 @@ MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 @dataclass
 class Compared:
-    """What became of the objects that dvc.lock names.
+    """The result of comparing the objects that dvc.lock names.
 
-    count, size   of those that were compared, in bytes
-    left          that were not, for the time was up
-    missing       that the cache does not have
-    damaged       the objects that are not what their names say, and what of the workspace is made of each
+    count     objects that were compared
+    size      their bytes
+    left      objects that were not compared, because the time was up
+    missing   objects that the cache does not have
+    damaged   objects that do not match their md5, each with its path in the workspace
     """
 
     count: int = 0
@@ -31,38 +32,38 @@ class Compared:
 
 
 def compare(seconds: float) -> Compared:
-    """Compares each object with the md5 that is its name, model files first, for so many seconds."""
-    found, end = Compared(), time.monotonic() + seconds
+    """Compares each object with its md5, model files first, for at most `seconds`."""
+    result, end = Compared(), time.monotonic() + seconds
     for md5, path in _objects():
-        place = cache.find(md5)
-        if place is None:
-            found.missing += 1
+        cached = cache.find(md5)
+        if cached is None:
+            result.missing += 1
         elif time.monotonic() > end:
-            found.left += 1
+            result.left += 1
         else:
-            found.count += 1
-            found.size += place.stat().st_size
-            if files.md5(place) != md5.removesuffix(".dir"):
-                found.damaged.append((place, path))
-    return found
+            result.count += 1
+            result.size += cached.stat().st_size
+            if files.md5(cached) != md5.removesuffix(".dir"):
+                result.damaged.append((cached, path))
+    return result
 
 
 def _objects() -> Iterator[tuple[str, str]]:
-    """md5 and path of each file that dvc.lock names as an out, once, those of folders behind their list."""
+    """md5 and path of each out in dvc.lock, without duplicates; the list of a folder comes before its files."""
     content = dvc_lock.LOCK.read_bytes() if dvc_lock.LOCK.is_file() else b""
     outs = [out for stage in (dvc_lock.stages(content) or {}).values() for out in stage.get("outs") or []]
     named = {str(out.get("md5")): str(out.get("path")) for out in outs if out.get("path", "").endswith(".safetensors")}
     named |= {str(out.get("md5")): str(out.get("path")) for out in outs}
     seen = set()
     for md5, path in named.items():
-        for own, place in ((md5, path), *_members(md5, path)):
-            if own not in seen and MD5.fullmatch(own):
-                seen.add(own)
-                yield own, place
+        for digest, name in ((md5, path), *_members(md5, path)):
+            if digest not in seen and MD5.fullmatch(digest):
+                seen.add(digest)
+                yield digest, name
 
 
 def _members(md5: str, path: str) -> Iterator[tuple[str, str]]:
-    """The files of a folder, by the list that the cache keeps of it; none if the list is damaged."""
+    """md5 and path of the files of a folder, from its list (.dir) in the cache; none if the list is damaged."""
     listing = cache.find(md5) if MD5.fullmatch(md5) and md5.endswith(".dir") else None
     if listing is None:
         return

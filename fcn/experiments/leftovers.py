@@ -1,4 +1,4 @@
-"""What a kill leaves behind: runs and queued experiments that seem to run, states to go on from."""
+"""What a kill leaves behind: MLflow runs and queued experiments that seem to run, and resume states."""
 
 import json
 import re
@@ -17,74 +17,74 @@ from fcn.runtime import files, machine
 from fcn.tracking import records, store
 from fcn.tracking.store import Store
 
-OLD = 7.0  # days after which nobody is expected to go on with a state
+MAX_AGE = 7.0  # days after which a resume state is considered abandoned
 
 
 def left_running(runs: Store) -> list[Any]:
-    """Runs of this checkout that are RUNNING though nobody is at work on them, stages before rows."""
+    """Runs of this checkout that are RUNNING although their process has ended, stages before rows."""
     running = runs.find("attributes.status = 'RUNNING'")
-    mine = [run for run in running if run.data.tags.get(store.PLACE) == machine.location_digest()]
-    dead = [run for run in mine if not files.is_held(records.lock_file(run.info.run_id))]
-    gone = {run.info.run_id for run in dead}
-    alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in gone}
+    local = [run for run in running if run.data.tags.get(store.LOCATION) == machine.location_digest()]
+    dead = [run for run in local if not files.is_held(records.lock_file(run.info.run_id))]
+    dead_ids = {run.info.run_id for run in dead}
+    alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in dead_ids}
     rows = [run for run in running if not _parent(run) and run.info.run_id not in alive and not records.is_owned(run)]
-    return [*dead, *(row for row in rows if _is_mine(runs, row))]
+    return [*dead, *(row for row in rows if _is_local(runs, row))]
 
 
 def _parent(run: Any) -> str:
     return str(run.data.tags.get("mlflow.parentRunId", ""))
 
 
-def _is_mine(runs: Store, row: Any) -> bool:
-    """Whether all of a row's stages ran in this checkout, so that no other can be between two of them."""
+def _is_local(runs: Store, row: Any) -> bool:
+    """Whether all of a row's stages ran in this checkout. Otherwise another checkout may be between two of them."""
     children = [run.data.tags for run in runs.find(f"tags.`mlflow.parentRunId` = '{row.info.run_id}'")]
     return bool(children) and all(
-        "fcn.rebuilt" in tags or tags.get(store.PLACE) == machine.location_digest() for tags in children
+        "fcn.rebuilt" in tags or tags.get(store.LOCATION) == machine.location_digest() for tags in children
     )
 
 
 def queued() -> Iterator[tuple[str, int | None]]:
-    """Experiments of DVC's queue that no worker will take the results of, since it was killed.
+    """Experiments of DVC's queue whose worker was killed, so that their results will not be collected.
 
-    yields   the experiment's name, and the process that computes it if that still runs
+    yields   the experiment's name, and the id of the process that computes it if that is still running
     """
-    waiting: dict[str, tuple[str, int | None]] = {}
+    orphans: dict[str, tuple[str, int | None]] = {}
     for path in sorted(Path(".dvc/tmp/exps/run").glob("*/*.run")):
         try:
             name = str(json.loads(path.read_text())["name"])
             process = psutil.Process(int(json.loads(path.with_suffix(".json").read_text())["pid"]))
-            runs = "exec-run" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
-            if runs and "queue-worker" not in process.parent().cmdline():  # type: ignore[union-attr]
-                waiting[path.stem] = name, process.pid
+            is_running = "exec-run" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+            if is_running and "queue-worker" not in process.parent().cmdline():  # type: ignore[union-attr]
+                orphans[path.stem] = name, process.pid
         except psutil.NoSuchProcess:
-            runs = False
+            is_running = False
         except (OSError, ValueError, KeyError, TypeError, AttributeError, psutil.Error):
-            continue  # it only begins, or is not ours to see
-        if not runs and not _is_collected_by_a_worker(path):
-            waiting[path.stem] = name, None
-    if not waiting:
+            continue  # it is just starting, or belongs to another user
+        if not is_running and not _is_collected_by_a_worker(path):
+            orphans[path.stem] = name, None
+    if not orphans:
         return
     words = [sys.executable, "-m", "dvc", "queue", "status"]
     status = subprocess.run(words, capture_output=True, text=True, check=False).stdout
     for revision in re.findall(r"^([0-9a-f]{7}) .*\bRunning\s*$", status, re.MULTILINE):
-        yield from (found for rev, found in waiting.items() if rev.startswith(revision))
+        yield from (orphan for rev, orphan in orphans.items() if rev.startswith(revision))
 
 
 def _is_collected_by_a_worker(path: Path) -> bool:
-    """Whether an experiment ended a moment ago and a worker lives, which then takes its results."""
+    """Whether an experiment ended less than a minute ago and a worker is running, which will collect its results."""
     newest = max(other.stat().st_mtime for other in path.parent.iterdir())
     workers = Path(".dvc/tmp/exps/celery").glob("dvc-exp-worker-*.pid")
     return time.time() - newest < 60 and any(files.is_alive(worker.read_text().strip()) for worker in workers)
 
 
 def prune(days: float) -> Iterator[str]:
-    """Removes states that nobody went on with for so many days, and those that nobody needs to go on from."""
-    needless = dvc_lock.unneeded_states()
+    """Removes resume states that are older than `days`, and those whose rung is done. States in use are kept."""
+    unneeded = dvc_lock.unneeded_states()
     for state in states():
-        lock = files.acquire(lock_of(state)) if state in needless or age(state) > days else None
+        lock = files.acquire(lock_of(state)) if state in unneeded or age(state) > days else None
         if lock is None:
             continue
-        with lock:  # held: a rung that begins now waits until the state is gone
+        with lock:  # a rung that starts now waits until the state is removed
             freed = size(state)
             shutil.rmtree(state)
         yield f"removed {short(state)}, {freed / 1e6:.0f} MB"
@@ -95,12 +95,12 @@ def states() -> list[Path]:
 
 
 def lock_of(state: Path) -> Path:
-    """What `Checkpoint.turn` holds."""
+    """The lock that `Checkpoint.exclusive` holds."""
     return machine.root() / ".fcn" / "locks" / state.name
 
 
 def age(state: Path) -> float:
-    """Days since anything in a state was written."""
+    """Days since a file of a resume state was last written."""
     newest = max(path.stat().st_mtime for path in (state, *state.iterdir()))
     return (time.time() - newest) / 86400
 

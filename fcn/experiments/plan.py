@@ -1,4 +1,4 @@
-"""What an experiment would fetch, train and take, before any of it is begun."""
+"""`fcn plan`: what an experiment would download and train, and about how long it would take."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,20 +17,20 @@ from fcn.pretrained import imagenet, published
 from fcn.runtime.errors import UserError, counted
 from fcn.training import cost
 
-GPU = 25e12  # FLOP/s that fp32 training with TF32 products may reach on one data-centre GPU: stated, not measured
-HEADS = 32  # images of one's own folder that are asked for their size
-NATIVE = (375, 500)  # height and width taken for images whose own size is not known yet: VOC's commonest
+GPU = 25e12  # FLOP/s that fp32 training with TF32 products may reach on one data-centre GPU: assumed, not measured
+SIZE_SAMPLES = 32  # images of the user's own folder whose size is read
+NATIVE = (375, 500)  # height and width assumed for images of unknown size: the most common in VOC
 
 
 def describe(params: Params) -> Iterator[str]:
-    """Lines for a person: downloads, rungs, and about how long they take on this machine."""
+    """Yields lines on downloads, rungs, and the estimated time on this machine."""
     for archive in archives(params):
         size = f"{archive.size / 1e9:.2f} GB" if archive.size else "size not published"
-        place = published.find(archive)
-        where = f"here, {place}" if place else f"from {archive.urls[0]}"
+        path = published.find(archive)
+        where = f"here, {path}" if path else f"from {archive.urls[0]}"
         yield f"{archive.name}: {size}, {where}; {archive.licence}"
     height, width, known = image_size(params)
-    yield f"images of {width}x{height}" + ("" if known else ", taken as their size until resize has seen them")
+    yield f"images of {width}x{height}" + ("" if known else ", assumed until resize has read them")
     speed, num_classes = cost.measured_speed(), len(sources.labels(params.data).names)
     forward = {stride: cost.forward_flops(params, num_classes, stride, height, width) for stride in STRIDES}
     training = {stride: cost.rung_flops(params, stride, forward[stride]) for stride in STRIDES}
@@ -44,33 +44,33 @@ def describe(params: Params) -> Iterator[str]:
     scoring = sum(cost.forward_flops(params, num_classes, stride, *scored) for stride in STRIDES)
     total = sum(training.values())
     yield f"training takes about {cost.duration(total / speed)} here, at {speed / 1e9:.0f} GFLOP/s as measured now"
-    there = cost.duration(total / GPU)
-    yield f"on one data-centre GPU at {GPU / 1e12:.0f} TFLOP/s: about {there}, computed, not measured"
-    here, there = (f"{scoring / rate:.2g} s" for rate in (speed, GPU))
-    yield f"to score an image of {scored[1]}x{scored[0]} with the three nets takes about {here} here, {there} there"
+    on_gpu = cost.duration(total / GPU)
+    yield f"on one data-centre GPU at {GPU / 1e12:.0f} TFLOP/s: about {on_gpu}, computed, not measured"
+    here, on_gpu = (f"{scoring / rate:.2g} s" for rate in (speed, GPU))
+    yield f"to score an image of {scored[1]}x{scored[0]} with the three nets takes about {here} here, {on_gpu} there"
     yield from params.warnings()
 
 
 def archives(params: Params) -> list[Archive]:
-    """Of the data set, of the backbone and of published nets."""
-    found = list(sources.get(params.data.dataset).archives(params.data))
+    """The archives of the data set, of the backbone and of published nets."""
+    needed = list(sources.get(params.data.dataset).archives(params.data))
     if params.model.weights != "none":
-        found.append(imagenet.archive(params.model.backbone, params.model.weights))
-    return found + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.INITS]
+        needed.append(imagenet.archive(params.model.backbone, params.model.weights))
+    return needed + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.INITS]
 
 
 def image_size(params: Params, role: Literal["train", "val"] = "train") -> tuple[int, int, bool]:
-    """Height and width of what a step sees, or of what is scored, and whether they are known."""
+    """Height and width of a training crop, or of a scored image, and whether they are known or assumed."""
     wanted = params.data.size.train if role == "train" else params.data.size.val
     crop = params.data.crop if role == "train" else "none"
     for size in (crop, wanted, params.data.tile):
         if isinstance(size, str) and "x" in size:
             width, height = map(int, size.split("x"))
             return height, width, True
-    if own := _own_size(params):  # before what resize left, which may be another folder's
+    if own := _own_size(params):  # before the packed splits, which may be from another folder
         width, height = target_size(own, wanted)
         return height, width, True
-    with suppress(UserError):  # nothing is packed, or something else
+    with suppress(UserError):  # nothing is packed, or another data set
         return *Split(history.packed(params), role).size(0), True
     height, width = getattr(sources.get(params.data.dataset), "SIZE", NATIVE)
     width, height = target_size((width, height), wanted)
@@ -78,12 +78,12 @@ def image_size(params: Params, role: Literal["train", "val"] = "train") -> tuple
 
 
 def _own_size(params: Params) -> tuple[int, int] | None:
-    """Width and height of most images of a folder of one's own, if it is here."""
+    """The most common width and height of images in the user's own folder, if it is here."""
     own = params.data.folder
-    place = OWN / own.name
-    if params.data.dataset != "folder" or not place.is_dir():
+    folder = OWN / own.name
+    if params.data.dataset != "folder" or not folder.is_dir():
         return None
-    pairs = pairing.match(pairing.files(place), own.images, own.masks).pairs
-    some = pairs[:: len(pairs) // HEADS + 1]
-    seen = Counter(head.size for pair in some if (head := scan.scan_pair(place, pair).image))
-    return seen.most_common(1)[0][0] if seen else None
+    pairs = pairing.match(pairing.files(folder), own.images, own.masks).pairs
+    sample = pairs[:: len(pairs) // SIZE_SAMPLES + 1]
+    sizes = Counter(header.size for pair in sample if (header := scan.scan_pair(folder, pair).image))
+    return sizes.most_common(1)[0][0] if sizes else None

@@ -1,4 +1,4 @@
-"""DVC's page of plots, made to work without a network."""
+"""DVC's page of plots, with a local copy of Vega so that it works offline."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 from fcn.runtime.errors import UserError
 
 VEGA = Path(".vega/vega.js")
-# DVC's own template has {scripts} too, which it fills with Vega's addresses on the net.
+# DVC's default template also has {scripts}, which it fills with Vega's URLs.
 TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Plots</title>
 <link rel="icon" href="data:,">
@@ -21,10 +21,11 @@ TEMPLATE = """<!doctype html>
 
 
 def page(out: Path, revisions: list[str]) -> Path:
-    """Writes the page of this state's plots, or of several commits and experiments one beside the other.
+    """Writes a page with the plots of the workspace, or of several revisions side by side.
 
-    out      folder for index.html, its pictures and Vega
-    raises   UserError if Vega is not here, or DVC refuses
+    out        folder for index.html, its images and Vega
+    revisions  commits and experiments to compare; empty for the workspace
+    raises     UserError if Vega is missing or DVC fails
     """
     if not VEGA.is_file():
         raise UserError(f"{VEGA} is missing; `make plots` fetches Vega once")

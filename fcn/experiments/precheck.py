@@ -1,4 +1,4 @@
-"""Everything that can be known of an experiment before its first stage runs; each stage checks again what it sees."""
+"""Checks an experiment before its first stage runs. Each stage repeats the checks on its own inputs."""
 
 from fcn.data import scale, tiles
 from fcn.datasets import pairing, sources
@@ -12,10 +12,10 @@ from fcn.training.compatibility import Size
 
 
 def check(params: Params) -> list[str]:
-    """Checks params, a folder of one's own, and what is known of image sizes.
+    """Checks params, the user's own folder, and the image sizes as far as they are known.
 
-    returns  warnings: what depends on how many processes will share a batch
-    raises   UserError
+    returns  warnings, for problems that depend on how many processes will share a batch
+    raises   UserError if the experiment cannot run
     """
     sources.check(params.data)
     check_params(params)
@@ -33,9 +33,9 @@ def check(params: Params) -> list[str]:
 
 
 def check_params(params: Params) -> None:
-    """Checks what params say by themselves, whatever data there are.
+    """Checks params alone, without looking at data.
 
-    raises   UserError
+    raises   UserError if they do not fit together
     """
     data, model, names = params.data, params.model, sources.labels(params.data).names
     classes = len(names)
@@ -43,7 +43,7 @@ def check_params(params: Params) -> None:
     compatibility.check_classes(names)
     compatibility.check_class_weights(data.class_weights, classes)
     if model.weights != "none":
-        from fcn.pretrained import imagenet  # and with it torchvision
+        from fcn.pretrained import imagenet  # imports torchvision
 
         imagenet.archive(model.backbone, model.weights)
         if params.train.init == "parent" and model.preprocessing != model.weights:
@@ -58,7 +58,7 @@ def check_params(params: Params) -> None:
 
 
 def image_sizes(params: Params) -> list[tuple[str, Size]]:
-    """Name and size of training images as resize will make them, a tile for each image; empty if unknown."""
+    """Name and size (width, height) of the training images after resize, one tile for each; empty if unknown."""
     data = params.data
     if isinstance(data.size.train, str) and data.size.train != "native":
         return [("", scale.target_size((1, 1), data.size.train))]
@@ -66,10 +66,10 @@ def image_sizes(params: Params) -> list[tuple[str, Size]]:
         whole = [("", scale.target_size((1, 1), data.scenes.size))]
     elif data.dataset == "folder":
         folder = OWN / data.folder.name
-        found = pairing.files(folder)
-        pairs = pairing.match(found, data.folder.images, data.folder.masks).pairs
-        chosen = {split: pairing.members(folder, found, pairs, split, data.folder) for split in _splits(params)}
-        whole = [(pair.name, scan.size(folder / pair.image)) for pair in chosen[data.splits.train]]
+        paths = pairing.files(folder)
+        pairs = pairing.match(paths, data.folder.images, data.folder.masks).pairs
+        members = {split: pairing.members(folder, paths, pairs, split, data.folder) for split in _splits(params)}
+        whole = [(pair.name, scan.size(folder / pair.image)) for pair in members[data.splits.train]]
     else:
         return []
     tile = tiles.tiling(data.tile, data.overlap)

@@ -1,4 +1,4 @@
-"""Recipes: published experiments as complete params files, put in place, run and recorded."""
+"""Recipes: complete params files of published experiments. Lists, installs, runs and records them."""
 
 import datetime
 import json
@@ -19,7 +19,7 @@ PARAMS = Path("params.yaml")
 
 
 def names() -> dict[str, str]:
-    """The first line of each recipe's header by name, or why the recipe cannot be read."""
+    """The first header line of each recipe by name, or the reason why the recipe cannot be read."""
     return {path.stem: _header(path) for path in _paths()}
 
 
@@ -36,16 +36,16 @@ def _header(path: Path) -> str:
 
 
 def install(name: str, force: bool = False) -> None:
-    """Makes a recipe the experiment of params.yaml.
+    """Copies a recipe to params.yaml.
 
-    raises   UserError if that would lose edits that neither git nor another recipe holds
+    raises   UserError if there is no such recipe, or if params.yaml has edits that are neither committed nor a recipe
     """
     path = RECIPES / f"{name}.yaml"
     if name not in names():
         raise UserError(f"there is no recipe {name!r}; there is {', '.join(names())}")
     text = documents.read(path)
     wanted = check(parse(text, str(path)), str(path))
-    from fcn.experiments import precheck  # and with it torch
+    from fcn.experiments import precheck  # imports torch
 
     precheck.check_params(wanted)
     if not force and PARAMS.exists() and _edited():
@@ -57,15 +57,15 @@ def _edited() -> bool:
     content = PARAMS.read_bytes()
     if any(content == path.read_bytes() for path in _paths()):
         return False
-    kept = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
-    return kept.returncode != 0 or kept.stdout != content
+    committed = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
+    return committed.returncode != 0 or committed.stdout != content
 
 
 def record(name: str, variants: list[str]) -> Path:
-    """Runs a recipe from beginning to end, then its variants, and writes what came out beside it.
+    """Runs all stages of a recipe, then its variants, and writes the results beside the recipe.
 
-    variants   changes such as `seed=2`, each run as an experiment in a copy of the checkout
-    returns    recipes/NAME.results.json; README's picture goes to docs/NAME.png
+    variants   changes such as `seed=2`, each run as a DVC experiment in a temporary copy of the checkout
+    returns    recipes/NAME.results.json; the figure for README is written to docs/NAME.png
     """
     install(name)
     began = time.monotonic()
@@ -91,7 +91,7 @@ def record(name: str, variants: list[str]) -> Path:
 
 
 def _variant(change: str) -> Any:
-    """The scores of the experiment with one value changed; the workspace stays as it is."""
+    """Runs the experiment with one value changed, outside the workspace, and returns its scores."""
     name = "record-" + re.sub(r"[^a-z0-9]+", "-", change.lower()).strip("-")
     _dvc("exp", "run", "--temp", "--force", "--name", name, "--set-param", change)
     refs = _git("for-each-ref", "--format=%(refname)", "refs/exps").split()
@@ -100,7 +100,7 @@ def _variant(change: str) -> Any:
 
 
 def _dvc(*words: str) -> None:
-    """DVC as this environment has it; its output goes to the terminal."""
+    """Runs this environment's DVC; its output goes to the terminal."""
     if subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode:
         raise UserError(f"`dvc {' '.join(words)}` failed; nothing was recorded")
 

@@ -1,4 +1,4 @@
-"""Makes MLflow show every finished experiment: what DVC skipped, restored or ran elsewhere is told from the files."""
+"""`fcn sync`: adds finished experiments to MLflow from files, even if DVC skipped, restored or ran them elsewhere."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ from fcn.tracking.store import Store
 
 @dataclass
 class Done:
-    """What was done for one state.
+    """The result of syncing one snapshot.
 
-    row       name of the experiment's row, or why there is none
+    row       name of the experiment's row
     added     stages that were added or completed
-    missing   outs that no cache here has
+    missing   outs that DVC's cache does not have
     """
 
     label: str
@@ -37,7 +37,7 @@ class Done:
 
 @dataclass
 class Note:
-    """What was done beside, or not done, in a line."""
+    """A line on a snapshot that was skipped, or on a run that was closed."""
 
     text: str
 
@@ -46,38 +46,39 @@ class Note:
 
 
 def sync(newest: int) -> Iterator[Done | Note]:
-    """Fills the store from DVC's experiments, the newest commits with results, and the workspace.
+    """Updates the store from DVC experiments, the newest commits with results, and the workspace.
 
+    newest   number of commits with results
     raises   UserError if the store cannot be reached or written
     """
-    found, left_out = history.known(newest)
-    yield from map(Note, left_out)
+    snapshots, skipped = history.known(newest)
+    yield from map(Note, skipped)
     try:
         with store.locked():
             runs = Store()
             yield from map(Note, _close_dead(runs))
-        for state in found:
+        for state in snapshots:
             if not any(stage in state.stages for stage in STAGES):
                 yield Note(f"{state.label}: its dvc.lock is of other params or code; no row")
                 continue
             with store.locked():
                 try:
                     done: Done | Note = _mirror(runs, state)
-                except Exception as error:  # of UserError and MLflow: what this state's files say is refused
+                except Exception as error:  # an invalid file, or a value that MLflow rejects: skip this snapshot
                     if not isinstance(error, UserError) and not store.is_refusal(error):
                         raise
-                    done = Note(f"{state.label}: left out, {store.reason(error)}")
+                    done = Note(f"{state.label}: skipped, {store.reason(error)}")
             yield done
     except (OSError, UserError):
         raise
-    except Exception as error:  # whatever a store, its driver or its network can think of
+    except Exception as error:  # any error of the store, its driver or its network
         raise UserError(
-            f"{store.shown()} cannot be filled ({store.reason(error)}); `fcn sync` again goes on"
+            f"{store.safe_address()} cannot be updated ({store.reason(error)}); run `fcn sync` again to continue"
         ) from error
 
 
 def summary(lines: Iterator[Done | Note]) -> str:
-    """What was done, in one line."""
+    """A one-line summary of `sync`."""
     done = list(lines)
     states = [line for line in done if isinstance(line, Done)]
     added, notes = sum(bool(state.added) for state in states), len(done) - len(states)
@@ -87,17 +88,17 @@ def summary(lines: Iterator[Done | Note]) -> str:
 
 def _close_dead(runs: Store) -> Iterator[str]:
     for run in left_running(runs):
-        if runs.get(run.info.run_id).info.status == "RUNNING":  # still: it may have ended by itself just now
+        if runs.get(run.info.run_id).info.status == "RUNNING":  # it may have ended since it was listed
             runs.close(run.info.run_id, "KILLED")
             what = "run" if "mlflow.parentRunId" in run.data.tags else "experiment"
             yield f"{what} {run.info.run_name}: ended before it was finished, now KILLED"
 
 
 def _mirror(runs: Store, state: Snapshot) -> Done:
-    """Adds what the store lacks of one state."""
+    """Adds what the store lacks of one snapshot."""
     row, name = _row(runs, state)
     done = Done(state.label, name)
-    if state.scores:  # first, and of them the finest net's mean IU: a comparison in MLflow opens on it
+    if state.scores:  # logged first, with the finest net's mean IU at the head: MLflow's comparisons open on it
         finest = list(reversed(state.scores))
         names = sorted(finest, key=lambda name: not name.endswith(".mean_iu"))
         runs.scores(row, {name: state.scores[name] for name in names}, state.time)
@@ -105,18 +106,18 @@ def _mirror(runs: Store, state: Snapshot) -> Done:
     for stage in (stage for stage in STAGES if stage in state.stages):
         run = stages.get(stage)
         if run and run.info.status == "RUNNING":
-            continue  # its own process will tell
+            continue  # its own process logs it
         if backfill.fill(runs, row, run and run.info.run_id, state, state.stages[stage], done.missing):
             done.added.append(stage)
     tags = records.labels(state.experiment) | ({"fcn.commit": state.commit} if state.commit else {})
-    have = runs.get(row).data.tags
-    runs.tag(row, {tag: text for tag, text in tags.items() if have.get(tag) != text})
+    existing = runs.get(row).data.tags
+    runs.tag(row, {tag: text for tag, text in tags.items() if existing.get(tag) != text})
     _close(runs, row, state)
     return done
 
 
 def _close(runs: Store, row: str, state: Snapshot) -> None:
-    """Ends a row on which nobody is at work: FINISHED with its last stage, else KILLED."""
+    """Closes a row that no process is working on: FINISHED if its last stage is, KILLED if it was still RUNNING."""
     run, children = runs.get(row), _children(runs, row)
     if records.is_owned(run) or any(child.info.status == "RUNNING" for child in children):
         return
@@ -130,37 +131,38 @@ def _close(runs: Store, row: str, state: Snapshot) -> None:
 
 
 def _children(runs: Store, row: str) -> list[Any]:
-    """The stages' runs of a row, finished ones last; those that failed do not count."""
-    found = runs.find(f"tags.`mlflow.parentRunId` = '{row}'")
-    kept = [run for run in found if run.info.status != "FAILED"]
-    return sorted(kept, key=lambda run: bool(run.info.status == "FINISHED"))
+    """The stages' runs of a row without failed ones; finished runs come last."""
+    children = runs.find(f"tags.`mlflow.parentRunId` = '{row}'")
+    not_failed = [run for run in children if run.info.status != "FAILED"]
+    return sorted(not_failed, key=lambda run: bool(run.info.status == "FINISHED"))
 
 
 def _row(runs: Store, state: Snapshot) -> tuple[str, str]:
-    """The experiment's row and its name.
+    """Finds or creates the experiment's row; returns its id and name.
 
-    A state without a name of its own is also at home in a row of the same params, code, graph and data that DVC
-    named, or of the same params, data and scores: an edit of code that no stage reads is no new experiment. A row with
-    other scores is another training's.
+    A snapshot without a DVC experiment name also matches a row of a named experiment with the same params, code, graph
+    and data, or a row with the same params, data and scores, because an edit of code that no stage reads is not a new
+    experiment. A row with different scores belongs to another training.
     """
     experiment = state.experiment
-    found = [row for row in records.rows(runs, experiment) if _agrees(row, state)]
-    if not found and not state.name:
-        found = [row for row in records.named(runs, experiment) if _agrees(row, state)] or _alike(runs, state)
-    if found:
-        return str(found[0].info.run_id), str(found[0].info.run_name)
+    matches = [row for row in records.rows(runs, experiment) if _agrees(row, state)]
+    if not matches and not state.name:
+        matches = [row for row in records.named(runs, experiment) if _agrees(row, state)] or _same_results(runs, state)
+    if matches:
+        return str(matches[0].info.run_id), str(matches[0].info.run_name)
     tags = {"mlflow.source.git.commit": state.code} if state.code else {}
     row = records.new_row(runs, experiment, tags, state.time)
     return row, str(runs.get(row).info.run_name)
 
 
 def _agrees(row: Any, state: Snapshot) -> bool:
-    """Whether a row has no other score than the state."""
-    have = row.data.metrics
-    return all(store.rounded(have.get(name, value)) == store.rounded(value) for name, value in state.scores.items())
+    """Whether no score of a row differs from the snapshot's; scores that the row lacks are ignored."""
+    logged = row.data.metrics
+    return all(store.rounded(logged.get(name, value)) == store.rounded(value) for name, value in state.scores.items())
 
 
-def _alike(runs: Store, state: Snapshot) -> list[Any]:
+def _same_results(runs: Store, state: Snapshot) -> list[Any]:
+    """Rows with the same params, data and scores, from any code."""
     if not state.scores:
         return []
     name, value = next(reversed(state.scores.items()))
@@ -168,7 +170,7 @@ def _alike(runs: Store, state: Snapshot) -> list[Any]:
     data = {state.experiment.data}
     return [
         row
-        for row in runs.find(f"metrics.`{name}` >= {max(0.0, value - store.ROUNDED):.6f}")
+        for row in runs.find(f"metrics.`{name}` >= {max(0.0, value - store.RESOLUTION):.6f}")
         if "mlflow.parentRunId" not in row.data.tags
         and row.data.params == pairs
         and state.scores.keys() <= row.data.metrics.keys()

@@ -1,4 +1,4 @@
-"""From a model file to all that it came from, and back: files and dvc.lock first, MLflow beside them."""
+"""`fcn trace`: the provenance of a model file, from files and dvc.lock first, then from MLflow."""
 
 import re
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ WEIGHTS = Path("data/weights")
 
 @dataclass
 class Model:
-    """A model file, wherever copies of it lie.
+    """A model file and the copies of it.
 
-    path     where it lies
-    meta     what it says of itself
-    places   its path here, and the states whose dvc.lock names it
-    state    one of these states, a commit if there is one
-    stage    the one that wrote it, if a dvc.lock says so
+    path     path of one copy
+    meta     its metadata
+    places   its path in the workspace, and the labels of the snapshots whose dvc.lock has it
+    state    one of these snapshots, a commit if there is one
+    stage    the stage that wrote it, if a dvc.lock says so
     """
 
     sha256: str
@@ -39,43 +39,43 @@ class Model:
 
 
 def trace(what: str, newest: int) -> Iterator[str]:
-    """Lines on a model and on its parents, up to the backbone.
+    """Yields lines on a model and on its parents, up to the backbone.
 
-    what     a model file, its sha256 or the beginning of that, or the id of an MLflow run
-    newest   how many commits with results to look at
-    raises   UserError if nothing answers to it, or more than one
+    what     a model file, its sha256 or the beginning of it, or the id of an MLflow run
+    newest   number of commits with results to search
+    raises   UserError if `what` matches no model, or more than one
     """
-    runs, complaint = store.opened()
-    models, left_out = _models(newest)
-    yield from left_out
+    runs, problem = store.opened()
+    models, skipped = _models(newest)
+    yield from skipped
     digest = _digest(what, models, runs)
     while digest:
         model = models.get(digest)
-        yield from _describe(digest, model, models, runs, complaint)
+        yield from _describe(digest, model, models, runs, problem)
         digest = (model.meta.parent if model else _parent(digest, runs)) or ""
 
 
 def _models(newest: int) -> tuple[dict[str, Model], list[str]]:
-    """Every model file of the workspace and of DVC's cache, by digest; and what was left out, a line each."""
+    """The model files of the workspace and of DVC's cache, by digest; and one line for each skipped snapshot."""
     models: dict[str, Model] = {}
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         _add(models, path, path.as_posix(), path.name)
-    found, left_out = history.known(newest)
-    for state in found:
+    snapshots, skipped = history.known(newest)
+    for state in snapshots:
         outs = [(stage, out) for stage in state.lock for out in state.outs(stage)]
         for stage, out in outs:
-            kept = cache.find(out["md5"]) if out["path"].endswith(".safetensors") else None
-            model = _add(models, kept, state.label, Path(out["path"]).name) if kept else None
-            if model and (model.state is None or (state.commit and not state.name)):  # a commit says most
+            cached = cache.find(out["md5"]) if out["path"].endswith(".safetensors") else None
+            model = _add(models, cached, state.label, Path(out["path"]).name) if cached else None
+            if model and (model.state is None or (state.commit and not state.name)):  # prefer a commit
                 model.state, model.stage = state, stage
-    return models, left_out
+    return models, skipped
 
 
 def _add(models: dict[str, Model], path: Path, place: str, name: str) -> Model | None:
     try:
         meta = weights.facts(path)
     except UserError:
-        return None  # not whole, or none of ours
+        return None  # damaged, or not a model file of fcn
     digest = files.sha256(path)
     model = models.setdefault(digest, Model(digest, name, path, meta))
     if place not in model.places:
@@ -84,47 +84,50 @@ def _add(models: dict[str, Model], path: Path, place: str, name: str) -> Model |
 
 
 def _digest(what: str, models: dict[str, Model], runs: Store | None) -> str:
-    """The sha256 that the user means."""
+    """The sha256 of the model that `what` refers to."""
     path = Path(what)
     if path.is_file():
-        weights.load(path)  # or it says what is wrong
+        weights.load(path)  # raises if the file is damaged
         model = _add(models, path, what, path.name)
         assert model
         return model.sha256
     if not re.fullmatch(r"[0-9a-f]{4,64}", what):
-        raise UserError(f"{what} is no file, no sha256 (at least 4 digits, 0-9 and a-f) and no id of an MLflow run")
-    found = {digest for digest in models if digest.startswith(what)}
+        raise UserError(
+            f"{what} is not a file, not a sha256 (at least 4 digits, 0-9 and a-f) and not the id of an MLflow run"
+        )
+    matches = {digest for digest in models if digest.startswith(what)}
     if runs:
         tags = [run.data.tags.get("model.sha256", "") for run in runs.find("tags.`model.sha256` LIKE '%'")]
-        found |= {digest for digest in tags if digest.startswith(what)}
-        run = runs.get(what) if len(what) == 32 and not found else None
-        found |= {_of_run(run, runs)} if run else set()
-    if not found:
-        raise UserError(f"no model file and no run here answers to {what}" + ("" if runs else ", and MLflow is gone"))
-    if len(found) > 1:
-        raise UserError(f"{what} begins more than one digest: {', '.join(sorted(d[:12] for d in found))}")
-    return found.pop()
+        matches |= {digest for digest in tags if digest.startswith(what)}
+        run = runs.get(what) if len(what) == 32 and not matches else None
+        matches |= {_model_of_run(run, runs)} if run else set()
+    if not matches:
+        note = "" if runs else ", and MLflow cannot be read"
+        raise UserError(f"no model file and no run here matches {what}{note}")
+    if len(matches) > 1:
+        raise UserError(f"{what} is ambiguous; it matches {', '.join(sorted(d[:12] for d in matches))}")
+    return matches.pop()
 
 
-def _of_run(run: Any, runs: Store) -> str:
-    """The model that a run made; of a row or of its evaluation, the finest net."""
+def _model_of_run(run: Any, runs: Store) -> str:
+    """The model that a run wrote; for a row or its evaluation, the finest net."""
     family = [run, *reversed(runs.find(f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"))]
     tags = [family.data.tags for family in family]
     digests = [tag["model.sha256"] for tag in tags if "model.sha256" in tag]
     digests += [tag["fcn8s.sha256"] for tag in tags if "fcn8s.sha256" in tag]
     if not digests:
-        raise UserError(f"run {run.info.run_id} made no model; `fcn sync` adds what it may lack")
+        raise UserError(f"run {run.info.run_id} has no model; `fcn sync` adds what it may lack")
     parents = {tag.get("parent.sha256") for tag in tags}
     return str(next((digest for digest in digests if digest not in parents), digests[-1]))
 
 
 def _parent(digest: str, runs: Store | None) -> str | None:
-    found = runs.find(f"tags.`model.sha256` = '{digest}'") if runs else []
-    return found[0].data.tags.get("parent.sha256") if found else None
+    matches = runs.find(f"tags.`model.sha256` = '{digest}'") if runs else []
+    return matches[0].data.tags.get("parent.sha256") if matches else None
 
 
 def _describe(
-    digest: str, model: Model | None, models: dict[str, Model], runs: Store | None, complaint: str
+    digest: str, model: Model | None, models: dict[str, Model], runs: Store | None, problem: str
 ) -> Iterator[str]:
     yield printable(model.name) if model else "a model without a file here"
     yield _line("sha256", digest)
@@ -138,15 +141,15 @@ def _describe(
         yield _line("parent", model.meta.parent or _published(model.meta) or "none: the chain begins here")
         children = [f"{other.name} {other.sha256[:12]}" for other in models.values() if other.meta.parent == digest]
         yield _line("children", ", ".join(children) or "none here")
-    if complaint:
-        yield _line("mlflow", complaint)
+    if problem:
+        yield _line("mlflow", problem)
     if runs:
-        found = runs.find(f"tags.`model.sha256` = '{digest}'")
-        for run in found:
+        matches = runs.find(f"tags.`model.sha256` = '{digest}'")
+        for run in matches:
             row = runs.get(run.data.tags.get("mlflow.parentRunId", ""))
             of = f" of {row.info.run_name}" if row else ""
             yield _line("mlflow", f"run {run.info.run_id}, {run.info.run_name}{of}, {run.info.status}")
-        if not found:
+        if not matches:
             expected = model is not None and model.stage != "backbone"
             yield _line("mlflow", "no run has it; `fcn sync` adds it" if expected else "no run, as for every backbone")
 
@@ -159,7 +162,7 @@ def _damage(model: Model) -> Iterator[str]:
 
 
 def _published(meta: weights.Meta) -> str:
-    """The published file that a model was initialised from, if it was."""
+    """The published file that a model was initialised from; empty if none."""
     if meta.published is None:
         return ""
     digest = f", sha256 {meta.published.sha256}" if meta.published.sha256 else ""
@@ -167,7 +170,7 @@ def _published(meta: weights.Meta) -> str:
 
 
 def _result(model: Model) -> Iterator[str]:
-    """What the model's dvc.lock says: data, scores, commit."""
+    """Data, scores and commit of the snapshot that has the model."""
     if model.state is None or model.stage is None:
         return
     state, net = model.state, model.name.removesuffix(".safetensors")

@@ -1,7 +1,7 @@
-"""HTTP connections that are closed if their client keeps them open without sending or reading.
+"""HTTP connections with timeouts for clients that stop sending or reading.
 
-uvicorn bounds the pause between two requests alone: neither a head that does not come to its end, nor an answer
-that nobody reads.
+uvicorn only limits the idle time between two requests. It does not limit how long a client takes to send the headers
+or to read the response.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ import asyncio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD = 10.0  # seconds for a request's line and headers to arrive
-READ = 60.0  # seconds for an answer to be read, but for what the kernel holds of it
+HEADER_TIMEOUT = 10.0  # seconds for the request line and headers to arrive
+READ_TIMEOUT = 60.0  # seconds for the client to read a response, apart from what the kernel buffers
 
 
 class Connection(H11Protocol):
@@ -18,45 +18,45 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(0)  # an answer counts as read when nothing of it is left in this process
-        self.head: asyncio.TimerHandle | None = self.loop.call_later(HEAD, transport.abort)
-        self.answer: asyncio.TimerHandle | None = None
+        transport.set_write_buffer_limits(0)  # a response counts as read when this process has no more of it to send
+        self.header_timer: asyncio.TimerHandle | None = self.loop.call_later(HEADER_TIMEOUT, transport.abort)
+        self.read_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._end_head()
-        elif self.head is None:
-            self.head = self.loop.call_later(HEAD, self.transport.abort)
+            self._cancel_header_timer()
+        elif self.header_timer is None:
+            self.header_timer = self.loop.call_later(HEADER_TIMEOUT, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        if self.cycle is not None:  # whoever answers the request so far can say nothing more
+        if self.cycle is not None:  # the application cannot send any more of its response
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
-        else:  # what follows a request that was answered is no HTTP
+        else:  # the data after a request with a complete response is not HTTP
             self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.answer = self.loop.call_later(READ, self.transport.abort)
+        self.read_timer = self.loop.call_later(READ_TIMEOUT, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._end_answer()
+        self._cancel_read_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end_head()
-        self._end_answer()
+        self._cancel_header_timer()
+        self._cancel_read_timer()
         super().connection_lost(exc)
 
-    def _end_head(self) -> None:
-        if self.head is not None:
-            self.head.cancel()
-            self.head = None
+    def _cancel_header_timer(self) -> None:
+        if self.header_timer is not None:
+            self.header_timer.cancel()
+            self.header_timer = None
 
-    def _end_answer(self) -> None:
-        if self.answer is not None:
-            self.answer.cancel()
-            self.answer = None
+    def _cancel_read_timer(self) -> None:
+        if self.read_timer is not None:
+            self.read_timer.cancel()
+            self.read_timer = None

@@ -1,8 +1,8 @@
-"""The model that MLflow stores and serves: images in base64 in, masks and shares of classes out.
+"""The MLflow pyfunc model: takes images in base64, returns masks and the fraction of pixels of each class.
 
-MLflow's models-from-code: it copies this file beside the weights and runs it when it loads the model,
-with the package fcn as it was when the model was registered. So it names its model at its end, as MLflow
-asks for; nothing else of the project imports it.
+This file uses MLflow's models-from-code: MLflow copies it beside the weights and runs it when it loads the model, with
+the package fcn as it was when the model was registered. It therefore ends with `set_model`, and nothing else in the
+project imports it.
 """
 
 import ctypes
@@ -25,9 +25,10 @@ M_ARENA_MAX = -8  # glibc's malloc.h
 
 
 class Refusal(MlflowException):
-    """A bad request, or our own failure, in one line.
+    """A bad request or an error of the server, in one line.
 
-    MLflow puts the whole input before the message of what `predict` raises: the message is kept apart.
+    MLflow prepends the whole input to the message of an exception from `predict`. The original line is kept
+    separately, and restored when the exception is serialized.
     """
 
     def __init__(self, line: str, code: int = BAD_REQUEST) -> None:
@@ -40,10 +41,10 @@ class Refusal(MlflowException):
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """glibc, told to keep one pool of memory for all threads; None elsewhere.
+    """glibc, set to use a single memory arena for all threads; None on other systems.
 
-    A process that computes keeps what it once had (fcn.runtime.machine.prepare), and in a pool for each thread: a
-    server with many would hold many times what it needs. So one pool, whose free part goes back after each request.
+    `fcn.runtime.machine.prepare` makes the process keep freed memory, in one arena per thread. A server with many
+    threads would hold many times what it needs. So there is one arena, which is trimmed after each request.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "gnu_get_libc_version"):
@@ -53,7 +54,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 class Segmenter(PythonModel):
-    """Column `image`: files in base64. Gives what fcn.serving.response says."""
+    """Takes a column `image` with files in base64, and returns the records described in fcn.serving.response."""
 
     def load_context(self, context: Any) -> None:
         from fcn.runtime import machine
@@ -64,23 +65,24 @@ class Segmenter(PythonModel):
 
         self.net, self.labels, scale = prediction.load(Path(context.artifacts["weights"]))
         self.target = scale.target
-        # One request at a time, in one thread: torch uses all cores for each, and memory stays that of one.
-        self.turn = ThreadPoolExecutor(1)
+        # One request at a time, in one thread: torch uses all cores for it, and memory is limited to one request's.
+        self.executor = ThreadPoolExecutor(1)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
         from fcn.serving.response import answers
         from fcn.serving.stopping import StoppedError
 
         images = list(model_input["image"])
-        try:  # with the context, which has the limit of this request
-            return self.turn.submit(copy_context().run, answers, self.net, self.labels, images, self.target).result()
+        try:  # the context contains the time limit of this request
+            context_run = copy_context().run
+            return self.executor.submit(context_run, answers, self.net, self.labels, images, self.target).result()
         except StoppedError as stopped:
             raise Refusal(str(stopped), DEADLINE_EXCEEDED) from None
         except UserError as error:
             raise Refusal(str(error)) from None
-        except Exception as error:  # a bug, or too little memory: the server's log says it all, the client gets 500
+        except Exception as error:  # a bug, or out of memory: the traceback goes to the log, and the client gets 500
             logging.getLogger("fcn").exception("a request failed")
-            raise Refusal(f"the server failed ({type(error).__name__}); its log says more", INTERNAL_ERROR) from None
+            raise Refusal(f"the server failed ({type(error).__name__}); see its log", INTERNAL_ERROR) from None
         finally:
             if self.libc:
                 self.libc.malloc_trim(0)

@@ -1,8 +1,8 @@
-"""A trained net in MLflow's model registry, from where it is served.
+"""MLflow's model registry: registers a trained net, and finds the version to serve.
 
-The store is fcn.tracking.store's. mlflow.pyfunc is imported here and in fcn.serving.server, and late: it takes seconds,
-only `fcn register` and `fcn serve` need it, and no stage comes near it. The registry holds MLflow's one copy
-of the weights; runs carry their digest and path.
+It uses the store of fcn.tracking.store. mlflow.pyfunc is imported only here and in fcn.serving.server, inside
+functions: the import takes seconds, and only `fcn register` and `fcn serve` need it. The registry has MLflow's only
+copy of the weights; runs have their digest and path.
 """
 
 import base64
@@ -24,77 +24,78 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 NAME, ALIAS = "fcn", "champion"
-PACKAGE = Path(__file__).parent.parent  # fcn, which goes along with the weights
+PACKAGE = Path(__file__).parent.parent  # fcn, which is stored with the weights
 MODEL = f"models:/{NAME}@{ALIAS}"
 PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "torch")  # what a served model imports
 
 
 def register(path: Path) -> tuple[str, bool]:
-    """Makes a model file the newest version of the registered model, and the one that is served.
+    """Registers a model file and marks its version as the one to serve.
 
-    returns  the version, and whether it is new: the same weights, code and packages are registered once
-    raises   UserError if the file is no net with classes
+    returns  the version, and whether it is new: the same weights, code and packages are registered only once
+    raises   UserError if the file is not a net with classes
     """
     from fcn.inference import prediction
 
     prediction.load(path)
     requirements = [f"{package}=={version(package).partition('+')[0]}" for package in PACKAGES]
-    tags = {"model.sha256": files.sha256(path), "model.path": path.as_posix(), "code.sha256": _code()}
+    tags = {"model.sha256": files.sha256(path), "model.path": path.as_posix(), "code.sha256": _code_digest()}
     tags["requirements"] = " ".join(requirements)
     with _store() as client, store.locked():
         experiment = store.Store().experiment
-        known = [old for old in _versions(client) if all(old.tags.get(key) == value for key, value in tags.items())]
-        found = [old.version for old in known if _is_intact(old)]
-        number = found[0] if found else _log(client, experiment, path, tags, requirements)
+        same = [old for old in _versions(client) if all(old.tags.get(key) == value for key, value in tags.items())]
+        intact = [old.version for old in same if _is_intact(old)]
+        number = intact[0] if intact else _log(client, experiment, path, tags, requirements)
         client.set_registered_model_alias(NAME, ALIAS, number)
-    return str(number), not found
+    return str(number), not intact
 
 
 def champion() -> tuple[str, Path]:
-    """The version to be served, and the folder of its files, which are those that were registered.
+    """The version to serve, and the folder of its files.
 
-    raises   UserError if there is none, its files have changed, or it came with other code than this process runs
+    raises   UserError if there is none, if its files have changed since they were registered, or if they were
+             registered with other code than this process runs
     """
     with _store() as client:
-        store.Store()  # where the checkout's own database finds its artifacts
+        store.Store()  # updates the artifact URIs of a database that was moved
         if not client.search_registered_models(f"name = '{NAME}'"):
-            raise UserError(f"no model is registered in {store.shown()}; run `fcn register`")
+            raise UserError(f"no model is registered in {store.safe_address()}; run `fcn register`")
         version = client.get_model_version_by_alias(NAME, ALIAS)
-        if version.tags.get("code.sha256") != _code():
+        if version.tags.get("code.sha256") != _code_digest():
             raise UserError(
-                f"version {version.version} was registered with other code than this; run `fcn register` again"
+                f"version {version.version} was registered with other code than the current; run `fcn register` again"
             )
         if not _is_intact(version):
             raise UserError(
                 f"the files of version {version.version} are not those that were registered; "
-                "run `fcn register` again, which stores them anew"
+                "run `fcn register` again to store them as a new version"
             )
-        return str(version.version), _stored(version)
+        return str(version.version), _download(version)
 
 
 def _is_intact(version: Any) -> bool:
-    """Whether the stored weights, code and description are those of `fcn register`: loading them runs their code."""
+    """Whether the stored weights, code and metadata are those of `fcn register`. Loading them runs their code."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return bool(version.tags.get("files.sha256") == _digest(_stored(version)))
-    except (OSError, MlflowException):  # some are missing
+        return bool(version.tags.get("files.sha256") == _digest(_download(version)))
+    except (OSError, MlflowException):  # a file is missing
         return False
 
 
-def _stored(version: Any) -> Path:
-    """The folder of a version's files; from a server they are copied to this machine."""
+def _download(version: Any) -> Path:
+    """The folder of a version's files; downloaded if the store is a server."""
     from mlflow.artifacts import download_artifacts
 
     return Path(download_artifacts(version.source))
 
 
 def _digest(folder: Path) -> str:
-    """Digest of a model's files, but for what MLflow and Python add when they load it."""
-    stored = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "registered_model_meta")
+    """Digest of a model's files, without those that MLflow and Python add when they load it."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "registered_model_meta")
     lines = (
         f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n"
-        for path in stored
+        for path in paths
         if path.parent.name != "__pycache__"
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -102,7 +103,7 @@ def _digest(folder: Path) -> str:
 
 @contextmanager
 def _store() -> Iterator["MlflowClient"]:
-    """MLflow, set to the store; whatever it, its driver or its network refuse is said in one line."""
+    """Sets MLflow to the store. Errors of MLflow, its driver or its network become a UserError of one line."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -110,22 +111,22 @@ def _store() -> Iterator["MlflowClient"]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    for noisy in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         mlflow.set_tracking_uri(store.address())
         yield mlflow.MlflowClient()
-    except (MlflowException, SQLAlchemyError, ImportError) as error:  # also a database's driver that is missing
-        raise UserError(f"MLflow's store {store.shown()} does not serve ({store.reason(error)})") from None
+    except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: the database driver is missing
+        raise UserError(f"MLflow's store {store.safe_address()} failed ({store.reason(error)})") from None
 
 
-def _code() -> str:
-    """Digest of the package that goes along with the weights."""
+def _code_digest() -> str:
+    """Digest of the package that is stored with the weights."""
     return hashlib.sha256("".join(map(files.sha256, sorted(PACKAGE.rglob("*.py")))).encode()).hexdigest()
 
 
 def _versions(client: "MlflowClient") -> list[Any]:
-    """Newest first; none if the model is not registered."""
+    """The registered versions, newest first; empty if there are none."""
     return sorted(client.search_model_versions(f"name = '{NAME}'"), key=lambda old: -int(old.version))
 
 
@@ -142,13 +143,13 @@ def _log(client: "MlflowClient", experiment: str, path: Path, tags: dict[str, st
             ColSpec(Array(DataType.double), "shares"),
         ]
     )
-    trained = client.search_runs([experiment], f"tags.`model.sha256` = '{tags['model.sha256']}'", max_results=1)
+    training_runs = client.search_runs([experiment], f"tags.`model.sha256` = '{tags['model.sha256']}'", max_results=1)
     mlflow.set_experiment(experiment_id=experiment)
     info = Model.log(
         artifact_path=None,
         name=path.stem,
         flavor=mlflow.pyfunc,
-        run_id=trained[0].info.run_id if trained else None,
+        run_id=training_runs[0].info.run_id if training_runs else None,
         python_model=str(Path(__file__).with_name("pyfunc.py")),
         code_paths=[str(PACKAGE)],
         artifacts={"weights": str(path)},
@@ -159,10 +160,10 @@ def _log(client: "MlflowClient", experiment: str, path: Path, tags: dict[str, st
     )
     if not _versions(client) and not client.search_registered_models(f"name = '{NAME}'"):
         client.create_registered_model(NAME)
-    run = trained[0].info.run_id if trained else None
-    made = client.create_model_version(NAME, info.model_uri, run, tags, model_id=info.model_id)
-    client.set_model_version_tag(NAME, made.version, "files.sha256", _digest(_stored(made)))
-    return str(made.version)
+    run = training_runs[0].info.run_id if training_runs else None
+    created = client.create_model_version(NAME, info.model_uri, run, tags, model_id=info.model_id)
+    client.set_model_version_tag(NAME, created.version, "files.sha256", _digest(_download(created)))
+    return str(created.version)
 
 
 def _example() -> Any:

@@ -1,7 +1,7 @@
-"""What stands before MLflow's scoring server, which reads requests of any size from anyone and tells errors at length.
+"""ASGI middleware in front of MLflow's scoring server, which by itself accepts requests of any size from any host.
 
-Bodies are read as they come, within bounds of size, speed and memory, and computed one after the other. What is
-refused, here or behind, is told in one line.
+It reads request bodies with limits on size, speed and memory, and passes them on one at a time. Errors, its own and
+the server's, are reduced to one line.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 PATHS = ("/invocations", "/ping", "/health", "/version")  # FastAPI adds /docs, /redoc and /openapi.json
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-HELD = 3  # times the longest request: bytes of all bodies and answers in memory
-SILENCE = 10.0  # seconds from which on a body has to have come at RATE
-RATE = 64 << 10  # bytes a second
-PATIENCE = 120.0  # seconds for a whole body
-STRUCTURE = 200  # brackets and commas of the JSON around base64 text, which has none: no room for a bomb
-DRAINED = 8  # times the longest, read and dropped: a client that still sends does not hear the answer
-LINE = 300  # characters of what an error says
+BUFFER_FACTOR = 3  # memory for all bodies and responses, as a multiple of the longest request
+RATE_GRACE = 10.0  # seconds before the minimum rate applies
+MIN_RATE = 64 << 10  # bytes per second
+BODY_TIMEOUT = 120.0  # seconds for a whole body
+MAX_STRUCTURE = 200  # brackets and commas in the JSON; base64 has none, so this stops JSON bombs
+DRAIN_FACTOR = 8  # multiple of the longest request that is read and dropped: a client reads no reply while it sends
+MAX_MESSAGE = 300  # characters of an error message
 CODES = {400: "BAD_REQUEST", 403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND", 408: "DEADLINE_EXCEEDED"}
 
 
 class RefusedError(Exception):
-    """A request that is not computed, with its status and one line."""
+    """A rejected request, with its HTTP status and a message of one line."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
@@ -39,65 +39,68 @@ class RefusedError(Exception):
 
 
 class DisconnectedError(Exception):
-    """The client closed the connection before its request was whole."""
+    """The client closed the connection before its request was complete."""
 
 
 class RequestLimits:
-    """An ASGI application around another.
+    """An ASGI application that wraps another.
 
-    longest   bytes that a request may have
-    seconds   of computing that a request may take
-    hosts     names by which this server may be called, beside those of the loopback
+    max_length   bytes of a request body
+    seconds      computing time limit of a request
+    hosts        accepted host names, in addition to those of the loopback
     """
 
-    def __init__(self, app: App, longest: int, seconds: float, hosts: Collection[str] = ()) -> None:
-        self.app, self.longest, self.seconds = app, longest, seconds
+    def __init__(self, app: App, max_length: int, seconds: float, hosts: Collection[str] = ()) -> None:
+        self.app, self.max_length, self.seconds = app, max_length, seconds
         self.hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
-        self.turn = asyncio.Lock()
-        self.buffer = Buffer(HELD * longest)
+        self.lock = asyncio.Lock()  # held while a request is computed
+        self.buffer = Buffer(BUFFER_FACTOR * max_length)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         request = object()
         try:
             if reply := await self._reply(request, scope, receive, send):
-                self.buffer.hold(request, Stage.LEAVING, len(reply.body))
+                self.buffer.hold(request, Stage.SENDING, len(reply.body))
                 await reply.send(send)
         finally:
             self.buffer.drop(request)
 
     async def _reply(self, request: object, scope: Message, receive: Receive, send: Send) -> "Reply | None":
-        """What is to be sent; None if the application has sent it, or nobody is there."""
+        """The reply to send; None if the application has already sent it, or the client has disconnected."""
         try:
-            self._check_head(scope)
+            self._check_headers(scope)
             if scope["path"] != "/invocations" or scope["method"] != "POST":
                 await self.app(scope, receive, send)
                 return None
             self.buffer.hold(request, Stage.ARRIVING, 0)
-            return await self._computed(scope, [await self._read(request, scope, receive)], receive)
+            return await self._forward(scope, [await self._read(request, scope, receive)], receive)
         except RefusedError as refused:
-            return Reply().say(refused.status, CODES[refused.status], refused.line)
+            return Reply().set_error(refused.status, CODES[refused.status], refused.line)
         except DisconnectedError:
             return None
 
-    def _check_head(self, scope: Message) -> None:
-        """A web page of another name, which may have been made to mean this machine, must not ask this server."""
-        named, origins = (
+    def _check_headers(self, scope: Message) -> None:
+        """Checks Host, Origin and path. It prevents DNS rebinding: another site's page must not use this server.
+
+        raises   RefusedError
+        """
+        hosts, origins = (
             [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
             for wanted in (b"host", b"origin")
         )
-        for text in (*(f"//{host}" for host in named), *origins):
+        for text in (*(f"//{host}" for host in hosts), *origins):
             if _hostname(text) not in self.hosts:
                 line = f"{text.removeprefix('//')[:100]!r} is refused; `fcn serve --allow-host` adds a name"
                 raise RefusedError(403, line)
-        if len(named) != 1:
+        if len(hosts) != 1:
             raise RefusedError(403, "the request needs one header Host")
         if scope["path"] not in PATHS:
-            raise RefusedError(404, f"there is nothing here; there is {', '.join(PATHS)}")
+            raise RefusedError(404, f"there is no such path; use {', '.join(PATHS)}")
 
     async def _read(self, request: object, scope: Message, receive: Receive) -> bytes:
         """The body of a request.
 
-        raises   RefusedError if it is no JSON, too long or too slow; DisconnectedError if it breaks off
+        raises   RefusedError if it is not JSON, too long or too slow; DisconnectedError if the client disconnects
         """
         headers = dict(scope["headers"])
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
@@ -105,93 +108,99 @@ class RequestLimits:
         clock = asyncio.get_running_loop().time
         parts: list[bytes] = []
         size, waited, more = 0, 0.0, True
-        while more and size <= DRAINED * self.longest:
+        while more and size <= DRAIN_FACTOR * self.max_length:
             await self.buffer.room_to_read(request)
-            began = clock()
+            start = clock()
             try:
-                message = await asyncio.wait_for(receive(), min(PATIENCE, SILENCE + size / RATE) - waited)
+                timeout = min(BODY_TIMEOUT, RATE_GRACE + size / MIN_RATE)
+                message = await asyncio.wait_for(receive(), timeout - waited)
             except TimeoutError:
                 raise RefusedError(
-                    408, f"the request came too slowly; send it within {PATIENCE:.0f} seconds, at {RATE >> 10} KiB/s"
+                    408,
+                    f"the request came too slowly; send it within {BODY_TIMEOUT:.0f} seconds, "
+                    f"at {MIN_RATE >> 10} KiB/s",
                 ) from None
-            waited += clock() - began
+            waited += clock() - start
             if message["type"] == "http.disconnect":
                 raise DisconnectedError
             part = message.get("body", b"")
             size, more = size + len(part), message.get("more_body", False)
             parts.append(part)
-            if size > self.longest:
+            if size > self.max_length:
                 parts.clear()
             self.buffer.hold(request, Stage.ARRIVING, size if parts else 0)
-        if size > self.longest:
-            raise RefusedError(400, f"the request is longer than {self.longest >> 20} MiB")
+        if size > self.max_length:
+            raise RefusedError(400, f"the request is longer than {self.max_length >> 20} MiB")
         body = b"".join(parts)
         self.buffer.hold(request, Stage.WAITING, size)
-        if sum(body.count(sign) for sign in (b"[", b"{", b",")) > STRUCTURE:
-            raise RefusedError(400, 'the request is no plain {"dataframe_records": [{"image": "…"}]}')
+        if sum(body.count(sign) for sign in (b"[", b"{", b",")) > MAX_STRUCTURE:
+            raise RefusedError(400, 'the request is not of the form {"dataframe_records": [{"image": "…"}]}')
         return body
 
-    async def _computed(self, scope: Message, pieces: list[bytes], receive: Receive) -> "Reply | None":
-        """What the application answers; None if its client has left, which ends the computation."""
+    async def _forward(self, scope: Message, body: list[bytes], receive: Receive) -> "Reply | None":
+        """The application's reply; None if the client disconnects, which stops the computation."""
         limit, reply = Limit(self.seconds), Reply()
-        left = asyncio.create_task(_left(receive))
-        computing = asyncio.create_task(self._compute(scope, pieces, left, limit, reply))
+        disconnected = asyncio.create_task(_disconnected(receive))
+        computing = asyncio.create_task(self._compute(scope, body, disconnected, limit, reply))
         try:
-            await asyncio.wait({left, computing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({disconnected, computing}, return_when=asyncio.FIRST_COMPLETED)
             if computing.done():
                 computing.result()
                 return reply.shortened()
-            limit.left.set()
-            if limit.ends is None:  # it waits for its turn
+            limit.disconnected.set()
+            if limit.deadline is None:  # the computation has not started
                 computing.cancel()
             await asyncio.wait({computing})
             if not computing.cancelled():
                 computing.result()
             return None
         finally:
-            limit.left.set()
-            left.cancel()
+            limit.disconnected.set()
+            disconnected.cancel()
 
     async def _compute(
-        self, scope: Message, pieces: list[bytes], left: "asyncio.Task[None]", limit: Limit, reply: "Reply"
+        self, scope: Message, body: list[bytes], disconnected: "asyncio.Task[None]", limit: Limit, reply: "Reply"
     ) -> None:
-        async with self.turn:
+        async with self.lock:
             await self.buffer.room_to_answer()
-            limit.begin()
+            limit.start()
             CURRENT.set(limit)
-            await self.app(scope, _replayed(pieces, left), reply)
+            await self.app(scope, _replay(body, disconnected), reply)
 
 
 def _hostname(text: str) -> str:
-    """Of an origin, or of //HOST:PORT; empty if it is neither."""
+    """The host name of an origin or of //HOST:PORT; empty if the text is neither."""
     try:
         parts = urlsplit(text)
         plain = (parts.port is None or parts.port) and not (parts.path or parts.query or parts.fragment)
         return (parts.hostname or "") if plain and "@" not in parts.netloc else ""
-    except ValueError:  # also of a port that is no number
+    except ValueError:  # for example, the port is not a number
         return ""
 
 
-async def _left(receive: Receive) -> None:
-    """Waits until the client has left; its body was read."""
+async def _disconnected(receive: Receive) -> None:
+    """Waits until the client disconnects, after its body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _replayed(pieces: list[bytes], left: "asyncio.Task[None]") -> Receive:
-    """The body, which is then held here no longer; after it, that the client has left."""
+def _replay(body: list[bytes], disconnected: "asyncio.Task[None]") -> Receive:
+    """A `receive` that returns the body, then waits for the disconnect.
 
-    async def again() -> Message:
-        if pieces:
-            return {"type": "http.request", "body": pieces.pop(), "more_body": False}
-        await asyncio.wait({left})
+    The body is popped from its list, so that only the application holds it.
+    """
+
+    async def receive() -> Message:
+        if body:
+            return {"type": "http.request", "body": body.pop(), "more_body": False}
+        await asyncio.wait({disconnected})
         return {"type": "http.disconnect"}
 
-    return again
+    return receive
 
 
 class Reply:
-    """Takes what an application sends; of an error only its code and one line."""
+    """Collects an application's response. An error is reduced to its code and one line."""
 
     def __init__(self) -> None:
         self.status, self.headers, self.body = 0, [(b"content-type", b"application/json")], b""
@@ -203,7 +212,7 @@ class Reply:
             self.body += message.get("body", b"")
 
     def shortened(self) -> "Reply":
-        """Of an error one line. MLflow says 500 where the request does not fit the model's signature."""
+        """Reduces an error to one line. A request that does not fit the model's signature gets 400 instead of 500."""
         if self.status < 400:
             return self
         text, code = self.body.decode(errors="replace"), "INTERNAL_ERROR" if self.status >= 500 else "BAD_REQUEST"
@@ -214,20 +223,22 @@ class Reply:
             pass
         line = " ".join(text.split())
         if "Failed to enforce schema" in line:
-            line = 'the request has no text in its column "image", or other columns'
+            line = 'the request must have one column "image", with strings'
             self.status, code = 400, "BAD_REQUEST"
-        return self.say(self.status, code, line if len(line) <= LINE else f"{line[: LINE - 1]}…")
+        return self.set_error(self.status, code, line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…")
 
-    def say(self, status: int, code: str, line: str) -> "Reply":
+    def set_error(self, status: int, code: str, line: str) -> "Reply":
         self.status, self.headers = status, [(b"content-type", b"application/json")]
         self.body = json.dumps({"error_code": code, "message": line}).encode() + b"\n"
         return self
 
     async def send(self, send: Send) -> None:
-        """Returns when the client has read it. What was not read of its request may still be on the way: so the
-        connection cannot serve another one."""
+        """Sends the reply, and returns when the client has read it.
+
+        The connection is closed, because the rest of a rejected request may still arrive on it.
+        """
         headers = [pair for pair in self.headers if pair[0].lower() not in (b"content-length", b"connection")]
         headers += [(b"content-length", str(len(self.body)).encode()), (b"connection", b"close")]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})  # which waits for the one before
+        await send({"type": "http.response.body", "body": b""})  # waits until the body is sent

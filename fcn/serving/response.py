@@ -1,9 +1,9 @@
-"""What a served net answers to a request: for each image its mask and how many pixels each class has.
+"""The response of a served net: for each image its mask and the fraction of pixels of each class.
 
-image    in:  a file in base64, at most BYTES; all of a request at most PIXELS
-mask     out: a palette PNG in base64, a pixel is its class, the colours are the data set's
-classes  out: their names, by number
-shares   out: the fraction of the pixels that each has, in the same order
+image    in:  a file in base64, at most MAX_BYTES; all images of a request together at most MAX_PIXELS
+mask     out: a palette PNG in base64, pixel = class, with the data set's colours
+classes  out: class names, in order of their numbers
+shares   out: fraction of pixels of each class, in the same order
 """
 
 import base64
@@ -21,49 +21,52 @@ from fcn.models import FCN
 from fcn.runtime.errors import UserError
 from fcn.serving import stopping
 
-BYTES = 32 << 20
-PIXELS = 64_000_000
-WORK = 500_000_000  # pixels of tiles with their overlaps and borders; 8000x8000 have 290 to 425 million
+MAX_BYTES = 32 << 20
+MAX_PIXELS = 64_000_000
+MAX_WORK = 500_000_000  # pixels of all tiles with overlaps and borders; an 8000x8000 image has 290 to 425 million
 
 
 def answers(
     net: FCN, labels: Labels, texts: Sequence[object], target: Target = lambda size: size
 ) -> list[dict[str, Any]]:
-    """target   the size at which the net sees an image
+    """Segments the images of a request. Sizes are checked in all headers before the first image is computed.
 
-    raises   UserError if an image cannot be read, or all are too many pixels or tiles, which their headers tell;
-             StoppedError as fcn.serving.stopping says
+    texts    the files in base64
+    target   maps an image's size to the size at which the net sees it
+    raises   UserError if an image cannot be read, or the images have too many pixels or tiles;
+             StoppedError if the time is up or the client has disconnected
     """
-    files = [_decoded(text, f"image {i}") for i, text in enumerate(texts)]
-    left, work_left = PIXELS, WORK
+    files = [_decode(text, f"image {i}") for i, text in enumerate(texts)]
+    pixels_left, work_left = MAX_PIXELS, MAX_WORK
     for i, file in enumerate(files):
-        size = images.opened(file, f"image {i}", PIXELS).size
-        seen = seen_size(size, target, f"image {i}", PIXELS)
-        left -= max(math.prod(size), math.prod(seen))
-        if left < 0:
-            raise UserError(f"image {i} is too large; a request may hold {PIXELS} pixels")
+        size = images.opened(file, f"image {i}", MAX_PIXELS).size
+        seen = seen_size(size, target, f"image {i}", MAX_PIXELS)
+        pixels_left -= max(math.prod(size), math.prod(seen))
+        if pixels_left < 0:
+            raise UserError(f"image {i} is too large; a request may have at most {MAX_PIXELS} pixels")
         work_left -= work(net, seen)
         if work_left < 0:
             raise UserError(
-                f"image {i} is too long; the tiles of a request, {seen[0]}x{seen[1]} here, may have {WORK} pixels"
+                f"image {i} is too long ({seen[0]}x{seen[1]}); the tiles of a request may have at most "
+                f"{MAX_WORK} pixels with their borders"
             )
     return [_answer(net, labels, file, f"image {i}", target) for i, file in enumerate(files)]
 
 
-def _decoded(text: object, name: str) -> bytes:
+def _decode(text: object, name: str) -> bytes:
     if not isinstance(text, str):
-        raise UserError(f"{name} is no text; send the file in base64")
-    if len(text) > (BYTES + 2) // 3 * 4:
-        raise UserError(f"{name} is larger than {BYTES >> 20} MiB")
+        raise UserError(f"{name} is not a string; send the file in base64")
+    if len(text) > (MAX_BYTES + 2) // 3 * 4:
+        raise UserError(f"{name} is larger than {MAX_BYTES >> 20} MiB")
     try:
         return base64.b64decode(text, validate=True)
-    except ValueError as error:  # also text beyond ASCII
-        raise UserError(f"{name} is no base64 text ({error})") from None
+    except ValueError as error:  # also raised for non-ASCII text
+        raise UserError(f"{name} is not valid base64 ({error})") from None
 
 
 def _answer(net: FCN, labels: Labels, file: bytes, name: str, target: Target) -> dict[str, Any]:
     stopping.check()
-    image = images.rgb(images.load(file, True, name, PIXELS), name)
+    image = images.rgb(images.load(file, True, name, MAX_PIXELS), name)
     mask = predict(net, image, seen=target(image.size), progress=lambda fraction: stopping.check()).mask
     counts = np.bincount(mask.ravel(), minlength=len(labels.names))
     return {

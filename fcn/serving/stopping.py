@@ -1,4 +1,4 @@
-"""Ends a computation that takes too long, or whose client has left, between two of its steps."""
+"""Stops a computation between two of its steps, if it takes too long or its client has disconnected."""
 
 import time
 from contextvars import ContextVar
@@ -8,36 +8,36 @@ from fcn.runtime.errors import UserError
 
 
 class StoppedError(UserError):
-    """The computation has no time left, or nobody waits for its result."""
+    """The computation has run out of time, or its client has disconnected."""
 
 
 class Limit:
-    """How long a computation may take.
+    """The time limit of a computation.
 
-    seconds   from `begin` on
+    seconds   counted from `start`
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.ends: float | None = None
-        self.left = Event()  # by its client
+        self.deadline: float | None = None  # of time.monotonic, once started
+        self.disconnected = Event()
 
-    def begin(self) -> None:
-        self.ends = time.monotonic() + self.seconds
+    def start(self) -> None:
+        self.deadline = time.monotonic() + self.seconds
 
     def check(self) -> None:
-        """raises   StoppedError if there is no time left, or the client has left"""
-        if self.left.is_set():
-            raise StoppedError("the client has left")
-        if self.ends is not None and time.monotonic() > self.ends:
+        """Raises StoppedError if the time is up or the client has disconnected."""
+        if self.disconnected.is_set():
+            raise StoppedError("the client has disconnected")
+        if self.deadline is not None and time.monotonic() > self.deadline:
             raise StoppedError(f"the request took more than {self.seconds:g} seconds; send fewer or smaller images")
 
 
-# Of the request that is computed. A context, since MLflow's server stands between the request and the net.
+# The limit of the current request. A context variable passes it through MLflow's server to the net.
 CURRENT: ContextVar[Limit | None] = ContextVar("limit", default=None)
 
 
 def check() -> None:
-    """raises   StoppedError if the current computation is to end; there may be no limit"""
+    """Raises StoppedError if the current computation must stop. Does nothing if it has no limit."""
     if limit := CURRENT.get():
         limit.check()

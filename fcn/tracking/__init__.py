@@ -1,1 +1,1 @@
-"""MLflow: one row per experiment, one child run per stage."""
+"""MLflow tracking: one parent run (a row of the runs table) per experiment, one child run per stage."""

@@ -1,4 +1,4 @@
-"""What makes two runs one experiment: params, code and graph, data, and the name that DVC gave it."""
+"""The identity of an experiment: its params, code and graph, data, and DVC experiment name."""
 
 import hashlib
 import json
@@ -15,24 +15,24 @@ GRAPH = "dvc.yaml"
 
 
 def is_code(path: Path) -> bool:
-    """Whether a file, its path relative to the checkout, counts: code, pinned digests, the graph."""
+    """Whether a file, its path relative to the checkout, is code, a pinned digest or the graph."""
     return path.as_posix() == GRAPH or (path.parts[0] in CODE and path.suffix in (".py", ".sha256"))
 
 
 def code(root: Path = Path()) -> dict[str, str]:
-    """sha256 of every file of the checkout that counts, by path."""
-    found = (path.relative_to(root) for folder in CODE for path in (root / folder).rglob("*"))
-    return {path.as_posix(): files.sha256(root / path) for path in [*found, Path(GRAPH)] if is_code(path)}
+    """sha256 of every code file of the checkout (see `is_code`), by path."""
+    paths = (path.relative_to(root) for folder in CODE for path in (root / folder).rglob("*"))
+    return {path.as_posix(): files.sha256(root / path) for path in [*paths, Path(GRAPH)] if is_code(path)}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the stages of one experiment share.
+    """What the stages of one experiment have in common.
 
-    values   params, as the file says them or as they were checked: 1, 1.0 and DVC's '1e+0' are one
-    code     as `code` gives it
-    name     DVC's name of the experiment, if it has one
-    data     md5 of the packed splits in dvc.lock, if that names them
+    values   params, raw or validated: 1, 1.0 and DVC's '1e+0' are equal
+    code     sha256 of each code file, as returned by `code`
+    name     the DVC experiment name, if any
+    data     md5 of the packed splits, if dvc.lock has it
     """
 
     values: Mapping[str, Any]
@@ -42,30 +42,30 @@ class Experiment:
 
     @property
     def key(self) -> str:
-        """Digest by which the experiment's rows are found."""
+        """Digest that identifies the experiment's rows."""
         facts = {"params": _canonical(self.values), "code": dict(self.code), "name": self.name}
         facts |= {"data": self.data} if self.data else {}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
     def base(self) -> str:
-        """The key without DVC's name."""
+        """The key without the DVC experiment name."""
         return replace(self, name=None).key
 
     @property
     def dataset(self) -> str:
-        """The data set's name; for pictures of one's own, their folder's."""
+        """The data set's name; for the user's own images, the name of their folder."""
         data = self.values["data"]
         return str(data["folder"]["name"] if data["dataset"] == "folder" else data["dataset"])
 
 
 def name() -> str | None:
-    """The name of the DVC experiment that this process runs for."""
+    """The name of the DVC experiment that this process runs in, if any."""
     return os.environ.get("DVC_EXP_NAME")
 
 
 def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested sections as dotted keys."""
+    """Flattens nested sections to dotted keys."""
     pairs: dict[str, object] = {}
     for key, value in values.items():
         pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -73,8 +73,8 @@ def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two values of params mean the same."""
-    # As text: to Python, true equals 1.
+    """Whether two params values are equal."""
+    # Compared as JSON, because in Python True == 1.
     return json.dumps(_canonical(one), sort_keys=True) == json.dumps(_canonical(other), sort_keys=True)
 
 

@@ -1,7 +1,7 @@
-"""How experiments are recorded in the store: a row for the whole, a child run for each stage below it.
+"""How experiments are recorded in MLflow: a row (parent run) per experiment, with a child run per stage.
 
-The same whether a stage's own process writes them or `fcn sync` does, from files. A row holds one training: the same
-experiment trained again with other bits, as with another number of threads, gets a row of its own.
+The stages write the same records while they run as `fcn sync` writes from files. A row holds one training: if the same
+experiment is trained again with different bits, for example with another number of threads, it gets a new row.
 """
 
 import platform
@@ -18,43 +18,43 @@ from fcn.tracking import identity
 from fcn.tracking.identity import Experiment, flat
 from fcn.tracking.store import Rows, Store
 
-STAGES = ("train", "finetune16s", "finetune8s", "evaluate", "report")  # those that have a run; the last ends the row
+STAGES = ("train", "finetune16s", "finetune8s", "evaluate", "report")  # stages with a run; the last finishes the row
 KEY, BASE, DATA = "fcn.key", "fcn.base", "fcn.data.split"  # tags of a row: see fcn.tracking.identity.Experiment
-OPENED, OWNER = "fcn.opened", "fcn.dvc"  # when a stage last began, and the DVC that ran it
-COMPARED = ("iteration", "time", "loss", "val.mean_iu")
+OPENED, OWNER = "fcn.opened", "fcn.dvc"  # tags of a row: when its last stage started, and the DVC process that ran it
+ROW_COLUMNS = ("iteration", "time", "loss", "val.mean_iu")  # the curves that are also logged on the row
 
 
 def curves(runs: Store, child: str, parent: str, stage: str, rows: Rows) -> None:
-    """Points of curves on a stage's run; on the experiment's row those by which two experiments are compared."""
+    """Logs points of curves on a stage's run, and on the experiment's row those used to compare experiments."""
     runs.points(child, rows)
-    chosen = [{key: value for key, value in row.items() if key in COMPARED} for row in rows]
-    runs.points(parent, chosen, f"{stage}/")
+    compared = [{key: value for key, value in row.items() if key in ROW_COLUMNS} for row in rows]
+    runs.points(parent, compared, f"{stage}/")
 
 
 def rows(runs: Store, experiment: Experiment) -> list[Any]:
-    """The experiment's rows, the one that a stage last ran in first."""
-    found = runs.find(f"tags.`{KEY}` = '{experiment.key}'") or _older(runs, KEY, experiment)
-    return sorted(found, key=lambda row: int(row.data.tags.get(OPENED, 0)), reverse=True)
+    """The experiment's rows, most recently used first."""
+    matches = runs.find(f"tags.`{KEY}` = '{experiment.key}'") or _upgrade(runs, KEY, experiment)
+    return sorted(matches, key=lambda row: int(row.data.tags.get(OPENED, 0)), reverse=True)
 
 
 def named(runs: Store, experiment: Experiment) -> list[Any]:
-    """Rows of the same params, code and data, whatever DVC called them."""
-    return runs.find(f"tags.`{BASE}` = '{experiment.base}'") or _older(runs, BASE, experiment)
+    """Rows with the same params, code and data, under any DVC experiment name."""
+    return runs.find(f"tags.`{BASE}` = '{experiment.base}'") or _upgrade(runs, BASE, experiment)
 
 
-def _older(runs: Store, tag: str, experiment: Experiment) -> list[Any]:
-    """Rows from before data were part of the key, whose stages read these data and no other: they get today's key."""
-    plain = replace(experiment, data=None)
-    condition = f"tags.`{tag}` = '{plain.key if tag == KEY else plain.base}'"
-    found = [row for row in runs.find(condition) if DATA not in row.data.tags and data(row) == {experiment.data}]
-    for row in found:
-        own = replace(experiment, name=row.data.tags.get("dvc.experiment"))
-        runs.tag(row.info.run_id, {KEY: own.key, BASE: own.base, DATA: str(own.data)})
-    return found
+def _upgrade(runs: Store, tag: str, experiment: Experiment) -> list[Any]:
+    """Rows written before the key included the data, if their stages read only this data. Updates their keys."""
+    without_data = replace(experiment, data=None)
+    condition = f"tags.`{tag}` = '{without_data.key if tag == KEY else without_data.base}'"
+    old_rows = [row for row in runs.find(condition) if DATA not in row.data.tags and data(row) == {experiment.data}]
+    for row in old_rows:
+        renamed = replace(experiment, name=row.data.tags.get("dvc.experiment"))
+        runs.tag(row.info.run_id, {KEY: renamed.key, BASE: renamed.base, DATA: str(renamed.data)})
+    return old_rows
 
 
 def data(row: Any) -> set[str]:
-    """Digests of the data that a row's stages read."""
+    """Digests of the data that the stages of a row read."""
     return {source.dataset.digest for source in row.inputs.dataset_inputs}
 
 
@@ -64,50 +64,51 @@ def children(runs: Store, row: str, stage: str) -> list[Any]:
 
 
 def row(runs: Store, experiment: Experiment, stage: str, fingerprint: str, tags: Mapping[str, str]) -> str:
-    """The row that a stage's run belongs to, found or made.
+    """Finds or creates the row that a stage's run belongs to.
 
-    That in which the stage has run with this fingerprint; else the last one, unless it has run there with another.
+    This is the row in which the stage ran with this fingerprint. If there is none, it is the most recently used row,
+    unless the stage ran there with another fingerprint.
     """
-    found = [str(row.info.run_id) for row in rows(runs, experiment)]
-    ran = {row: {run.data.tags.get("fingerprint", "") for run in children(runs, row, stage)} for row in found}
-    for row in found:
+    existing = [str(row.info.run_id) for row in rows(runs, experiment)]
+    ran = {row: {run.data.tags.get("fingerprint", "") for run in children(runs, row, stage)} for row in existing}
+    for row in existing:
         if fingerprint in ran[row]:
             return row
-    if found and ran[found[0]] <= {""}:  # not at all, or nobody knows how
-        return found[0]
+    if existing and ran[existing[0]] <= {""}:  # the stage has not run there, or without a known fingerprint
+        return existing[0]
     return new_row(runs, experiment, tags)
 
 
 def new_row(runs: Store, experiment: Experiment, tags: Mapping[str, str], began: int | None = None) -> str:
-    """A new row with all params."""
+    """Creates a row with all params."""
     key, name = experiment.key, experiment.name
-    own = {KEY: key, BASE: experiment.base, "mlflow.source.name": identity.GRAPH, **labels(experiment)}
-    own |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
-    own |= {DATA: experiment.data} if experiment.data else {}
-    before = len(runs.find(f"tags.`{KEY}` = '{key}'"))
-    title = (name or f"{experiment.dataset}-{key[:7]}") + (f"-{before + 1}" if before else "")
-    return runs.create(title, {**own, **tags}, flat(experiment.values), began)
+    row_tags = {KEY: key, BASE: experiment.base, "mlflow.source.name": identity.GRAPH, **labels(experiment)}
+    row_tags |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
+    row_tags |= {DATA: experiment.data} if experiment.data else {}
+    count = len(runs.find(f"tags.`{KEY}` = '{key}'"))
+    title = (name or f"{experiment.dataset}-{key[:7]}") + (f"-{count + 1}" if count else "")
+    return runs.create(title, {**row_tags, **tags}, flat(experiment.values), began)
 
 
 def labels(experiment: Experiment) -> dict[str, str]:
-    """Tags of a row for the eye: the name of the data, and the steps of the three nets."""
+    """Tags of a row that the runs table shows: the data set's name, and the training steps of the three nets."""
     pairs = flat(experiment.values)
     steps = [pairs.get(f"{section}.iterations") for section in ("train", "finetune.fcn16s", "finetune.fcn8s")]
     return {"data": experiment.dataset, "steps": " + ".join(str(count) for count in steps if count is not None)}
 
 
 def owner() -> str:
-    """The DVC that runs this process, for a tag of the row; empty if none does."""
+    """The DVC process that runs this one, as the value of the OWNER tag; empty if there is none."""
     process = machine.dvc()
     return f"{process.pid} {process.create_time():.0f}" if process else ""
 
 
 def is_owned(row: Any) -> bool:
-    """Whether the DVC that last ran a stage of a row still runs: it may be between two stages."""
-    number, _, began = row.data.tags.get(OWNER, "").partition(" ")
+    """Whether the DVC process that last ran a stage of a row is still running: it may be between two stages."""
+    pid, _, started = row.data.tags.get(OWNER, "").partition(" ")
     try:
-        process = psutil.Process(int(number))
-        return machine.is_running(process) and abs(process.create_time() - float(began)) < 60
+        process = psutil.Process(int(pid))
+        return machine.is_running(process) and abs(process.create_time() - float(started)) < 60
     except (ValueError, psutil.Error):
         return False
 
@@ -120,26 +121,26 @@ def child(
     tags: Mapping[str, str],
     began: int | None = None,
 ) -> str:
-    """A new child run for a stage."""
+    """Creates a child run for a stage."""
     name = runs.client.get_run(parent).data.tags.get("dvc.experiment")
-    own = {"stage": stage, "mlflow.parentRunId": parent, "mlflow.source.name": f"{identity.GRAPH}:{stage}"}
-    own |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
-    return runs.create(stage, {**own, **tags}, flat(declared), began)
+    child_tags = {"stage": stage, "mlflow.parentRunId": parent, "mlflow.source.name": f"{identity.GRAPH}:{stage}"}
+    child_tags |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
+    return runs.create(stage, {**child_tags, **tags}, flat(declared), began)
 
 
 def lock_file(run: str) -> Path:
-    """What the process that logs a run holds, so that one that was killed can be told from one at work."""
+    """The lock that a process holds while it logs a run. If it is free, that process was killed."""
     return machine.root() / ".fcn" / "locks" / f"run-{run}"
 
 
 def origin() -> dict[str, str]:
-    """The commit that the code comes from; never the remote's address, which may carry a token."""
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return {"mlflow.source.git.commit": answer.stdout.strip()} if answer.returncode == 0 else {}
+    """A tag with the commit of the code; not the remote's address, which may contain a token."""
+    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {"mlflow.source.git.commit": result.stdout.strip()} if result.returncode == 0 else {}
 
 
 def environment() -> dict[str, str]:
-    """Host, processor and versions as tags, for `fcn report --with-env`."""
+    """Tags with host, processor and package versions, for `fcn report --with-env`."""
     facts = {"host": platform.node()} | machine.facts()
     versions = {f"version.{package}": version for package, version in machine.versions().items()}
     return {f"fcn.{key}": str(value) for key, value in (facts | versions).items()}

@@ -1,17 +1,17 @@
-"""What the machine does while a stage runs: processor, memory, disk, network, and GPU if there is one."""
+"""System metrics during a stage: CPU, memory, disk, network, and GPU if there is one."""
 
 import threading
 import time
 from contextlib import suppress
 from typing import Any
 
-EVERY = 10.0  # seconds between two samples
+INTERVAL = 10.0  # seconds between two samples
 
 
 class SystemMetrics:
-    """Samples in a thread of its own that only collects: no store is asked, no random number drawn.
+    """Samples system metrics in a background thread.
 
-    samples   rows of `time` (ms) and values by MLflow's names, until `take` takes them away
+    The thread only collects: it does not access the store and draws no random numbers. `drain` returns the samples.
     """
 
     def __init__(self) -> None:
@@ -20,24 +20,24 @@ class SystemMetrics:
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
         from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
-        # MLflow's collectors without its thread, which writes to the store by itself and is waited for at the end.
+        # MLflow's monitors without its thread, which writes to the store and delays the exit of the process.
         kinds: list[Any] = [CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor]
         self._monitors: list[Any] = []
         for kind in kinds:
             with suppress(Exception):  # no GPU, no driver, no nvidia-ml-py
                 self._monitors.append(kind())
         self._samples: list[dict[str, float]] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._collect, daemon=True, name="vitals")
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._collect, daemon=True, name="system_metrics")
         self._thread.start()
 
     def _collect(self) -> None:
-        with suppress(Exception):  # a sensor that does not answer: what was sampled stays
-            self._sample()  # of what was before the stage
+        with suppress(Exception):  # a sensor fails: earlier samples are kept
+            self._sample()  # discarded, because it covers the time before the stage
             while True:
-                over = self._over.wait(EVERY)
+                stopped = self._stopped.wait(INTERVAL)
                 self._samples.append(self._sample())
-                if over:
+                if stopped:
                     return
 
     def _sample(self) -> dict[str, float]:
@@ -49,11 +49,11 @@ class SystemMetrics:
         return values
 
     def drain(self) -> list[dict[str, float]]:
-        """The samples since the last call."""
-        taken, self._samples = self._samples, []
-        return taken
+        """Returns and removes the samples collected so far: `time` (ms) and values under MLflow's metric names."""
+        samples, self._samples = self._samples, []
+        return samples
 
     def stop(self) -> None:
-        """Ends the thread, with one last sample."""
-        self._over.set()
+        """Takes one last sample and ends the thread."""
+        self._stopped.set()
         self._thread.join(1.0)

@@ -118,7 +118,7 @@ def test_no_command_prints_the_password_of_the_tracking_store(uri: str, checkout
         assert "p4ssw0rd" not in printed, words
         assert "Traceback" not in printed, printed
     printed = checkout.run("python", "-c", finish, MLFLOW_TRACKING_URI=uri)
-    assert "warning: MLflow shows no more of this stage" in printed
+    assert "warning: MLflow tracking is off for this stage" in printed
     assert "p4ssw0rd" not in printed
 
 
@@ -153,7 +153,7 @@ def test_a_stage_that_ends_does_not_print_the_password_of_a_server_that_answers(
             for words in (["python", "-c", finish], ["fcn", "ui"], ["fcn", "doctor"]):
                 printed = checkout.run(*words, MLFLOW_TRACKING_URI=uri)
                 assert "p4ssw0rd" not in printed, words
-                assert "warning: MLflow shows no more" not in printed
+                assert "warning: MLflow tracking is off" not in printed
             assert f"http://127.0.0.1:{port}" in printed
         finally:
             os.killpg(server.pid, signal.SIGTERM)

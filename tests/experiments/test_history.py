@@ -114,7 +114,7 @@ def test_scores_that_are_none_are_refused_in_one_line(content: bytes) -> None:
     "content", [b"iteration,loss\n1\n", b"loss\n1\n", b"iteration,loss\nnan,1\n", b"iteration\nx\n"]
 )
 def test_a_curve_that_is_none_is_refused_in_one_line(content: bytes) -> None:
-    with pytest.raises(UserError, match="no table of numbers"):
+    with pytest.raises(UserError, match="not a table of numbers"):
         backfill.curve(content, "train.csv")
 
 
@@ -168,12 +168,12 @@ def test_a_malformed_commit_is_left_out_with_one_line_and_the_rest_is_shown(
     bad = [rewritten(yaml.safe_dump(content).encode()), rewritten(b"[" * 100_000), rewritten(b"\xff\n")]
     printed = ready.run("fcn", "sync")
     for commit in bad:
-        assert f"commit {commit[:7]}: left out, dvc.lock of commit {commit[:7]}" in printed
-    assert printed.count("left out") == 3
+        assert f"commit {commit[:7]}: skipped, dvc.lock of commit {commit[:7]}" in printed
+    assert printed.count("skipped") == 3
     assert "the workspace: scenes-" in printed
     for path in (ready.folder / "mlartifacts").rglob("*"):
         assert not path.is_file() or b"the secret" not in path.read_bytes()
-    assert "left out" in ready.run("fcn", "trace", "data/weights/fcn8s.safetensors")
+    assert "skipped" in ready.run("fcn", "trace", "data/weights/fcn8s.safetensors")
 
 
 @pytest.mark.slow
@@ -198,8 +198,8 @@ def test_a_command_that_needs_the_checkout_says_so_elsewhere_and_makes_nothing(c
         (inside / name).mkdir(parents=True)
     (inside / "dvc.yaml").touch()
     for folder, expected in (
-        (tmp_path, f"error: {tmp_path} is in no checkout of this project, which `fcn {command}` needs; cd into one\n"),
-        (inside / "data", f"error: `fcn {command}` needs the checkout's own folder; cd {inside}\n"),
+        (tmp_path, f"error: {tmp_path} is not in a checkout of fcn, which `fcn {command}` needs; cd into one\n"),
+        (inside / "data", f"error: `fcn {command}` must run in the checkout's top folder; cd {inside}\n"),
     ):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)

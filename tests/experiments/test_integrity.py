@@ -44,8 +44,8 @@ def test_a_bit_that_flips_in_weights_and_cache_is_noticed_and_repaired_as_doctor
         assert "Traceback" not in printed
     printed = ready.run("fcn", "doctor", code=1)
     assert f"bad   {NET} is damaged" in printed
-    (line,) = [line for line in printed.splitlines() if "is not what its name says" in line]
-    named = re.fullmatch(r"bad   (\S+) is not what its name says: delete it and (\S+), then .* `dvc repro`.*", line)
+    (line,) = [line for line in printed.splitlines() if "does not match its md5" in line]
+    named = re.fullmatch(r"bad   (\S+) does not match its md5: delete it and (\S+), then .* `dvc repro`.*", line)
     assert named
     assert named[2] == NET
     Path(named[1]).unlink()

@@ -96,7 +96,7 @@ def test_a_plan_takes_the_size_that_a_data_sets_images_share(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lines = list(plan.describe(params.load(ROOT / "recipes" / f"{recipe}.yaml")))
-    assert f"images of {size}, taken as their size until resize has seen them" in lines
+    assert f"images of {size}, assumed until resize has read them" in lines
 
 
 def test_the_plan_takes_the_size_of_ones_own_images(

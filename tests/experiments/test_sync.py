@@ -105,7 +105,7 @@ def test_a_killed_run_is_continued_without_logging_a_step_twice_and_an_abandoned
     alive = log("report", "1", "2", "0")
     assert alive.stdout is not None
     assert alive.stdout.readline() == "logged\n"
-    assert "run evaluate is RUNNING, its process is not" in ready.run("fcn", "doctor")
+    assert "run evaluate is RUNNING, but its process is not" in ready.run("fcn", "doctor")
     ready.set(lr=0.5)
     printed = ready.run("fcn", "sync", "--commits", "0")
     assert printed.count("run evaluate: ended before it was finished, now KILLED") == 1
@@ -164,7 +164,7 @@ def test_doctor_says_that_dvc_is_at_work_while_a_stage_runs(ready: Checkout) -> 
         next(line for line in dvc.stdout if "step 2: mean IU" in line)
         printed = ready.run("fcn", "doctor")
         os.killpg(dvc.pid, signal.SIGKILL)
-    assert f"ok    DVC is at work in this checkout (process {dvc.pid})" in printed
+    assert f"ok    DVC is running in this checkout (process {dvc.pid})" in printed
     assert "dead processes" not in printed
 
 

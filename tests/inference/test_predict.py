@@ -87,7 +87,7 @@ def test_broken_files_are_named_and_the_others_done(fcn: Fcn, model: Path) -> No
         f"error: {Path.cwd()}/in/cut.png is no whole picture",
         f"error: {Path.cwd()}/in/text.png is no whole picture",
     ]
-    assert code == "error: 3 of what was named could not be predicted; the lines above say why"
+    assert code == "error: 3 inputs failed; the lines above say why"
     assert "wrote the masks of 2 images" in out
     assert sorted(p.name for p in Path("out").iterdir()) == ["good.png", "odd.png"]
 
@@ -95,7 +95,7 @@ def test_broken_files_are_named_and_the_others_done(fcn: Fcn, model: Path) -> No
 def test_where_nothing_could_be_predicted_only_errors_are_printed(fcn: Fcn, model: Path) -> None:
     out, err, code = fcn("predict", "typo.jpg", "--model", model, "--out", "out")
     assert err == "error: typo.jpg is missing\n"
-    assert code == "error: 1 of what was named could not be predicted; the lines above say why"
+    assert code == "error: 1 input failed; the lines above say why"
     assert "wrote" not in out
     assert not Path("out").exists()
 

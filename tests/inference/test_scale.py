@@ -124,7 +124,7 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_named_and_refused(fcn: Fc
     noise(40, 40).save("a.png")
     _, err, code = fcn("predict", "line.png", "--model", path, "--out", "out")
     assert "line.png would be resized to 2000000x2000; 1073 million pixels are allowed" in err
-    assert str(code).startswith("error: 1 of what was named")
+    assert str(code).startswith("error: 1 input failed")
     net, labels, scale = prediction.load(path)
     text = base64.b64encode(Path("line.png").read_bytes()).decode()
     with pytest.raises(UserError, match="image 0 would be resized to 2000000x2000; 64 million pixels are allowed"):

@@ -227,7 +227,7 @@ def test_an_experiment_that_was_left_before_its_report_is_closed_and_finished_la
     ready.run("dvc", "repro", "train")
     assert statuses(ready) == ["RUNNING"]
     (name,) = rows(ready)
-    assert f"experiment {name} is RUNNING, but was left before its report" in ready.run("fcn", "doctor")
+    assert f"experiment {name} is RUNNING, but stopped before its report" in ready.run("fcn", "doctor")
     assert f"experiment {name}: ended before it was finished, now KILLED" in ready.run("fcn", "sync")
     assert rows(ready)[name].info.status == "KILLED"
     ready.run("fcn", "sync")
@@ -284,9 +284,9 @@ def test_a_moved_checkout_finds_its_artifacts_and_a_copy_leaves_the_originals_al
         base = link.partition("/#")[0]
         with urllib.request.urlopen(f"{base}/get-artifact?path=report.md&run_uuid={row.info.run_id}") as answer:
             assert answer.read().decode() == moved.read("metrics/report.md")
-    assert "was registered before as version 1" in moved.run("fcn", "register")
+    assert "was already registered as version 1" in moved.run("fcn", "register")
     for checkout, version in ((moved, 1), (copy, 2)):
-        assert answers(checkout).startswith(f"fcn version {version} answers at http://127.0.0.1:")
+        assert answers(checkout).startswith(f"fcn version {version} is served at http://127.0.0.1:")
     assert not ready.folder.exists()
 
 

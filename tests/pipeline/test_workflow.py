@@ -132,7 +132,7 @@ def test_the_report_with_its_environment_says_where_and_when_each_stage_ran_and_
     assert "evaluate, report<dd>no run in MLflow</dl>" in ready.read(".fcn/report.html")
     ready.set(lr=0.5)
     refused = ready.run("fcn", "report", code=1)
-    assert refused == "error: there is no report of params.yaml and the code as they are now; run `dvc repro`\n"
+    assert refused == "error: the report is missing, or out of date with params.yaml and the code; run `dvc repro`\n"
 
 
 def test_the_digest_of_a_model_file_leads_to_its_run_and_to_its_parent(finished: Checkout) -> None:
@@ -385,7 +385,7 @@ def test_a_store_that_is_locked_costs_a_warning_and_not_the_training(ready: Chec
     with sqlite3.connect(checkout.folder / "mlflow.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         printed = checkout.run("dvc", "repro", "train")
-    assert "warning: MLflow shows no more of this stage" in printed
+    assert "warning: MLflow tracking is off for this stage" in printed
     assert (checkout.folder / "data/weights/fcn32s.safetensors").is_file()
 
 
@@ -393,7 +393,7 @@ def test_a_server_out_of_reach_costs_a_warning_and_not_the_training(ready: Check
     checkout = ready
     checkout.set(lr=0.002)
     printed = checkout.run("dvc", "repro", "train", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert "warning: MLflow shows no more of this stage" in printed
+    assert "warning: MLflow tracking is off for this stage" in printed
     assert (checkout.folder / "data/weights/fcn32s.safetensors").is_file()
 
 

@@ -123,11 +123,11 @@ def test_a_host_or_origin_that_nobody_allowed_is_refused(headers: dict[str, str]
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/", "/docs/oauth2-redirect", "/invocations/"])
 def test_there_is_nothing_at_other_paths(path: str) -> None:
     status, line = asyncio.run(asked(request_limits.RequestLimits(say_yes, 1000, 60), Client(b"{}", path=path)))
-    assert (status, line.split(";")[0]) == (404, "there is nothing here")
+    assert (status, line.split(";")[0]) == (404, "there is no such path")
 
 
 def test_a_body_that_comes_too_slowly_is_refused_and_held_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_limits, "SILENCE", 0.2)
+    monkeypatch.setattr(request_limits, "RATE_GRACE", 0.2)
 
     async def run() -> None:
         ours = request_limits.RequestLimits(say_yes, 1000, 60)
@@ -138,7 +138,7 @@ def test_a_body_that_comes_too_slowly_is_refused_and_held_no_turn(monkeypatch: p
         assert not any(task.done() for task in refused)
         for status, line in await asyncio.gather(*refused):
             assert (status, line.split(";")[0]) == (408, "the request came too slowly")
-        assert not any(ours.buffer.held.values())
+        assert not any(ours.buffer.sizes.values())
 
     asyncio.run(run())
 
@@ -149,7 +149,7 @@ def test_a_body_that_breaks_off_gets_no_answer() -> None:
         client.leaves.set()
         await ours(client.scope, client.receive, client.send)
         assert client.sent.empty()
-        assert not any(ours.buffer.held.values())
+        assert not any(ours.buffer.sizes.values())
 
     asyncio.run(run())
 
@@ -203,7 +203,7 @@ def test_the_computation_of_a_client_that_left_ends_and_who_waited_and_left_is_n
         assert second.sent.empty()
         assert await third.status() == 200
         assert len(let_in) == 2
-        assert not any(ours.buffer.held.values())
+        assert not any(ours.buffer.sizes.values())
 
     asyncio.run(run())
 
@@ -213,7 +213,7 @@ def test_an_answer_that_is_not_read_holds_no_turn() -> None:
         ours, deaf = request_limits.RequestLimits(say_yes, 1000, 60), Client(b"{}")
         deaf.reads.clear()
         waiting = asyncio.create_task(asked(ours, deaf))
-        while not ours.buffer.held[Stage.LEAVING]:
+        while not ours.buffer.sizes[Stage.SENDING]:
             await asyncio.sleep(0.01)
         assert await asked(ours, Client(b"{}")) == (200, "")
         assert not waiting.done()
@@ -233,7 +233,7 @@ def test_bodies_of_many_clients_are_held_within_the_bound_and_all_are_answered(
     def watched(self: buffer.Buffer, request: object, stage: Stage, size: int) -> None:
         nonlocal peak
         hold(self, request, stage, size)
-        peak = max(peak, sum(sum(held.values()) for held in self.held.values()))
+        peak = max(peak, sum(sum(sizes.values()) for sizes in self.sizes.values()))
 
     monkeypatch.setattr(buffer.Buffer, "hold", watched)
 
@@ -241,7 +241,7 @@ def test_bodies_of_many_clients_are_held_within_the_bound_and_all_are_answered(
         ours = request_limits.RequestLimits(say_yes, 1000, 60)
         clients = [Client(*[b"a" * 100] * 10) for _ in range(40)]
         assert await asyncio.gather(*(asked(ours, client) for client in clients)) == [(200, "")] * 40
-        assert not any(ours.buffer.held.values())
+        assert not any(ours.buffer.sizes.values())
 
     asyncio.run(run())
     assert 3000 <= peak <= 3000 + 1000 + 40 * 100
@@ -253,7 +253,7 @@ def test_bodies_of_many_clients_are_held_within_the_bound_and_all_are_answered(
 def test_an_image_of_many_padded_tiles_is_refused_before_it_is_computed() -> None:
     thin = text(Image.new("L", (1, 1_500_000)))
     assert len(thin) < 4000
-    with pytest.raises(UserError, match=r"^image 0 is too long; the tiles of a request, 1x1500000 here, may have"):
+    with pytest.raises(UserError, match=r"^image 0 is too long \(1x1500000\); the tiles of a request may have"):
         response.answers(net(), SCENES, [thin])
 
 
@@ -262,12 +262,12 @@ def test_a_computation_ends_between_two_tiles() -> None:
 
     def leave(*_: object) -> None:
         seen.append("a tile")
-        limit.left.set()
+        limit.disconnected.set()
 
     ours.register_forward_hook(leave)
     token = stopping.CURRENT.set(limit)
     try:
-        with pytest.raises(stopping.StoppedError, match="the client has left"):
+        with pytest.raises(stopping.StoppedError, match="the client has disconnected"):
             response.answers(ours, SCENES, [text(noise(1300, 40)), text(noise(9, 9))])
     finally:
         stopping.CURRENT.reset(token)

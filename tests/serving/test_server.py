@@ -55,13 +55,13 @@ def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
 @pytest.mark.parametrize(
     ("images", "line"),
     [
-        ([7], "image 0 is no text; send the file in base64"),
-        (["=no="], "image 0 is no base64 text"),
-        (["ÄÖ"], "image 0 is no base64 text"),
+        ([7], "image 0 is not a string; send the file in base64"),
+        (["=no="], "image 0 is not valid base64"),
+        (["ÄÖ"], "image 0 is not valid base64"),
         ([""], "image 0 is no whole picture (it is none of PNG"),
         (["A" * (44_739_244 + 4)], "image 0 is larger than 32 MiB"),
         ([text(noise(9, 9)), text(noise(9, 9))[:300]], "image 1 is no whole picture"),
-        ([text(Image.new("1", (6000, 6000)))] * 2, "image 1 is too large; a request may hold 64000000 pixels"),
+        ([text(Image.new("1", (6000, 6000)))] * 2, "image 1 is too large; a request may have at most 64000000 pixels"),
     ],
 )
 def test_what_cannot_be_answered_is_said_in_one_line(images: list[object], line: str) -> None:
@@ -113,7 +113,7 @@ def test_a_request_of_the_longest_length_is_let_in_whole() -> None:
         ([b"a" * 600] * 1000, JSON, "the request is longer than"),
         ([b"a"], {"content-type": "text/csv"}, "send JSON"),
         ([b"a"], {}, "send JSON"),
-        ([b"[" * 201], JSON, "the request is no plain"),
+        ([b"[" * 201], JSON, "the request is not of the form"),
     ],
 )
 def test_the_door_refuses_in_one_line(parts: list[bytes], headers: dict[str, str], line: str) -> None:
@@ -151,7 +151,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.mark.slow
 def test_the_registry_holds_one_copy_of_the_weights_with_signature_example_and_packages(served: Checkout) -> None:
-    assert "was registered before as version 1" in run(served, "fcn", "register")
+    assert "was already registered as version 1" in run(served, "fcn", "register")
     (copy,) = (served.folder / "mlartifacts").rglob("*.safetensors")
     artifacts = copy.parent.parent
     assert copy.read_bytes() == (served.folder / "data/weights/fcn8s.safetensors").read_bytes()
@@ -254,5 +254,5 @@ def test_a_store_out_of_reach_is_one_line(served: Checkout) -> None:
         command = [sys.executable, "-m", "fcn", *words]
         printed = served.run(*command, code=1, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
         (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
-        assert line.startswith("error: MLflow's store http://127.0.0.1:9 does not serve")
+        assert line.startswith("error: MLflow's store http://127.0.0.1:9 failed")
         assert "Traceback" not in printed

@@ -21,7 +21,7 @@ def test_a_store_without_room_costs_one_line_and_no_traceback(checkout: Checkout
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n{STAGE}"
     printed = checkout.run("python", "-c", limited, DVC_EXP_NAME="other")
     (line,) = printed.splitlines()
-    assert line.startswith("warning: MLflow shows no more of this stage (sqlite://")
+    assert line.startswith("warning: MLflow tracking is off for this stage (sqlite://")
     assert line.endswith(": disk I/O error)") or line.endswith(": database or disk is full)")
 
 
