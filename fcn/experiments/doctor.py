@@ -1,6 +1,5 @@
 """`fcn doctor`: checks this machine and this checkout. One line per finding; it changes nothing."""
 
-import json
 import os
 import platform
 import re
@@ -12,8 +11,6 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
-
-import psutil
 
 from fcn import params
 from fcn.experiments import integrity, leftovers
@@ -115,17 +112,8 @@ def _dvc() -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("bad", "there is no .dvc folder here; run fcn's commands in its checkout")
         return
-    path = folder / "tmp" / "rwlock"
-    owners = _owners(path)
-    # While a stage runs, DVC releases its main lock; rwlock still lists the outs and deps that are in use.
-    working = [pid for pid in owners if psutil.pid_exists(pid)]
-    busy = bool(working) or files.is_held(folder / "tmp" / "lock")
-    who = f" (process {', '.join(map(str, working))})" if working else ""
-    yield Finding("ok", f"DVC is running in this checkout{who}" if busy else "DVC is idle in this checkout")
-    if not busy and dvc_lock.LOCK.is_file() and dvc_lock.stages(dvc_lock.LOCK.read_bytes()) is None:
+    if dvc_lock.LOCK.is_file() and dvc_lock.stages(dvc_lock.LOCK.read_bytes()) is None:
         yield Finding("bad", "dvc.lock is truncated, as after a kill; `fcn check` restores the last complete one")
-    if dead := sorted(owners - set(working)):
-        yield Finding("warn", f"{path} names dead processes ({', '.join(map(str, dead))}); DVC drops them by itself")
 
 
 def _models() -> Iterator[Finding]:
@@ -163,19 +151,6 @@ def _queue() -> Iterator[Finding]:
         remedy = f"`dvc queue kill {name} && dvc queue remove {name}`, then queue it again: it resumes"
         wait = f"when process {process} has ended, " if process else ""
         yield Finding("warn", f"the worker of queued experiment {name} was killed; {wait}{remedy}")
-
-
-def _owners(path: Path) -> set[int]:
-    """Ids of the processes in DVC's rwlock.
-
-    raises   UserError if the file is damaged
-    """
-    try:
-        locks = json.loads(path.read_text() or "{}") if path.is_file() else {}
-        readers = [entry for entries in locks.get("read", {}).values() for entry in entries]
-        return {int(entry["pid"]) for entry in [*locks.get("write", {}).values(), *readers] if entry}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{path} is damaged; delete it while DVC is not running") from None
 
 
 def _mlflow() -> Iterator[Finding]:

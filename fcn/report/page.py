@@ -4,7 +4,6 @@ import base64
 import html
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -56,23 +55,10 @@ for (const button of document.querySelectorAll("th button")) button.onclick = ()
 """
 
 
-@dataclass(frozen=True)
-class Environment:
-    """What varies between two runs of the same experiment.
-
-    machines   where the stages ran, by their names
-    stages     stage, beginning, duration, processor's load and memory, in print
-    """
-
-    machines: dict[str, str]
-    stages: list[tuple[str, ...]]
-
-
-def page(content: Content, figures: Path, environment: Environment | None = None) -> str:
+def page(content: Content, figures: Path) -> str:
     """The page.
 
-    figures       folder of the pictures; those that are missing are left out
-    environment   for a page that is no out of DVC
+    figures   folder of the pictures; those that are missing are left out
     """
     title = html.escape(content.title)
     curves, *others = (_picture(figures / f"{name}.png", text) for name, text in captions(content).items())
@@ -89,25 +75,11 @@ def page(content: Content, figures: Path, environment: Environment | None = None
 <p class="note">{html.escape(note(content))}</p>
 <h2>Beside the paper</h2>{_beside(content)}<p class="note">{html.escape(sources(content))}</p>
 <h2>Curves</h2>{curves}
-<h2>What was run</h2><dl>{facts}</dl>{_ran(environment) if environment else ""}
+<h2>What was run</h2><dl>{facts}</dl>
 <h2>IU by class</h2><p class="note">Per cent; a click on a column's head sorts by it.</p>{_classes(content)}
 <h2>Pictures</h2>{"".join(others)}
 <script>{SORT}</script></body></html>
 """
-
-
-def _ran(environment: Environment) -> str:
-    """Machines and times."""
-    machines = f"<h2>Where and when</h2><dl>{_facts(environment.machines)}</dl>"
-    if not environment.stages:
-        return machines
-    rows = ([f'<th scope="row">{stage}', *_data(cells)] for stage, *cells in environment.stages)
-    table = _table(["stage", "began (UTC)", "took", "processor's load", "memory in use"], rows)
-    note = (
-        "The whole machine's load, mean, and memory, highest. A pause after a kill counts as part of the stage. "
-        "Stages before train keep no times."
-    )
-    return f'{machines}{table}<p class="note">{note}</p>'
 
 
 def _facts(facts: dict[str, str]) -> str:

@@ -140,7 +140,7 @@ def origin() -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """Tags with host, processor and package versions, for `fcn report --with-env`."""
+    """Tags with host, processor and package versions."""
     facts = {"host": platform.node()} | machine.facts()
     versions = {f"version.{package}": version for package, version in machine.versions().items()}
     return {f"fcn.{key}": str(value) for key, value in (facts | versions).items()}

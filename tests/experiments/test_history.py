@@ -177,7 +177,7 @@ def test_a_malformed_commit_is_left_out_with_one_line_and_the_rest_is_shown(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["check", "doctor", "trace x", "report", "sync"])
+@pytest.mark.parametrize("command", ["check", "doctor", "trace x", "sync"])
 def test_a_workspace_whose_lock_is_malformed_is_one_line(ready: Checkout, command: str) -> None:
     kept = ready.folder / ".fcn/dvc.lock"
     kept.unlink(missing_ok=True)

@@ -147,25 +147,9 @@ def test_trace_goes_from_file_digest_or_run_up_to_the_backbone(shown: Checkout) 
 @pytest.mark.slow
 def test_doctor_finds_a_sound_checkout_sound_and_says_what_is_bad(ready: Checkout) -> None:
     assert "bad " not in ready.run("fcn", "doctor")
-    (ready.folder / ".dvc/tmp/rwlock").write_text('{"write": {"x": {"pid": 4194305, "cmd": "dvc repro"}}, "read": {}}')
     ready.set(lr=-1)
     printed = ready.run("fcn", "doctor", code=1, FCN_MIRROR="nowhere")
     assert "bad   params.yaml: lr is -1" in printed
-    assert "warn  .dvc/tmp/rwlock names dead processes (4194305)" in printed
-
-
-@pytest.mark.slow
-def test_doctor_says_that_dvc_is_at_work_while_a_stage_runs(ready: Checkout) -> None:
-    """DVC holds no lock of its own meanwhile."""
-    ready.set(**{"train.iterations": 100_000, "train.validate_every": 2})
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(["dvc", "repro", "train"], cwd=ready.folder, env=ready.environment(), **pipes) as dvc:
-        assert dvc.stdout is not None
-        next(line for line in dvc.stdout if "step 2: mean IU" in line)
-        printed = ready.run("fcn", "doctor")
-        os.killpg(dvc.pid, signal.SIGKILL)
-    assert f"ok    DVC is running in this checkout (process {dvc.pid})" in printed
-    assert "dead processes" not in printed
 
 
 def test_prune_removes_old_states_but_nothing_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

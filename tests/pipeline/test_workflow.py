@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -11,8 +10,6 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -106,33 +103,6 @@ def test_one_row_in_mlflow_is_the_experiment_with_its_stages_below(finished: Che
         "train",
     ]
     assert {run.info.status for run in children} == {"FINISHED"}
-
-
-def test_the_report_with_its_environment_says_where_and_when_each_stage_ran_and_is_no_out(
-    finished: Checkout, ready: Checkout
-) -> None:
-    out = finished.read("metrics/report.html")
-    assert finished.run("fcn", "report") == finished.read("metrics/report.md")
-    assert finished.run("fcn", "report", "--with-env").strip() == f"{finished.folder}/.fcn/report.html"
-    _, _, said = finished.read(".fcn/report.html").partition("<h2>Where and when</h2>")
-    where = f"<dt>train, finetune16s, finetune8s, evaluate, report<dd>{platform.node()}: "
-    assert said.startswith(f"<dl>{where}")
-    assert (
-        f"computing on cpu; {platform.system()}, Python {platform.python_version()}, torch {version('torch')}, " in said
-    )
-    (run,) = (r for r in runs(finished) if r.data.tags.get("stage") == "train" and "dvc.experiment" not in r.data.tags)
-    began = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
-    assert f'<th scope="row">train<td>{began:%d %b %Y %H:%M:%S}<td>' in said
-    assert finished.read("metrics/report.html") == out
-    assert finished.run("git", "status", "--porcelain") == ""
-    ready.run("fcn", "report", "--with-env")  # a copy without a store
-    assert "<dt>Not known<dd>no store at sqlite:" in ready.read(".fcn/report.html")
-    ready.run("fcn", "sync")
-    ready.run("fcn", "report", "--with-env")  # what was told from files has no times of its own
-    assert "evaluate, report<dd>no run in MLflow</dl>" in ready.read(".fcn/report.html")
-    ready.set(lr=0.5)
-    refused = ready.run("fcn", "report", code=1)
-    assert refused == "error: the report is missing, or out of date with params.yaml and the code; run `dvc repro`\n"
 
 
 def test_the_digest_of_a_model_file_leads_to_its_run_and_to_its_parent(finished: Checkout) -> None:

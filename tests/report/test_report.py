@@ -192,20 +192,6 @@ def test_without_scores_no_text_speaks_of_them(tmp_path: Path) -> None:
     assert content.warnings == []
 
 
-def test_only_a_page_with_an_environment_says_where_and_when(published: Written) -> None:
-    content, folder = published.content(), published.folder
-    plain = page.page(content, folder)
-    there = page.Environment(
-        {"train": "desk: <A> CPU"}, [("train", "21 Nov 2026 06:35:10", "3.0 min", "97 %", "4.1 GB")]
-    )
-    text = page.page(content, folder, there)
-    assert "Where and when" not in plain
-    assert "<dt>train<dd>desk: &lt;A&gt; CPU</dl>" in text
-    assert '<th scope="row">train<td>21 Nov 2026 06:35:10<td>3.0 min<td>97 %<td>4.1 GB</tbody>' in text
-    before, _, rest = text.partition("<h2>Where and when</h2>")
-    assert plain == before + "\n<h2>IU by class" + rest.partition("\n<h2>IU by class")[2]
-
-
 def test_a_class_may_be_called_anything(tmp_path: Path) -> None:
     labels = Labels(("none", "<b>a|b"), TWO.palette)
     counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
