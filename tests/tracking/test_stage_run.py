@@ -1,4 +1,4 @@
-"""What MLflow is told, and what it is not."""
+"""What a stage logs to MLflow, and what it must not log."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ with stage_run.stage("train", params.load(), {"n": 1}) as run:
 
 @pytest.mark.slow
 def test_a_store_without_room_costs_one_line_and_no_traceback(checkout: Checkout) -> None:
-    """SQLite may not grow its file; MLflow's own log would hold a traceback for each try."""
+    """SQLite cannot grow its file. MLflow's own logger would print a traceback for each attempt."""
     checkout.run(sys.executable, "-c", STAGE)
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n{STAGE}"
     printed = checkout.run(sys.executable, "-c", limited, DVC_EXP_NAME="other")
