@@ -242,10 +242,10 @@ def test_a_stage_counts_as_current_only_if_all_that_it_read_does(small: Any) -> 
     assert list(Snapshot("s", content | {"params.yaml": changed}, 0).stages) == ["make"]
 
 
-def test_vitals_are_sampled_beside_the_work_and_taken_once() -> None:
-    vitals = SystemMetrics()
-    vitals.stop()
-    (sample,) = vitals.drain()
+def test_system_metrics_are_sampled_in_a_thread_and_drained_once() -> None:
+    metrics = SystemMetrics()
+    metrics.stop()
+    (sample,) = metrics.drain()
     assert 0 <= sample["system/cpu_utilization_percentage"] <= 100
     assert sample["system/system_memory_usage_megabytes"] > 0
-    assert vitals.drain() == []
+    assert metrics.drain() == []
