@@ -1,4 +1,4 @@
-"""The command `fcn` in a shell: closed pipes, broken recipes, devices that cannot compute."""
+"""The command `fcn` in a shell: closed pipes, broken recipes, unusable devices."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a commit says is checked before it is believed: anybody may have written it."""
+"""Files of commits are untrusted, and validated before they are used."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ OUT = {"path": "metrics/a.csv", "md5": MD5}
 
 
 def lock(**changes: Any) -> bytes:
-    """A dvc.lock of one stage."""
+    """A dvc.lock with one stage."""
     stage = {"cmd": "one", "deps": [], "params": {}, "outs": [OUT]} | changes
     return yaml.safe_dump({"schema": "2.0", "stages": {"make": stage}}).encode()
 
@@ -139,7 +139,7 @@ def test_the_cache_gives_nothing_but_what_lies_in_it(tmp_path: Path, monkeypatch
 
 @pytest.fixture
 def rewritten(ready: Checkout) -> Callable[[bytes], str]:
-    """Commits another dvc.lock; gives the commit."""
+    """Commits another dvc.lock and returns the commit."""
 
     def commit(content: bytes) -> str:
         original = (ready.folder / "dvc.lock").read_bytes()

@@ -1,4 +1,4 @@
-"""Files that no longer hold what was put there: noticed by whatever reads them, and brought back as fcn doctor says."""
+"""Damaged files: they are detected when they are read, and restored by following the advice of `fcn doctor`."""
 
 import os
 import re
@@ -17,11 +17,11 @@ NET = "data/weights/fcn8s.safetensors"
 
 
 def flip(path: Path) -> None:
-    """Changes one bit of a file, and nothing that DVC looks at."""
+    """Flips one bit of a file without changing its time and size, which DVC checks."""
     facts, content = path.stat(), bytearray(path.read_bytes())
     content[-100] ^= 1
     path.chmod(0o644)
-    with path.open("r+b") as file:  # in place: other links to it see the same
+    with path.open("r+b") as file:  # in place, so that hard links see the change too
         file.write(content)
     path.chmod(facts.st_mode)
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
@@ -33,11 +33,11 @@ def test_a_bit_that_flips_in_weights_and_cache_is_noticed_and_repaired_as_doctor
     place = ready.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
     whole = path.read_bytes()
     path.unlink()
-    os.link(place, path)  # as DVC lays it out where it can
+    os.link(place, path)  # DVC links files to its cache where it can
     ready.run("dvc", "status")
     flip(place)
     assert path.read_bytes() != whole
-    assert "Data and pipelines are up to date" in ready.run("dvc", "repro")  # DVC looks at time and size
+    assert "Data and pipelines are up to date" in ready.run("dvc", "repro")  # DVC only checks time and size
     for words in (["trace", NET], ["predict", "a.png", "--out", "out"], ["verify", "--stride", "8"]):
         printed = ready.run("fcn", *words, code=1)
         assert printed.splitlines()[-1].startswith(f"error: {NET} is damaged: it does not hold what was saved; delete")

@@ -1,4 +1,4 @@
-"""What `fcn plan` and the recipes say, before anything is fetched."""
+"""The output of `fcn plan`, and the headers of the recipes, before anything is downloaded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,8 +44,11 @@ def test_every_recipe_builds_its_nets_and_can_be_planned(recipe: Path, monkeypat
     assert all(f"\n#   {word}" in header for word in ("stands for", "expected", "time", "command"))
 
 
-SIZES = {"camvid-scratch": (360, 480), "camvid-vgg16": (360, 480)}  # of images that are taken as they are
-IMAGES = 736  # of seg11valid, which voc-published only scores
+SIZES = {
+    "camvid-scratch": (360, 480),
+    "camvid-vgg16": (360, 480),
+}  # native height and width
+IMAGES = 736  # of seg11valid, on which voc-published is only evaluated
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -102,7 +105,7 @@ def test_a_plan_takes_the_size_that_a_data_sets_images_share(
 def test_the_plan_takes_the_size_of_ones_own_images(
     small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of 512x400; shorter side 256 makes it 328x256, whatever another data set left in data/resized."""
+    """Images of 512x400: shorter side 256 gives 328x256, regardless of other data in data/resized."""
     monkeypatch.chdir(tmp_path)
     for name, mode in (("images", "RGB"), ("masks", "L")):
         (tmp_path / "data/own/mine" / name).mkdir(parents=True)

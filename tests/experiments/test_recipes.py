@@ -1,4 +1,4 @@
-"""That docs/recipes.md says of each recipe what its header and its numbers say, and these what published solvers do."""
+"""docs/recipes.md agrees with the recipes' headers and numbers, and these agree with the published solvers."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.yaml") if not path.
 
 
 def row(path: Path) -> str:
-    """A recipe and the first sentence of what it stands for, as a row of a table."""
+    """A table row with a recipe and the first sentence of its "stands for"."""
     header = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
     stands = re.split(r"\.? expected ", header.partition("stands for ")[2])[0]
     sentence = re.split(r"(?<=[\w)])\. ", stands.strip())[0]
@@ -24,7 +24,7 @@ def test_the_list_of_recipes_says_what_their_headers_say() -> None:
     assert rows == [row(path) for path in RECIPES]
 
 
-# Read in the solvers and in the loops that call them: rates of 32s, 16s and 8s, rounds and steps of a round.
+# From the solvers and the loops that call them: learning rates of 32s, 16s and 8s; rounds, and steps per round.
 SOLVERS = {
     "voc-heavy": ((1e-10, 1e-12, 1e-14), (25, 4000)),
     "voc-atonce": ((None, None, 1e-10), (75, 4000)),

@@ -1,4 +1,4 @@
-"""MLflow mirrors the files: what it lost, or was never told, `fcn sync` tells it from dvc.lock, git and the cache."""
+"""MLflow mirrors the files: `fcn sync` adds what it lacks, from dvc.lock, git and DVC's cache."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_a_store_filled_from_files_says_what_the_stages_said_themselves(finished
 
 @pytest.mark.slow
 def test_stages_that_dvc_skipped_are_added_once(shown: Checkout) -> None:
-    """Only FCN-8s' rate differs: the experiment itself ran finetune8s, evaluate and report."""
+    """Only the learning rate of FCN-8s differs, so the experiment ran only finetune8s, evaluate and report."""
     assert "experiment lower: lower, train, finetune16s added" in shown.read(".fcn/sync.txt")
     assert sorted(stages_of(shown, rows(shown)["lower"])) == STAGES
     before = table(shown)
@@ -190,7 +190,7 @@ def test_the_key_of_an_experiment_follows_values_code_name_and_data_but_not_the_
 
 
 def test_a_stage_counts_as_current_only_if_all_that_it_read_does(small: Any) -> None:
-    """md5 of 'a', of 'b' and of 'x' as md5sum gives them."""
+    """md5 of 'a', 'b' and 'x' from md5sum."""
     a, b, x = (
         "0cc175b9c0f1b6a831c399e269772661",
         "92eb5ffee6ae2fec3ad71c777531578f",
@@ -226,10 +226,10 @@ def test_a_stage_counts_as_current_only_if_all_that_it_read_does(small: Any) -> 
     assert list(Snapshot("s", content | {"params.yaml": changed}, 0).stages) == ["make"]
 
 
-def test_vitals_are_sampled_beside_the_work_and_taken_once() -> None:
-    vitals = SystemMetrics()
-    vitals.stop()
-    (sample,) = vitals.drain()
+def test_system_metrics_are_sampled_in_a_thread_and_drained_once() -> None:
+    metrics = SystemMetrics()
+    metrics.stop()
+    (sample,) = metrics.drain()
     assert 0 <= sample["system/cpu_utilization_percentage"] <= 100
     assert sample["system/system_memory_usage_megabytes"] > 0
-    assert vitals.drain() == []
+    assert metrics.drain() == []

@@ -1,4 +1,4 @@
-"""What a person sees, in a real browser: MLflow's pages, the report and the plots, with no error and no other host."""
+"""MLflow's UI, the report and the plots in a real browser, without errors and without requests to other hosts."""
 
 import json
 import shutil
@@ -12,8 +12,8 @@ from mlflow_store import rows, stages_of
 from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-# MLflow's own noise: it asks who is logged in, which a server without accounts answers with 404; and its
-# grid says what every browser says of a layout that needs a second pass.
+# Messages of MLflow itself: it asks for the current user, and a server without accounts returns 404; its grid logs the
+# browser's warning on a layout that needs a second pass.
 KNOWN = ("/ajax-api/2.0/mlflow/users/current)", "ResizeObserver loop completed")
 
 
@@ -31,7 +31,7 @@ def link(shown: Checkout) -> Iterator[str]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    """A page on which an error, or a request to anywhere but this machine, fails the test."""
+    """A page that fails the test on an error or on a request to another host."""
     context = screenshots.visit(chromium)
     page, wrong = context.new_page(), []
     here = ("http://127.0.0.1:", "file://", "data:", "blob:")
@@ -63,7 +63,7 @@ def test_the_link_opens_on_one_row_an_experiment_with_its_scores_in_four_digits_
     assert places == sorted(places)
     for name, run in rows(shown).items():
         row = page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
-        # The grid keeps the name's column apart from the others: two rows of one index.
+        # The grid pins the name column: each run has two row elements with the same index.
         halves = page.locator(f".ag-row[row-index='{row.get_attribute('row-index')}']").all_inner_texts()
         cells = [line.strip() for half in halves for line in half.split("\n")]
         for text in ("scenes", "32x32", "4 + 3 + 3", "0.001"):
@@ -75,7 +75,7 @@ def test_the_link_opens_on_one_row_an_experiment_with_its_scores_in_four_digits_
 
 def test_two_rows_are_compared_by_params_scores_and_curves(page: Page, link: str, shown: Checkout) -> None:
     screenshots.compare(page, screenshots.open_table(page, link)[:2])
-    chosen = page.locator("[class*='select-selection-item-content']")  # a param that differs, and a metric
+    chosen = page.locator("[class*='select-selection-item-content']")  # a param with different values, and a metric
     assert chosen.all_inner_texts() == ["finetune.fcn8s.lr_factor", "finetune8s/val.mean_iu"]
     page.get_by_text("Show diff only").first.click()
     assert page.get_by_text("finetune.fcn8s.lr_factor").last.is_visible()

@@ -1,4 +1,4 @@
-"""What lies between a stage's end and its entry in dvc.lock is not lost to a kill, nor is dvc.lock itself."""
+"""A kill between the end of a stage and its entry in dvc.lock loses no work, and does not lose dvc.lock."""
 
 import shutil
 import signal
@@ -13,7 +13,7 @@ from conftest import ROOT, Checkout
 from fcn.pipeline import dvc_lock
 from fcn.runtime.errors import UserError
 
-# DVC, killed in `train` as it comes to the method that argv names; what it does before is its own.
+# Runs DVC, and kills it in `train` when it enters the method named in argv.
 DYING = """
 import os, signal, sys
 from dvc.stage import Stage
@@ -34,7 +34,7 @@ def stages(checkout: Checkout) -> dict[str, object]:
 
 
 def forget(checkout: Checkout, stage: str) -> None:
-    """Takes a stage out of dvc.lock and out of DVC's cache, as if it had never run."""
+    """Removes a stage from dvc.lock and from DVC's cache, as if it had never run."""
     lock = yaml.safe_load(checkout.read("dvc.lock"))
     for out in lock["stages"].pop(stage)["outs"]:
         (checkout.folder / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]).unlink()
@@ -51,19 +51,19 @@ def test_a_rung_that_was_done_when_dvc_was_killed_is_not_trained_again(ready: Ch
     assert "FCN-32s: 4 steps" in said
     assert "train" not in stages(ready)
     again = ready.run("dvc", "repro")
-    # of 4; with all of it in DVC's cache, the stage need not even start
+    # of 4; if all outs are in DVC's cache, the stage does not even start
     assert ("Stage 'train' is cached" if method == "dump" else "going on after step 4") in again
     assert "Running stage 'finetune16s'" not in again
     assert stages(ready) == expected
     with sqlite3.connect(ready.folder / "mlflow.db") as store:
         runs = "select name, status from runs join tags using (run_uuid) where key = 'stage' and value = 'train'"
-        assert store.execute(runs).fetchall() == [("train", "FINISHED")]  # the same run, for the second time
-    (state,) = (ready.folder / ".fcn/states").iterdir()  # nothing ran since
+        assert store.execute(runs).fetchall() == [("train", "FINISHED")]  # the same run, resumed
+    (state,) = (ready.folder / ".fcn/states").iterdir()  # no stage has run since
     assert "removed .fcn/states/" in ready.run("fcn", "doctor", "--prune")
     assert not state.exists()
 
 
-# A dvc.lock as DVC writes it. Below, the ends of lines where a cut can pass for an end.
+# A dvc.lock as DVC writes it. UNSEEN are the lines after which a truncation cannot be detected.
 LOCK = """\
 schema: '2.0'
 stages:
@@ -93,7 +93,7 @@ stages:
       md5: 0cc175b9c0f1b6a831c399e269772661
       size: 12
 """
-UNSEEN = (8, 9, 10, 26)  # lines after which every entry is whole
+UNSEEN = (8, 9, 10, 26)  # all entries before are complete
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_state_is_needless_once_dvc_lock_names_what_its_rung_made(here: Path) 
 
 @pytest.mark.slow
 def test_with_a_cut_off_dvc_lock_nothing_is_trained_again(ready: Checkout) -> None:
-    """DVC refuses some of what a kill leaves, and takes the rest for all; `dvc repro` before or after `fcn check`."""
+    """DVC rejects some truncated files and accepts others as complete. `dvc repro` runs before or after `fcn check`."""
     whole = ready.read("dvc.lock")
     assert "valid" in ready.run("fcn", "check")  # keeps a copy
     places = [0, 7, 8192, whole.index("  finetune8s:") + 300, len(whole) - 1]
@@ -179,7 +179,7 @@ def test_with_a_cut_off_dvc_lock_nothing_is_trained_again(ready: Checkout) -> No
         assert ready.run("fcn", "check").splitlines()[0].endswith("the last whole one is back")
         assert ready.read("dvc.lock") == whole
     assert "Running stage" not in ready.run("dvc", "repro")
-    # Inside report's command: to DVC a shorter command. It deletes that stage's outs before the stage can refuse.
+    # Inside report's command, so that DVC sees a changed command and deletes the stage's outs before the stage checks.
     (ready.folder / "dvc.lock").write_text(whole[: whole.index("  report:") + 40])
     refused = ready.run("dvc", "repro", code=1)
     assert "error: dvc.lock was cut off, as by a kill; the last whole one is back; type the same command" in refused

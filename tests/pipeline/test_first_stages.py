@@ -1,4 +1,4 @@
-"""download and resize in the hands of a hurried user, on a full disk, and killed at the worst moment."""
+"""download and resize when interrupted, on a full disk, or killed at critical moments."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from PIL import Image
 
 DOWNLOAD = ("stages.download", "--out", "data/raw")
 RESIZE = ("stages.resize", "--raw", "data/raw", "--out", "data/resized", "--figures", "metrics/figures")
-# What a driver puts before the stage: a signal to the stage itself at a certain moment.
+# Code that runs before the stage and makes it send itself a signal at a certain moment.
 AT_AN_IMAGE = (  # where a worker is
     "import fcn.datasets.packing as r; first = r.resize\n"
     "def resize(sample, *rest):\n"
@@ -31,8 +31,8 @@ BEFORE_THE_RENAME = "import pathlib; pathlib.Path.replace = lambda *a: os.kill(o
 
 
 def stage(folder: Path, *command: str, before: str = "", most: int | None = None) -> tuple[int, list[str]]:
-    """Runs a stage in `folder`; its exit status and what it said besides bars."""
-    # Whoever runs the tests in the background has SIGINT ignored, which is inherited.
+    """Runs a stage in `folder`; returns its exit status and its output without progress bars."""
+    # If the tests run in the background, SIGINT is ignored, and child processes inherit that.
     program = (
         "import os, runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"{before}runpy.run_module({command[0]!r}, run_name='__main__')"
@@ -58,7 +58,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which both stages have run once."""
+    """A folder in which both stages have been run."""
     folder = tmp_path_factory.mktemp("stages")
     params = changed((ROOT / "recipes" / "scenes.yaml").read_text(), SMALL)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -1,4 +1,4 @@
-"""What DVC cannot see: that a stage declares the packages it imports and the params it reads."""
+"""What DVC cannot check: that a stage declares the packages it imports and the params it reads."""
 
 import ast
 import os
@@ -29,7 +29,7 @@ def script(stage: str) -> str:
 
 
 def imported(path: str) -> Iterator[str]:
-    """Files of this project that a file imports, anywhere in it."""
+    """The project's files that a file imports, also inside functions."""
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -59,7 +59,7 @@ def test_the_package_itself_does_nothing_when_it_is_imported() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_name_every_package_that_a_stage_imports_but_tracking(stage: str) -> None:
-    """Tracking changes no file. A reader of a data set is imported by the name that params give."""
+    """Tracking changes no file. The module of a data set is imported by its name in params."""
     start = [script(stage), *(READERS if stage in ("download", "resize") else ())]
     code = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("fcn/", "stages/"))}
     packages = {"/".join(module.split("/")[:2]) for module in closure(*start)}
@@ -87,7 +87,7 @@ def test_a_package_imports_only_from_packages_below_it() -> None:
 
 
 def test_params_have_no_say_in_the_graph_but_for_one_dep() -> None:
-    """DVC gives commands to a shell and deletes outs before a stage of ours can check anything."""
+    """DVC passes commands to a shell and deletes outs before a stage can check anything."""
     graph = (ROOT / "dvc.yaml").read_text()
     assert re.findall(r".*\$\{.*", graph) == ["      - data/own/${data.folder.name}"]
 
@@ -98,7 +98,7 @@ def test_no_stage_imports_a_stage() -> None:
 
 
 class Spy:
-    """A section of params that remembers which of its values are read."""
+    """A section of params that records which of its values are read."""
 
     def __init__(self, section: BaseModel, read: set[str], prefix: str = "") -> None:
         self._section, self._read, self._prefix = section, read, prefix
@@ -137,7 +137,7 @@ def test_params_name_every_value_that_a_stage_reads_and_no_other(
     folder = params.load()
     for stage, entry in STAGES.items():
         read: set[str] = set()
-        # What is read of a folder of one's own shows in the two stages that see it.
+        # The params of the user's own folder are read by the two stages that use it.
         for seen in (experiment, folder) if stage in ("download", "resize") else (experiment,):
             monkeypatch.setattr(params, "load", lambda seen=seen, read=read: Spy(seen, read))
             words = dvc_yaml.read(stage, seen).cmd.split()

@@ -1,4 +1,4 @@
-"""One's own pictures as a person brings them: real DVC from `fcn inspect` to scores, edits and queues."""
+"""A folder of the user's own images, with real DVC: from `fcn inspect` to scores, edits and queues."""
 
 import json
 import os
@@ -26,7 +26,7 @@ SMALL = {
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """Ten JPEGs of 60×44 with masks in colours; names with blanks and letters of other alphabets; one is a link."""
+    """Ten JPEGs of 60×44 with colour masks; names with spaces and non-Latin letters; one file is a link."""
     folder = tmp_path / "Meine Bilder"
     for name in ("photos", "truth"):
         (folder / name).mkdir(parents=True)
@@ -51,7 +51,7 @@ def cached(checkout: Checkout, content: bytes) -> bool:
 
 
 def edit(mask: Path, colour: int) -> None:
-    """In place, as an editor may do it, and not by a new file that takes the old one's name."""
+    """Edits a file in place, as an editor may do, instead of replacing it by a new file."""
     assert not mask.is_symlink()
     assert os.access(mask, os.W_OK)
     with mask.open("r+b") as file:
@@ -99,9 +99,9 @@ def test_a_mask_can_be_edited_in_place_again_and_again_and_the_cache_stays_whole
 def test_queued_experiments_find_an_adopted_folder_committed_or_not(checkout: Checkout, photographs: Path) -> None:
     checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine")
     checkout.run("fcn", "recipe", "own-mine", "--force")
-    # To where the folder is read; later stages read what these two make of it.
+    # Only for the stages that read the folder; later stages read their outs.
     checkout.run("dvc", "exp", "run", "--queue", "resize", "-S", "data.folder.seed=1")
-    # An edit that no repro has seen yet belongs to the experiment too.
+    # An experiment also includes edits that were made after the last repro.
     mask = checkout.folder / "data/own/mine/truth/straße 3 道路.png"
     Image.fromarray(np.full((44, 60, 3), COLOURS[1])).save(mask)
     checkout.run("dvc", "exp", "run", "--queue", "resize", "-S", "data.folder.seed=2")
@@ -143,7 +143,7 @@ def test_a_taken_name_is_said_before_the_folder_is_read(taken: str, checkout: Ch
     assert printed == f"error: {named} exists; adopt under another name, or edit what is there\n"
 
 
-# Ends with SIGKILL before the n-th change of a file or folder, or start of a program, that adopting does.
+# Kills itself with SIGKILL before the n-th change of a file or folder, or start of a program, during --adopt.
 KILLED = """
 import os, signal, sys
 left = [int(sys.argv[1])]
@@ -190,7 +190,7 @@ def test_an_adoption_that_was_killed_left_nothing_or_all_and_the_same_command_co
     for moment in sorted({1, 3, events // 2, *range(events - 14, events + 1)}):
         assert run(moment).returncode == -signal.SIGKILL
         visible = [path.exists() for path in whole]
-        assert visible == sorted(visible, reverse=True)  # in this order: a folder never without its .dvc file
+        assert visible == sorted(visible, reverse=True)  # a folder never exists without its .dvc file
         seen.add(sum(visible))
         again = subprocess.run(
             ["fcn", "inspect", str(folder), "--adopt", "mine"],
@@ -222,7 +222,7 @@ def test_the_first_adoption_leaves_no_scores_of_other_data_in_the_next_commit(
     checkout.run("fcn", "recipe", "own-mine", "--force")
     checkout.commit()
     assert "0.717" not in checkout.run("dvc", "exp", "show", "--csv")
-    # From now on the scores are one's own.
+    # From here on, the scores are those of the user's own folder.
     (checkout.folder / "metrics/scores.json").write_text('{"fcn8s": {"mean_iu": 0.5}}')
     checkout.commit()
     assert "emptied" not in checkout.run("fcn", "inspect", str(photographs), "--adopt", "second")

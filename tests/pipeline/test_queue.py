@@ -1,4 +1,4 @@
-"""Experiments of DVC's queue whose worker was killed: `fcn doctor` names them, and what it says brings them back."""
+"""Queued DVC experiments whose worker was killed: `fcn doctor` lists them, and its advice resumes them."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 from conftest import Checkout
 
 pytestmark = pytest.mark.slow
-WAIT = 300  # seconds, for what takes a few on an idle machine
+WAIT = 300  # seconds; on an idle machine it takes only a few
 
 
 def wait_for(checkout: Checkout, pattern: str) -> Path:
@@ -24,7 +24,7 @@ def wait_for(checkout: Checkout, pattern: str) -> Path:
 
 
 def begin(checkout: Checkout) -> psutil.Process:
-    """Queues an experiment that saves its state after every step; its worker, once a state is saved."""
+    """Queues an experiment that saves its state after every step; yields its worker once a state is saved."""
     checkout.run("sed", "-i", "s/^SAVE_EVERY = .*/SAVE_EVERY = 0.0/", "fcn/training/checkpoint.py")
     checkout.commit()
     change = ("--set-param", "train.iterations=40")
@@ -41,7 +41,7 @@ def doctor(checkout: Checkout) -> list[str]:
 
 
 def again(checkout: Checkout, line: str) -> str:
-    """Types what the doctor said, then queues the experiment again; what its stages printed."""
+    """Runs the commands that `fcn doctor` printed, queues the experiment again, and returns its stages' output."""
     command = re.search(r"`(dvc queue .*)`, then queue it again", line)
     assert command is not None
     checkout.run("sh", "-c", command[1])

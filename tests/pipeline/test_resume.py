@@ -1,4 +1,4 @@
-"""A saved state is believed only if its content is what was saved."""
+"""A resume state is used only if its content is intact."""
 
 import json
 import struct
@@ -18,7 +18,7 @@ from fcn.training.optimizer import Optimizer
 
 
 def moved(content: bytes, steps: int) -> bytes:
-    """The state with another count of steps, as whole a file as before."""
+    """The state with another number of steps, still a valid file."""
     length = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + length])
     facts = json.loads(header["__metadata__"]["resume"])
@@ -49,7 +49,7 @@ def net() -> FCN:
 
 @pytest.fixture
 def saved(net: FCN, small: Callable[..., Params], tmp_path: Path) -> tuple[Checkpoint, Optimizer]:
-    """After 20 and after 40 steps, which add 1 to a bias each time."""
+    """States after 20 and 40 steps; each adds 1 to a bias."""
     optimizer = Optimizer(net, small())
     found = Checkpoint(tmp_path / "states")
     for number in (10, 20, 40):
@@ -140,7 +140,7 @@ def test_a_rung_whose_state_was_damaged_ends_with_the_same_bits(ready: Checkout)
     newest, before = Checkpoint(next((ready.folder / ".fcn/states").iterdir())).saved()
     newest.write_bytes(newest.read_bytes()[:-1] + b"\1")
     assert before.name.startswith("2-")
-    printed = ready.run("dvc", "repro", "train", code=1)  # takes the third step again, and is killed again
+    printed = ready.run("dvc", "repro", "train", code=1)  # repeats the third step, and is killed again
     assert "warning: the state saved after step 3 was damaged" in printed
     assert "going on after step 2" in printed
     assert "going on after step 3" in ready.run("dvc", "repro", "train")

@@ -1,4 +1,4 @@
-"""One row in MLflow is one experiment on one state of its data, trained once; wherever its checkout lies."""
+"""A row in MLflow is one training of one experiment on one version of its data, wherever the checkout is."""
 
 import contextlib
 import csv
@@ -57,7 +57,7 @@ def mean_iu(checkout: Checkout) -> float:
 
 
 def test_data_that_grew_are_another_row_and_shrunk_again_the_first_one(checkout: Checkout, tmp_path: Path) -> None:
-    """Scores and curves of each row are those that its own state's files had; `fcn sync` tells the same from git."""
+    """Scores and curves of each row are those of its own files; `fcn sync` restores the same from git."""
     folder, rng = tmp_path / "cells", np.random.default_rng(0)
     for i in range(8):
         for kind, picture in (("images", rng.integers(0, 256, (40, 40, 3))), ("masks", rng.integers(0, 2, (40, 40)))):
@@ -183,7 +183,7 @@ def test_a_run_left_by_sigkill_is_closed_when_the_stage_starts_with_another_fing
 
 
 def test_a_stage_that_runs_again_after_its_end_keeps_its_one_run(checkout: Checkout) -> None:
-    """DVC was killed before it knew that evaluate was done: it runs it again."""
+    """DVC was killed before it recorded that evaluate was done, so it runs it again."""
     for _ in range(3):
         for name in ("train", "evaluate"):
             stage(checkout, name, name, 1, 3)
@@ -200,7 +200,7 @@ def test_a_stage_that_runs_again_after_its_end_keeps_its_one_run(checkout: Check
 
 
 def is_set_up(database: Path) -> bool:
-    """Whether a store has the experiment; MLflow's client would set up one that the stage is setting up."""
+    """Whether a store has the experiment. MLflow's client would create a database that the stage is creating too."""
     try:
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
             return bool(connection.execute("SELECT 1 FROM experiments WHERE name = 'fcn'").fetchall())
@@ -244,7 +244,7 @@ def test_a_row_is_owned_as_long_as_the_dvc_that_ran_its_stage_lives() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         Row.data.tags = {records.OWNER: f"{process.pid} {psutil.Process(process.pid).create_time():.0f}"}
         assert records.is_owned(Row)
-        Row.data.tags = {records.OWNER: f"{process.pid} 1000"}  # another process had this number before
+        Row.data.tags = {records.OWNER: f"{process.pid} 1000"}  # an earlier process had the same pid
         assert not records.is_owned(Row)
         Row.data.tags = {records.OWNER: f"{process.pid} {time.time():.0f}"}
         process.kill()
@@ -291,7 +291,7 @@ def test_a_moved_checkout_finds_its_artifacts_and_a_copy_leaves_the_originals_al
 
 
 def answers(checkout: Checkout) -> str:
-    """What `fcn serve` prints once the registered model is loaded."""
+    """The line that `fcn serve` prints when the registered model is loaded."""
     words = [sys.executable, "-m", "fcn", "serve", "--port", "0"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(words, cwd=checkout.folder, env=checkout.environment(), **pipes) as process:
@@ -322,7 +322,7 @@ def test_the_place_of_a_checkout_is_its_own(tmp_path: Path, monkeypatch: pytest.
     ("interpreter", "kept"), [("{}/.venv/bin/python", True), ("/elsewhere/.venv/bin/python", False)]
 )
 def test_make_replaces_a_virtual_environment_that_was_moved(tmp_path: Path, interpreter: str, kept: bool) -> None:
-    """Its scripts begin with the path of its interpreter."""
+    """The environment's scripts begin with the path of their interpreter."""
     shutil.copy2(ROOT / "Makefile", tmp_path)
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     script = tmp_path / ".venv/bin/fcn"

@@ -1,4 +1,4 @@
-"""Going back to what was computed before computes nothing: DVC's run cache brings it back."""
+"""Going back to earlier params computes nothing: DVC restores the results from its run cache."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def restored(printed: str) -> list[str]:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """All that DVC keeps of an experiment, by path."""
+    """All of an experiment's files that DVC tracks, by path."""
     found = [folder / "dvc.lock", *(folder / "data").rglob("*"), *(folder / "metrics").rglob("*")]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.is_file()}
 
@@ -35,7 +35,7 @@ def test_an_earlier_value_is_restored_and_not_trained_again(ready: Checkout) -> 
         ready.set(lr=lr)
         printed = ready.run("dvc", "repro")
         assert restored(printed) == rungs
-        assert ran(printed) == ["report"]  # in seconds: what git alone keeps is written again, and MLflow told
+        assert ran(printed) == ["report"]  # seconds: rewrites files that only git tracks, updates MLflow
         assert results(ready.folder) == expected
 
 

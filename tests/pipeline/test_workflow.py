@@ -1,4 +1,4 @@
-"""The whole of it as a person uses it: real DVC, real MLflow, real training, on small scenes."""
+"""End to end: real DVC, real MLflow and real training on small scenes."""
 
 import csv
 import json
@@ -124,7 +124,7 @@ def test_the_digest_of_a_model_file_leads_to_its_run_and_to_its_parent(finished:
 
 
 def test_queued_experiments_land_in_the_main_store_side_by_side(finished: Checkout) -> None:
-    """Two workers at once: each experiment a row of its own, with its rate as a number, its scores beside it."""
+    """Two workers at once: each experiment has its own row, with its learning rate as a number, and its scores."""
     finished.run("dvc", "exp", "run", "--queue", "-S", "finetune.fcn8s.lr_factor=3e-1,1e-2")
     status = finished.queue(2, jobs=2)
     assert status.count("Success") == 2, status
@@ -135,14 +135,14 @@ def test_queued_experiments_land_in_the_main_store_side_by_side(finished: Checko
         assert 0 <= run.data.metrics["fcn8s.mean_iu"] <= 1
         assert run.info.artifact_uri.startswith((finished.folder / "mlartifacts").as_uri())
         children = [child for child in runs(finished) if child.data.tags.get("mlflow.parentRunId") == run.info.run_id]
-        # No stage before depends on FCN-8s' rate.
+        # No earlier stage depends on the learning rate of FCN-8s.
         assert sorted(child.data.tags["stage"] for child in children) == ["evaluate", "finetune8s", "report"]
     assert not list(finished.folder.glob(".dvc/tmp/exps/*/mlflow.db"))
     assert finished.run("git", "status", "--porcelain") == ""
 
 
 def test_an_experiment_in_a_copy_runs_the_copys_code(finished: Checkout) -> None:
-    """The stage of a copy must not import the library of the main checkout, nor one that is installed."""
+    """A stage in a copy must not import fcn from the main checkout, nor an installed one."""
     stage = finished.folder / "stages" / "report.py"
     original = stage.read_text()
     stage.write_text(
@@ -168,7 +168,7 @@ def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_kil
     folder = tmp_path / "killed"
     folder.mkdir()
     checkout = Checkout(folder)
-    # One after the other, as a whole `dvc repro` does it: of two targets at once DVC picks any first.
+    # One after the other, as in a full `dvc repro`: with two targets in one command, DVC runs them in any order.
     checkout.run("dvc", "repro", "resize")
     checkout.run("dvc", "repro", "backbone")
     words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"]
@@ -185,7 +185,7 @@ def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_kil
     assert checkout.read("dvc.lock") == undisturbed
     assert not list((folder / ".fcn/states").iterdir())
     trained = [run for run in runs(checkout) if run.data.tags.get("stage") == "train"]
-    assert [run.info.status for run in trained] == ["FINISHED"]  # continued as the same run
+    assert [run.info.status for run in trained] == ["FINISHED"]  # resumed as the same run
 
 
 @pytest.mark.skipif(
@@ -193,7 +193,7 @@ def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_kil
     reason=f"whether CamVid's dvc.lock is the same twice is NOT TESTED: {MIRROR} with its archive is not here",
 )
 def test_two_clones_give_the_same_lock_file_for_camvid_byte_for_byte(tmp_path: Path) -> None:
-    """recipes/camvid.yaml on the makers' own archive, all images of it, small and for a few steps: bf16 and all."""
+    """recipes/camvid.yaml with the original archive and all its images, at a small size, for a few steps in bf16."""
     locks = []
     for name in ("one", "other"):
         folder = tmp_path / name
@@ -210,7 +210,7 @@ def test_two_clones_give_the_same_lock_file_for_camvid_byte_for_byte(tmp_path: P
 
 
 def test_killed_at_six_random_moments_the_pipeline_gives_the_same_bits(kept: Checkout, tmp_path: Path) -> None:
-    """`make torture`, small: over the first stages, with a seed of its own."""
+    """A small `make torture` on the first stages, with its own seed."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     checkout, stages = Checkout(folder), torture.STAGES[:4]
@@ -221,14 +221,14 @@ def test_killed_at_six_random_moments_the_pipeline_gives_the_same_bits(kept: Che
 
 
 def test_a_full_disk_ends_a_stage_in_one_line_and_leaves_nothing_half_written(ready: Checkout) -> None:
-    """`make fulldisk`, small."""
+    """A small `make fulldisk`."""
     command = (sys.executable, "-m", "stress.fulldisk", ready.folder, "--points", "2", "--stages")
     printed = ready.run(*map(str, command), "resize", "train", "report", PYTHONPATH=str(ROOT / "tests"))
     assert printed.count("refused in one line") == 3
 
 
 def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(kept: Checkout, tmp_path: Path) -> None:
-    """As two queue workers do: other outs, the same command, deps, params and main checkout."""
+    """Like two queue workers: the same command, deps, params and main checkout, but other outs."""
     copies = []
     for name in ("one", "other"):
         folder = tmp_path / name
@@ -256,12 +256,12 @@ def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(kept
     assert sum("going on after step 60" in text for text in printed) == 1, printed
     models = {(copy.folder / "data/weights/fcn32s.safetensors").read_bytes() for copy in copies}
     assert len(models) == 1
-    (state,) = (tmp_path / ".fcn/states").iterdir()  # no DVC has recorded what either did
+    (state,) = (tmp_path / ".fcn/states").iterdir()  # DVC has not recorded either result
     assert sorted(path.suffix for path in state.iterdir()) == [".md5", ".safetensors"]
 
 
 def test_a_rung_that_is_surgery_only_has_no_score(ready: Checkout) -> None:
-    """The paper's FCN-8s at once: no steps for 32s and 16s."""
+    """The paper's FCN-8s trained at once: no steps for 32s and 16s."""
     checkout = ready
     checkout.set(**{"train.iterations": 0, "finetune.fcn16s.iterations": 0, "model.at_once": True})
     checkout.run("dvc", "repro")
@@ -314,7 +314,7 @@ def test_a_users_mistake_is_one_line_without_a_traceback(
 
 
 def test_dvc_repro_itself_fails_on_a_mistake_in_params(finished: Checkout) -> None:
-    """What it would run is refused; what it would not run, because no stage reads it, `fcn check` refuses."""
+    """Stages reject invalid values that they read; `fcn check` rejects those that no stage reads."""
     original = finished.read("params.yaml")
     try:
         for before, after, line in (
@@ -337,7 +337,7 @@ def test_dvc_repro_itself_fails_on_a_mistake_in_params(finished: Checkout) -> No
 
 def test_without_network_and_mirror_dvc_repro_says_what_to_fetch(checkout: Checkout) -> None:
     checkout.run("fcn", "recipe", "camvid", "--force")
-    # A proxy that nobody runs: no host can be reached, whatever network this machine has.
+    # A proxy that does not exist: no host can be reached, whatever network this machine has.
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     printed = checkout.run("dvc", "repro", code=1, **nowhere, no_proxy="", NO_PROXY="")
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
@@ -394,14 +394,14 @@ def test_a_recipe_does_not_overwrite_edits_that_nobody_holds(checkout: Checkout)
     assert "error: params.yaml has edits that are not committed" in printed
     assert yaml.safe_load(checkout.read("params.yaml"))["lr"] == 0.5
     checkout.run("fcn", "recipe", "camvid", "--force")
-    checkout.run("fcn", "recipe", "scenes")  # a recipe as it is can be replaced: nothing is lost
+    checkout.run("fcn", "recipe", "scenes")  # an unmodified recipe can be replaced without losing edits
     assert checkout.read("params.yaml") == checkout.read("recipes/scenes.yaml")
     assert "there is no recipe 'nosuch'" in checkout.run("fcn", "recipe", "nosuch", code=1)
 
 
 def test_sigterm_saves_and_a_later_run_goes_on(ready: Checkout) -> None:
     checkout = ready
-    checkout.set(**{"train.iterations": 100000, "train.validate_every": 2})  # what tells that it is under way
+    checkout.set(**{"train.iterations": 100000, "train.validate_every": 2})  # validation shows that it runs
     words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"]
     with subprocess.Popen(
         words.split(), cwd=checkout.folder, env=checkout.environment(), stdout=subprocess.PIPE, text=True

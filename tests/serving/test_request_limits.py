@@ -1,4 +1,4 @@
-"""Who and what the served model lets in, how long it waits and computes, and how much it holds in memory."""
+"""Limits of the server: accepted hosts and paths, time limits for reading and computing, memory."""
 
 import asyncio
 import base64
@@ -41,13 +41,13 @@ def net() -> FCN:
     return FCN(8, 8, "slim", pad="same").eval()
 
 
-# The door by itself
+# RequestLimits without a server
 
 
 class Client:
-    """One request to a door: what it sends, and what it was sent.
+    """One request to RequestLimits: the messages that it sends and receives.
 
-    parts   of the body; None: nothing comes any more
+    parts   chunks of the body; None: nothing more arrives
     """
 
     def __init__(self, *parts: bytes | None, path: str = "/invocations", **headers: str) -> None:
@@ -81,7 +81,7 @@ async def say_yes(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def asked(ours: request_limits.RequestLimits, client: Client) -> tuple[int, str]:
-    """Status, and the line of what was refused."""
+    """The status, and the error message if the request was rejected."""
     await ours(client.scope, client.receive, client.send)
     status = await client.status()
     return status, "" if status == 200 else await client.line()
@@ -155,7 +155,7 @@ def test_a_body_that_breaks_off_gets_no_answer() -> None:
 
 
 def computing(began: threading.Event) -> Callable[..., Any]:
-    """An application that computes, in a thread, until its limit ends that."""
+    """An application that computes in a thread until its limit stops it."""
 
     def work() -> str:
         began.set()
@@ -226,7 +226,7 @@ def test_an_answer_that_is_not_read_holds_no_turn() -> None:
 def test_bodies_of_many_clients_are_held_within_the_bound_and_all_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """40 bodies of 1000 bytes in parts of 100, of which 3000 bytes may be held, and one body more."""
+    """40 bodies of 1000 bytes in chunks of 100; at most 3000 bytes, one more body and a chunk each may be held."""
     peak = 0
     hold = buffer.Buffer.hold
 
@@ -340,7 +340,7 @@ def test_slow_clients_are_sent_away_while_others_are_answered(server: Server) ->
     assert server.ask(noise(30, 20)).status_code == 200
     for connection in (*bodies, *heads):
         connection.setblocking(False)
-        with pytest.raises(BlockingIOError):  # all of them are still waited for
+        with pytest.raises(BlockingIOError):  # the server still waits for all of them
             connection.recv(1)
         connection.settimeout(60)
     assert {connection.recv(12) for connection in bodies} == {b"HTTP/1.1 408"}
@@ -369,7 +369,7 @@ def test_noise_behind_a_request_leaves_no_word_in_the_log(server: Server) -> Non
 
 @pytest.mark.slow
 def test_the_server_computes_no_further_for_a_client_that_left(server: Server) -> None:
-    """4000x4000 pixels take about 80 tiles: far longer than what is waited for the next answer."""
+    """4000x4000 pixels take about 80 tiles, far longer than the timeout of the next request."""
     body = json.dumps({"dataframe_records": [{"image": text(Image.new("RGB", (4000, 4000)))}]}).encode()
     gone = server.connect(REQUEST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
     time.sleep(2)

@@ -1,4 +1,4 @@
-"""The served model: what it answers, what its door lets in, and both under many clients."""
+"""The served model: responses, rejected requests, the registry, and many clients at once."""
 
 import asyncio
 import base64
@@ -74,7 +74,7 @@ def test_what_cannot_be_answered_is_said_in_one_line(images: list[object], line:
 def post(
     parts: list[bytes], headers: dict[str, str], inner: int = 200, said: bytes = b""
 ) -> tuple[int, bytes, list[Any]]:
-    """What a door for 1000 bytes answers to a body in parts, and the bodies that it let in."""
+    """Posts a body in chunks to RequestLimits with 1000 bytes; returns status, response body and forwarded bodies."""
     let_in: list[bytes] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -86,7 +86,7 @@ def post(
     left = list(parts)
 
     async def receive() -> dict[str, Any]:
-        if not left:  # whoever waits for the client to leave
+        if not left:  # RequestLimits waits for the client to disconnect
             await asyncio.sleep(60)
         return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
@@ -102,7 +102,7 @@ def post(
 JSON = {"content-type": "application/json; charset=utf-8"}
 
 
-def test_a_request_of_the_longest_length_is_let_in_whole() -> None:
+def test_a_request_of_the_maximum_length_is_forwarded_whole() -> None:
     assert post([b"a" * 999, b"b"], JSON, said=b"yes") == (200, b"yes", [b"a" * 999 + b"b"])
 
 
@@ -116,14 +116,14 @@ def test_a_request_of_the_longest_length_is_let_in_whole() -> None:
         ([b"[" * 201], JSON, "the request is not of the form"),
     ],
 )
-def test_the_door_refuses_in_one_line(parts: list[bytes], headers: dict[str, str], line: str) -> None:
+def test_a_rejected_request_gets_one_line(parts: list[bytes], headers: dict[str, str], line: str) -> None:
     status, body, let_in = post(parts, headers)
     assert (status, let_in) == (400, [])
     assert json.loads(body)["message"].startswith(line)
     assert body.count(b"\n") == 1
 
 
-def test_errors_from_behind_the_door_are_cut_to_code_and_line() -> None:
+def test_errors_of_the_application_are_reduced_to_code_and_line() -> None:
     long = {"error_code": "BAD_REQUEST", "message": "one\ntwo " + "x" * 1000, "stack_trace": "Traceback"}
     status, body, _ = post([b"{}"], JSON, 400, json.dumps(long).encode())
     assert status == 400
@@ -140,7 +140,7 @@ def run(checkout: Checkout, *words: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with a registered net, whose scores are those of images resized."""
+    """A checkout with a registered net that was evaluated on resized images."""
     checkout = Checkout(tmp_path_factory.mktemp("served"))
     path = checkout.folder / "data/weights/fcn8s.safetensors"
     weights.save(path, net().state_dict(), replace(META, scale=SCALE))
@@ -175,7 +175,7 @@ def test_many_clients_get_the_masks_of_fcn_predict_and_broken_images_a_400(serve
 
 @pytest.mark.slow
 def test_mlflows_own_server_serves_it_too(served: Checkout) -> None:
-    """With the code that was registered, and no more of the project: its folder is another."""
+    """It runs in another folder, with only the code that was registered."""
     elsewhere = served.folder / "elsewhere"
     elsewhere.mkdir()
     command = "mlflow models serve -m models:/fcn@champion --env-manager local --host 127.0.0.1 --port"
@@ -216,7 +216,7 @@ def free_port() -> int:
 
 
 def ask(port: int, image: str, log: Path) -> requests.Response:
-    """Waits for the server to be there."""
+    """Posts an image; retries until the server is up."""
     deadline = time.monotonic() + 120
     while True:
         try:
@@ -228,7 +228,7 @@ def ask(port: int, image: str, log: Path) -> requests.Response:
 
 
 def end(server: "subprocess.Popen[bytes]") -> None:
-    """The server and what it started."""
+    """Terminates the server and its child processes."""
     os.killpg(server.pid, signal.SIGTERM)
     server.wait(30)
 

@@ -1,4 +1,4 @@
-"""What MLflow is told, and what it is not."""
+"""What a stage logs to MLflow, and what it must not log."""
 
 import subprocess
 from pathlib import Path
