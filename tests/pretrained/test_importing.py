@@ -175,7 +175,7 @@ def test_learned_upsampling_a_cut_file_and_one_that_is_too_large_are_refused(tmp
     state = theirs(8)
     state["upscore8.weight"] = state["upscore8.weight"] * 1.01
     digests = saved(state, path, "fcn8s-heavy-pascal")
-    with pytest.raises(UserError, match="upscore8.weight is no bilinear kernel"):
+    with pytest.raises(UserError, match="upscore8.weight is not the bilinear kernel"):
         importing.convert(path, digests=digests)
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(UserError, match="holds more, or less, than tensors"):

@@ -108,7 +108,7 @@ def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_b
     for fall in ("none", "0", "2"):
         # Of three: the sum of two numbers is the same in any order.
         printed = run(3, "climb", fall, cwd=checkout.folder, options=("--max-restarts=1",))
-        assert ("going on after step 2" in printed) == (fall != "none"), printed
+        assert ("resuming from step 2" in printed) == (fall != "none"), printed
         digests.append(out.read_bytes())
         out.unlink()
         shutil.rmtree(checkout.folder / ".fcn" / "states")  # a finished one stays until DVC has recorded its stage

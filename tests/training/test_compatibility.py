@@ -200,7 +200,7 @@ def test_a_folder_of_ones_own_is_measured_and_its_classes_are_counted(small: Sma
     assert precheck.image_sizes(small(**own | {"data.size.train": 22}))[2] == ("3", (22, 30))
     with pytest.raises(UserError, match="data.class_weights has 3 weights, the data set has 2 classes"):
         precheck.check(small(**own, **{"data.class_weights": [1, 2, 3]}))
-    with pytest.raises(UserError, match=r"^params.yaml: data.folder.classes lists one class alone, no, so "):
+    with pytest.raises(UserError, match=r"^params.yaml: data.folder.classes lists only one class, no, so "):
         precheck.check(small(**own | {"data.folder.classes": ["no"]}))
     with pytest.raises(UserError, match="the widest has 60 pixels, the highest 60; "):
         precheck.check(small(**own, **{"data.crop": "61x60"}))
