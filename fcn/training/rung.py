@@ -194,7 +194,7 @@ def _train(work: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_ru
     unread: list[Step] = []
     with (
         Progress(name, rung.iterations, checkpoint.number, size, quiet=not group.is_leader) as bar,
-        signals() as caught,
+        signals() as received_signal,
     ):
         monitor = debug.LayerMonitor(net, work.optimizer, rung.iterations) if work.params.debug else None
         if monitor:
@@ -204,7 +204,7 @@ def _train(work: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_ru
                 _log_layers(monitor, step.number, run)
             unread.append(step)
             number, last = step.number, step.number == rung.iterations
-            end, validates = group.maximum(caught()), number % rung.validate_every == 0 or last
+            end, validates = group.maximum(received_signal()), number % rung.validate_every == 0 or last
             if step.loss.is_cuda and number % LOSS_EVERY and number not in MARKS and not (validates or end):
                 continue
             for done in unread:
@@ -221,7 +221,7 @@ def _train(work: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_ru
             if group.is_leader:
                 _try_to_save(checkpoint, work, bar)
             if end:
-                bar.say(f"stopped after step {number}; run the same command again to resume")
+                bar.write(f"stopped after step {number}; run the same command again to resume")
                 raise SystemExit(128 + end)
     if monitor and monitor.rows and group.is_leader:
         path = machine.root() / ".fcn" / "debug" / f"{work.stage}.png"
@@ -257,7 +257,7 @@ def _try_to_save(checkpoint: Checkpoint, work: RungTraining, bar: Progress) -> N
         checkpoint.save(work.initialized.net, work.optimizer)
     except OSError as error:
         checkpoint.saved_at = time.monotonic()
-        bar.say(f"warning: no checkpoint saved ({error.strerror}); if killed, training resumes from the previous one")
+        bar.write(f"warning: no checkpoint saved ({error.strerror}); if killed, training resumes from the previous one")
 
 
 def _validate(
@@ -273,10 +273,10 @@ def _validate(
         try:
             _log_preview(png, val, checkpoint, run, validation)
         except OSError as error:  # a full disk must not end the training
-            bar.say(f"warning: no preview written after step {checkpoint.number} ({error.strerror})")
+            bar.write(f"warning: no preview written after step {checkpoint.number} ({error.strerror})")
     since = checkpoint.val[-1]["iteration"] if checkpoint.val else 0
     checkpoint.val.append({"iteration": checkpoint.number, **result})
-    bar.say(f"step {checkpoint.number}: mean IU {result['mean_iu']:.3f} on val")
+    bar.write(f"step {checkpoint.number}: mean IU {result['mean_iu']:.3f} on val")
     # Validation scores first: MLflow's comparison page opens with the metric that was logged first.
     run.curve([{"iteration": checkpoint.number, **{f"val.{name}": value for name, value in result.items()}}])
     run.curve([row for row in checkpoint.train if row["iteration"] > since])

@@ -16,7 +16,7 @@ from fcn.models import fcn, weights
 from fcn.models.fcn import FCN, Backbone
 from fcn.models.layers import TORCHVISION
 from fcn.runtime import machine
-from fcn.runtime.distributed import Group, _wanted
+from fcn.runtime.distributed import Group, _process_count
 from fcn.runtime.errors import UserError
 
 STEPS, BATCH = 50, 4
@@ -38,19 +38,19 @@ def run(count: int, *words: str, cwd: Path, options: tuple[str, ...] = ()) -> st
 
 @pytest.mark.parametrize(("count", "size"), [(20, 8), (8, 8), (3, 2), (1, 1)])
 def test_the_shares_of_a_batch_are_all_of_it_and_never_empty(count: int, size: int) -> None:
-    shares = [Group(rank, size).share(count) for rank in range(size)]
+    shares = [Group(rank, size).local_range(count) for rank in range(size)]
     assert [place for share in shares for place in share] == list(range(count))
     assert all(shares)
 
 
 def test_the_number_of_processes_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FCN_PROCESSES", raising=False)
-    assert _wanted() == 1  # a CPU is one device
+    assert _process_count() == 1  # a CPU is one device
     monkeypatch.setenv("FCN_PROCESSES", "3")
-    assert _wanted() == 3
+    assert _process_count() == 3
     monkeypatch.setenv("FCN_PROCESSES", "all")
     with pytest.raises(UserError, match="FCN_PROCESSES is 'all'"):
-        _wanted()
+        _process_count()
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_what_processes_predict_apart_is_put_together(split: Split) -> None:
         (first, second)[i % 2].keep(i, prediction)
 
     class Two(Group):
-        def total(self, values: torch.Tensor) -> torch.Tensor:
+        def sum(self, values: torch.Tensor) -> torch.Tensor:
             other = torch.from_numpy(np.concatenate([VOID - mask.ravel() for mask in second.predictions])).int()
             return values + other
 
