@@ -206,7 +206,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         text = documents.read(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; `fcn recipe` lists recipes that can take its place") from None
+        raise UserError(f"{path} is missing; `fcn recipe` lists recipes to use instead") from None
     return check(parse(text, str(path)), str(path))
 
 

@@ -39,7 +39,7 @@ class Span:
     far: int = 0
 
     @property
-    def apart(self) -> bool:
+    def separable(self) -> bool:
         """Whether no row depends on both the image and the edge."""
         return self.near <= self.start and self.end + self.far <= self.length
 
@@ -82,7 +82,7 @@ class Bordered:
     def convolved(self, layer: nn.Conv2d) -> "Bordered":
         """The map after ReLU and a convolution."""
         rows, columns = self.rows.convolved(), self.columns.convolved()
-        if self.frame is None or not (rows.apart and columns.apart):
+        if self.frame is None or not (rows.separable and columns.separable):
             return Bordered(layer(_padded(self.whole())), None, rows, columns)
         frame, constant = _lengthened(self.frame, self.rows.near, self.columns.near, 2, 2)
         # The frame first: a forward hook that keeps the last output it receives then keeps the image part.
@@ -92,7 +92,7 @@ class Bordered:
     def pooled(self, pool: Callable[[Tensor], Tensor]) -> "Bordered":
         """The map after ReLU and 2×2 pooling."""
         rows, columns = self.rows.pooled(), self.columns.pooled()
-        if self.frame is None or not (rows.apart and columns.apart):
+        if self.frame is None or not (rows.separable and columns.separable):
             return Bordered(pool(self.whole()), None, rows, columns)
         height, width = self.frame.shape[2:]
         more = _missing(self.rows, height), _missing(self.columns, width)

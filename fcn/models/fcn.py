@@ -108,7 +108,7 @@ class FCN(nn.Module):
         self.stride, self.preprocessing, self.at_once = stride, preprocessing, at_once
         self.backbone, self.crops, self.same = BACKBONES[backbone], CROPS[pad], pad == "same"
         # Compute the border separately, except with batch norm, whose statistics include every pixel of the border.
-        self.apart = not self.same and not self.backbone.norm
+        self.separate_border = not self.same and not self.backbone.norm
         channels = self._build_trunk(self.backbone)
         self.drop6, self.drop7 = Dropout(dropout), Dropout(dropout)
         upsample = FixedUpsampling if upsampling == "fixed" else LearnedUpsampling
@@ -130,7 +130,8 @@ class FCN(nn.Module):
         inputs, pad = 3, 1 if self.same else BORDER
         for block, (count, channels) in enumerate(zip(backbone.convolutions, backbone.channels, strict=True), 1):
             for i in range(1, count + 1):
-                self._add("conv", f"{block}_{i}", nn.Conv2d(inputs, channels, 3, padding=0 if self.apart else pad))
+                convolution = nn.Conv2d(inputs, channels, 3, padding=0 if self.separate_border else pad)
+                self._add("conv", f"{block}_{i}", convolution)
                 inputs, pad = channels, 1
         self._add("fc", "6", DenseConvolution(inputs, backbone.fc, 7, padding=3 if self.same else 0))
         self._add("fc", "7", DenseConvolution(backbone.fc, backbone.fc, 1))
@@ -151,7 +152,7 @@ class FCN(nn.Module):
         size = (image.shape[2], image.shape[3])
         h = self.preprocessing(image, self.score_fr.weight.dtype)
         h = h.contiguous(memory_format=torch.channels_last)
-        pools = self._bordered_trunk(h) if self.apart else self._trunk(h)
+        pools = self._bordered_trunk(h) if self.separate_border else self._trunk(h)
         h = self.drop6(self._relu(pools[5], "fc", "6"))
         h = self.drop7(self._relu(h, "fc", "7"))
         logits: Tensor = self.score_fr(h)

@@ -65,7 +65,7 @@ def archive(name: str, origin: str) -> Archive:
     if origin == "caffe" and name == "vgg16":
         return CAFFE_VGG16
     known = ", ".join(f"torchvision for {n}" for n in NAMES)
-    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; there is {known}, caffe for vgg16")
+    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; available are {known}, caffe for vgg16")
 
 
 def unpickle(file: BinaryIO, path: Path) -> State:

@@ -112,12 +112,12 @@ def check(name: str, stride: int, at_once: bool, classes: int | None = None) -> 
     classes   number of classes of the data set; None if not known yet
     """
     if name not in NETS:
-        raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(INITS)}")
+        raise UserError(f"params.yaml: init is {name!r}; choose from parent, {', '.join(INITS)}")
     theirs = NETS[name]
     if name not in INITS:
         raise UserError(
             f"{name} scores {theirs.classes} classes ({theirs.note}), which no data set here has; `fcn import` makes "
-            f"a model file of it to predict with; as init there is parent, {', '.join(INITS)}"
+            f"a model file of it for prediction; for init choose from parent, {', '.join(INITS)}"
         )
     if theirs.stride != stride:
         raise UserError(f"{name} is FCN-{theirs.stride}s and cannot initialize FCN-{stride}s")

@@ -73,7 +73,7 @@ def fill(net: FCN, init: str, path: Path) -> Published | None:
     for name, ours in (("stride", net.stride), ("at_once", net.at_once), ("num_classes", net.score_fr.out_channels)):
         theirs = meta.architecture.get(name)
         if theirs != ours:
-            raise UserError(f"{init} has {name}: {theirs}, FCN-{net.stride}s here has {ours}; `fcn check` says more")
+            raise UserError(f"{init} has {name}: {theirs}, this FCN-{net.stride}s has {ours}; run `fcn check`")
     if not net.preprocessing.is_like(meta.preprocessing):
         raise UserError(f"{init} expects model.preprocessing: caffe")
     loading.fill(net, state, init)

@@ -86,9 +86,9 @@ def train_rung(
             print(summary(stride, params, train, initialized.table, initialized.net.preprocessing), flush=True)
             _log_initialization(run, stage, data, initialized)
             leader_contexts.enter_context(checkpoint.exclusive())
-        work = prepare(stage, stride, params, initialized, train, group)
+        training = prepare(stage, stride, params, initialized, train, group)
         val = Split(data, "val")
-        _train(work, val, checkpoint, run, validation)
+        _train(training, val, checkpoint, run, validation)
         if group.is_leader:
             meta = weights.Meta(
                 architecture=initialized.architecture,
@@ -103,7 +103,7 @@ def train_rung(
                 params=entry.params,
                 scale=read_scale(data),
             )
-            weights.save(out, checkpoint.best or work.optimizer.state(initialized.net), meta)
+            weights.save(out, checkpoint.best or training.optimizer.state(initialized.net), meta)
             files.write_text(curves / "train.csv", _csv(checkpoint.train, ["iteration", "lr", "loss"]))
             files.write_text(curves / "val.csv", _csv(checkpoint.val, ["iteration", *SCORES]))
             Preview(val).write(checkpoint.previews, validation)
@@ -186,20 +186,20 @@ def prepare(
     )
 
 
-def _train(work: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:
+def _train(training: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:
     """Trains to the last step. Curves and, with `save: best`, the best weights are collected in `checkpoint`."""
-    rung, net, group = work.rung, work.initialized.net, work.group
-    checkpoint.load(net, work.optimizer, group)
-    name, size = f"FCN-{net.stride}s", work.params.batch_size
+    rung, net, group = training.rung, training.initialized.net, training.group
+    checkpoint.load(net, training.optimizer, group)
+    name, size = f"FCN-{net.stride}s", training.params.batch_size
     unread: list[Step] = []
     with (
         Progress(name, rung.iterations, checkpoint.number, size, quiet=not group.is_leader) as bar,
         signals() as received_signal,
     ):
-        monitor = debug.LayerMonitor(net, work.optimizer, rung.iterations) if work.params.debug else None
+        monitor = debug.LayerMonitor(net, training.optimizer, rung.iterations) if training.params.debug else None
         if monitor:
             monitor.begin(checkpoint.number + 1)
-        for step in work.steps(checkpoint.number):
+        for step in training.steps(checkpoint.number):
             if monitor:
                 _log_layers(monitor, step.number, run)
             unread.append(step)
@@ -208,23 +208,23 @@ def _train(work: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_ru
             if step.loss.is_cuda and number % LOSS_EVERY and number not in MARKS and not (validates or end):
                 continue
             for done in unread:
-                _record_step(done, work, checkpoint, bar)
+                _record_step(done, training, checkpoint, bar)
             unread.clear()
             if group.is_leader and number in MARKS:
-                checkpoint.digests[str(number)] = weights.digest(work.optimizer.state(net))
+                checkpoint.digests[str(number)] = weights.digest(training.optimizer.state(net))
             if validates:
-                _validate(work, val, checkpoint, run, bar, validation)
+                _validate(training, val, checkpoint, run, bar, validation)
             if not (last or end or group.maximum(checkpoint.is_due())):
                 continue
-            if not failure.finite(work.optimizer.masters):
-                work.fail("a weight is not finite", step, checkpoint)
+            if not failure.finite(training.optimizer.masters):
+                training.fail("a weight is not finite", step, checkpoint)
             if group.is_leader:
-                _try_to_save(checkpoint, work, bar)
+                _try_to_save(checkpoint, training, bar)
             if end:
                 bar.write(f"stopped after step {number}; run the same command again to resume")
                 raise SystemExit(128 + end)
     if monitor and monitor.rows and group.is_leader:
-        path = machine.root() / ".fcn" / "debug" / f"{work.stage}.png"
+        path = machine.root() / ".fcn" / "debug" / f"{training.stage}.png"
         debug.picture(monitor.rows, name, path)
         run.artifact(path, "figures")
         print(f"{name}: gradient flow in {path}", flush=True)
@@ -237,38 +237,38 @@ def _log_layers(monitor: debug.LayerMonitor, number: int, run: stage_run.Run) ->
     monitor.begin(number + 1)
 
 
-def _record_step(step: Step, work: RungTraining, checkpoint: Checkpoint, bar: Progress) -> None:
+def _record_step(step: Step, training: RungTraining, checkpoint: Checkpoint, bar: Progress) -> None:
     """Reads the loss of a step for the progress bar and the loss curve."""
     loss = float(step.loss)
     if not math.isfinite(loss):
-        work.fail(f"the loss is {loss}", step, checkpoint)
+        training.fail(f"the loss is {loss}", step, checkpoint)
     bar.step(loss)
     checkpoint.number = step.number
     checkpoint.losses.append(loss)
-    if step.number % LOSS_EVERY == 0 or step.number == work.rung.iterations:
+    if step.number % LOSS_EVERY == 0 or step.number == training.rung.iterations:
         mean = sum(checkpoint.losses) / len(checkpoint.losses)
         checkpoint.train.append({"iteration": step.number, "lr": step.lr, "loss": mean})
         checkpoint.losses.clear()
 
 
-def _try_to_save(checkpoint: Checkpoint, work: RungTraining, bar: Progress) -> None:
+def _try_to_save(checkpoint: Checkpoint, training: RungTraining, bar: Progress) -> None:
     """Saves a checkpoint. If that fails, as on a full disk, training continues with a warning."""
     try:
-        checkpoint.save(work.initialized.net, work.optimizer)
+        checkpoint.save(training.initialized.net, training.optimizer)
     except OSError as error:
         checkpoint.saved_at = time.monotonic()
         bar.write(f"warning: no checkpoint saved ({error.strerror}); if killed, training resumes from the previous one")
 
 
 def _validate(
-    work: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, bar: Progress, validation: Path
+    training: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, bar: Progress, validation: Path
 ) -> None:
     """Scores the net on val; with `save: best`, keeps its weights if they are the best so far."""
-    net, preview = work.initialized.net, Preview(val)
-    result = scores(counting.count(net, val, preview.keep, work.group)).asdict()
-    png = preview.gathered(work.group)
-    if work.group.is_leader:
-        if checkpoint.number in preview_steps(work.rung.iterations, work.rung.validate_every):
+    net, preview = training.initialized.net, Preview(val)
+    result = scores(counting.count(net, val, preview.keep, training.group)).asdict()
+    png = preview.gathered(training.group)
+    if training.group.is_leader:
+        if checkpoint.number in preview_steps(training.rung.iterations, training.rung.validate_every):
             checkpoint.previews[str(checkpoint.number)] = png
         try:
             _log_preview(png, val, checkpoint, run, validation)
@@ -280,9 +280,9 @@ def _validate(
     # Validation scores first: MLflow's comparison page opens with the metric that was logged first.
     run.curve([{"iteration": checkpoint.number, **{f"val.{name}": value for name, value in result.items()}}])
     run.curve([row for row in checkpoint.train if row["iteration"] > since])
-    if work.rung.save == "best" and result["mean_iu"] > checkpoint.best_score:
+    if training.rung.save == "best" and result["mean_iu"] > checkpoint.best_score:
         checkpoint.best_score, checkpoint.best_number = result["mean_iu"], checkpoint.number
-        checkpoint.best = {name: tensor.clone() for name, tensor in work.optimizer.state(net).items()}
+        checkpoint.best = {name: tensor.clone() for name, tensor in training.optimizer.state(net).items()}
 
 
 def _log_preview(png: str, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:

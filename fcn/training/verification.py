@@ -31,20 +31,20 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
     path, parent = folder / f"fcn{stride}s.safetensors", folder / f"{PARENTS[stride]}.safetensors"
     published = folder / "published" / f"fcn{stride}s"
     _, meta = weights.load(path)
-    kept = {int(number): digest for number, digest in meta.digests.items() if int(number) <= steps}
+    recorded = {int(number): digest for number, digest in meta.digests.items() if int(number) <= steps}
     _check_same_training(path, parent, published, meta, params, stride)
-    if not kept:
-        recorded = ", ".join(meta.digests) or "none"
-        raise UserError(f"{path} has no digest within its first {steps} steps; it has digests of steps {recorded}")
+    if not recorded:
+        available = ", ".join(meta.digests) or "none"
+        raise UserError(f"{path} has no digest within its first {steps} steps; it has digests of steps {available}")
     train = Split(data, "train")
     training = rung.prepare(STAGES[stride], stride, params, initialize(train, stride, params, parent, published), train)
-    for step in islice(training.steps(0), max(kept)):
-        if step.number in kept:
+    for step in islice(training.steps(0), max(recorded)):
+        if step.number in recorded:
             digest = weights.digest(training.optimizer.state(training.initialized.net))
-            if digest != kept[step.number]:
+            if digest != recorded[step.number]:
                 raise UserError(
                     f"FCN-{stride}s after step {step.number}: sha256 {digest[:12]}…, "
-                    f"{path} has {kept[step.number][:12]}…; "
+                    f"{path} has {recorded[step.number][:12]}…; "
                     "other versions, another kind of processor or another device may round differently"
                 )
             yield f"FCN-{stride}s after step {step.number}: sha256 {digest[:12]}…, as recorded"

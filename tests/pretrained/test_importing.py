@@ -109,7 +109,7 @@ def test_a_caffemodel_is_known_by_its_name_or_by_what_it_is_said_to_be(tmp_path:
     path = tmp_path / ("x.caffemodel" if renamed else "fcn16s-heavy-pascal.caffemodel")
     path.write_bytes(net_of(layers, old=True))
     if renamed:
-        with pytest.raises(UserError, match=r"no published net; say with --net which it is: fcn32s-heavy-pascal, "):
+        with pytest.raises(UserError, match=r"name of a published net; name it with --net: fcn32s-heavy-pascal, "):
             importing.convert(path)
     out, _ = importing.convert(path, name="fcn16s-heavy-pascal", out=tmp_path / "out" / "y.safetensors")
     assert torch.equal(weights.load(out)[0]["fc6.weight"], theirs(16)["fc6.weight"])

@@ -122,7 +122,9 @@ def test_a_pickle_that_does_more_than_weights_is_refused(mirror: Path) -> None:
 
 
 def test_weights_that_nobody_published_are_answered_with_those_that_exist() -> None:
-    with pytest.raises(UserError, match=r"'caffe' has no vgg19; there is torchvision for vgg16, .*caffe for vgg16"):
+    with pytest.raises(
+        UserError, match=r"'caffe' has no vgg19; available are torchvision for vgg16, .*caffe for vgg16"
+    ):
         imagenet.backbone("vgg19", "caffe")
     with pytest.raises(UserError, match="'torchvision' has no slim"):
         imagenet.backbone("slim", "torchvision")
@@ -169,7 +171,7 @@ def test_a_published_net_fills_every_layer_and_another_net_is_refused(mirror: Pa
         load(FCN(21, 8), "fcn16s-heavy-pascal", mirror)
     with pytest.raises(UserError, match="expects model.preprocessing: caffe"):
         load(FCN(21, 16, preprocessing=TORCHVISION), "fcn16s-heavy-pascal", mirror)
-    with pytest.raises(UserError, match="init is 'fcn64s'; there is parent, fcn32s-heavy-pascal"):
+    with pytest.raises(UserError, match="init is 'fcn64s'; choose from parent, fcn32s-heavy-pascal"):
         published.check("fcn64s", 16, False)
 
 

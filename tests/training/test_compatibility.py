@@ -158,7 +158,7 @@ def test_class_weights_must_be_as_many_as_classes_and_not_all_zero() -> None:
             {"model.backbone": "vgg16", "model.weights": "caffe"},
             "params.yaml: model.preprocessing is torchvision; weights trained by caffe expect caffe",
         ),
-        ({"train.init": "fcn33s"}, "params.yaml: init is 'fcn33s'; there is parent, "),
+        ({"train.init": "fcn33s"}, "params.yaml: init is 'fcn33s'; choose from parent, "),
         ({"train.init": "fcn16s-heavy-pascal"}, "fcn16s-heavy-pascal is FCN-16s and cannot initialize FCN-32s"),
         ({"train.init": "fcn32s-heavy-pascal"}, "fcn32s-heavy-pascal scores 21 classes of voc, the data set has 8"),
         ({"data.splits.val": "test"}, "params.yaml: scenes has no split 'test'; there is train and val"),
