@@ -235,7 +235,7 @@ def acquire(path: Path) -> TextIO | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock; does not create or lock the file."""
+    """Whether a process holds the lock; does not create the file."""
     if not path.is_file():
         return False
     with path.open("r") as file:

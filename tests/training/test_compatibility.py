@@ -153,7 +153,7 @@ def test_class_weights_must_be_as_many_as_classes_and_not_all_zero() -> None:
             {"data.tile": "16x16", "data.overlap": 16},
             "params.yaml: data.overlap is 16; it must be smaller than the tiles",
         ),
-        ({"model.weights": "caffe"}, "params.yaml: model.weights 'caffe' has no slim; there is "),
+        ({"model.weights": "caffe"}, "params.yaml: model.weights 'caffe' has no slim; available are "),
         (
             {"model.backbone": "vgg16", "model.weights": "caffe"},
             "params.yaml: model.preprocessing is torchvision; weights trained by caffe expect caffe",
