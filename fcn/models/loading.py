@@ -18,7 +18,7 @@ def fill(net: FCN, state: State, name: str) -> None:
     ours = net.state_dict()
     kernels = {key: tensor for key, tensor in ours.items() if _is_kernel(key)}
     plain = ({key: t for key, t in each.items() if not _is_kernel(key)} for each in (state, ours))
-    problems = surprises(*plain)
+    problems = mismatches(*plain)
     if not problems:
         try:
             net.load_state_dict(kernels | state)
@@ -32,7 +32,7 @@ def _is_kernel(key: str) -> bool:
     return key.startswith("upscore")
 
 
-def surprises(state: State, expected: State) -> list[str]:
+def mismatches(state: State, expected: State) -> list[str]:
     """Lists every tensor that is missing, unknown, of another shape or dtype, or not finite."""
     return [
         *(f"{name} is missing" for name in expected if name not in state),

@@ -111,7 +111,7 @@ def _backbone(state: State) -> tuple[State, dict[str, Any]]:
     with torch.device("meta"):
         net = FCN(1, 32, "vgg16").state_dict()
     expected = {key: tensor for key, tensor in net.items() if not key.startswith("score")}
-    if problems := loading.surprises(state, expected):
+    if problems := loading.mismatches(state, expected):
         raise UserError(f"{imagenet.VGG16} is another net: {'; '.join(problems)}")
     return state, {"architecture": {"backbone": "vgg16"}, "preprocessing": CAFFE, "labels": None}
 
