@@ -1,4 +1,4 @@
-"""What nets and scores are called in print, by their names in files."""
+"""Display names of nets and scores, by the names used in files."""
 
 NETS = {"fcn32s": "FCN-32s", "fcn16s": "FCN-16s", "fcn8s": "FCN-8s"}
 SCORES = {

@@ -1,4 +1,4 @@
-"""The experiment, read from params.yaml: typed, bounded, and refused as a whole if one key is off."""
+"""Schema and loading of params.yaml. Every key is required, typed and range-checked; one invalid key stops the run."""
 
 import difflib
 from itertools import islice
@@ -12,15 +12,15 @@ from fcn.runtime.errors import UserError
 
 Stride = Literal[32, 16, 8]
 STRIDES: tuple[Stride, ...] = get_args(Stride)
-MOST_VALUES = 10_000  # of a params file; an alias counts as all that it stands for
-LONGEST = 80  # characters of a value or key that an error repeats
-SIDE = 100_000  # pixels of an image's side
-NAME = 100  # characters of a name, which becomes a file's
-FINDINGS = 10  # that an error lists
+MAX_VALUES = 10_000  # values in a params file; a YAML alias counts as everything it expands to
+MAX_QUOTED = 80  # characters of a value or key quoted in an error message
+MAX_SIDE = 100_000  # pixels, width or height of an image
+MAX_NAME = 100  # characters in a name, which becomes part of a file name
+MAX_ERRORS = 10  # errors listed in one message
 
 
 def _number(value: object) -> object:
-    """DVC writes `-S lr=1e-5` as 1e-05, which YAML 1.1 takes for text."""
+    """DVC writes `-S lr=1e-5` as 1e-05, which YAML 1.1 parses as a string."""
     if isinstance(value, bool):
         raise ValueError
     if isinstance(value, str):
@@ -29,17 +29,17 @@ def _number(value: object) -> object:
 
 
 def _size(value: object) -> object:
-    """`240x180` means 240 wide and 180 high."""
+    """Validates WIDTHxHEIGHT in pixels: `240x180` is 240 wide and 180 high."""
     width, _, height = str(value).partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise ValueError
-    if not (0 < int(width) <= SIDE and 0 < int(height) <= SIDE):
+    if not (0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
         raise ValueError
     return f"{int(width)}x{int(height)}"
 
 
 def _side_or_size(value: object) -> object:
-    if value == "native" or (type(value) is int and 0 < value <= SIDE):
+    if value == "native" or (type(value) is int and 0 < value <= MAX_SIDE):
         return value
     return _size(value)
 
@@ -49,20 +49,20 @@ def _crop(value: object) -> object:
 
 
 def _pattern(value: object) -> object:
-    """A path without its ending, inside a folder, in which `*` stands for any text."""
+    """Validates a relative path without file extension, in which `*` matches any text; it must not leave its folder."""
     if not (isinstance(value, str) and "*" in value) or value.startswith("/") or ".." in value.split("/"):
         raise ValueError
     return value
 
 
 def _name(value: object) -> object:
-    """A name becomes part of a path: it must not lead out of its folder."""
-    if not (isinstance(value, str) and len(value) <= NAME and value.replace("_", "").replace("-", "").isalnum()):
+    """Validates a name. It becomes part of a path, so it must not leave its folder."""
+    if not (isinstance(value, str) and len(value) <= MAX_NAME and value.replace("_", "").replace("-", "").isalnum()):
         raise ValueError
     return value
 
 
-# Each kind of value, with what a user who got it wrong should write instead.
+# The description of each type appears in the error message for an invalid value: "write ...".
 Number = Annotated[float, BeforeValidator(_number), Field(description="a number such as 1.0e-4")]
 Size = Annotated[str, BeforeValidator(_size), Field(description="WIDTHxHEIGHT such as 240x180")]
 SideOrSize = Annotated[
@@ -183,55 +183,56 @@ class Params(_Section):
         return {32: self.train, 16: self.finetune.fcn16s, 8: self.finetune.fcn8s}[stride]
 
     def warnings(self) -> list[str]:
-        """What is allowed, and yet unlike anything that the paper found to work."""
-        found = []
+        """Warnings about settings that are valid but differ from what worked in the paper."""
+        messages = []
         for coarse, fine in ((32, 16), (16, 8)):
             ratio = self.rung(fine).lr_factor / self.rung(coarse).lr_factor
-            unusual = ratio > 1 or (ratio == 1 and fine == 16)  # the reference's 8s of SIFT Flow has 16s's rate
+            # Equal rates are allowed for FCN-8s: the reference's SIFT Flow FCN-8s uses the rate of its FCN-16s.
+            unusual = ratio > 1 or (ratio == 1 and fine == 16)
             if self.optimizer == "sgd" and unusual and self.rung(fine).iterations and self.rung(coarse).iterations:
-                found.append(
+                messages.append(
                     f"warning: FCN-{fine}s learns at {self.lr * self.rung(fine).lr_factor:.3g}, no slower than "
                     f"FCN-{coarse}s; with SGD the paper divides the rate by 100 at each finer rung"
                 )
-        return found
+        return messages
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """The whole experiment, checked.
+    """Reads and validates the params file.
 
-    raises   UserError, one line a finding, if a key is unknown, missing, repeated, of another
-             type, out of its range or not finite
+    raises   UserError listing every key that is unknown, missing, repeated, of the wrong type,
+             out of range or not finite
     """
     try:
         text = documents.read(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; `fcn recipe` lists recipes that can take its place") from None
+        raise UserError(f"{path} is missing; `fcn recipe` lists recipes to use instead") from None
     return check(parse(text, str(path)), str(path))
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """A YAML mapping without repeated keys, as plain dicts, lists and scalars."""
-    content = documents.load_yaml(text, where, MOST_VALUES)
+    """Parses a YAML mapping into plain dicts, lists and scalars; repeated keys are an error."""
+    content = documents.load_yaml(text, where, MAX_VALUES)
     if not isinstance(content, dict):
         raise UserError(f"{where}: expected keys and values, such as `lr: 1.0e-3`")
     return content
 
 
 def check(content: dict[str, Any], where: str) -> Params:
-    """Plain content as `Params`; `where` names the file in what is said about it."""
+    """Validates parsed YAML as `Params`; `where` names the file in error messages."""
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        findings = {_path(e["loc"]): e for e in error.errors(include_url=False)}
-        lines = [f"{where}: {_finding(path, e, content)}" for path, e in islice(findings.items(), FINDINGS)]
-        if more := len(findings) - len(lines):
+        errors = {_path(e["loc"]): e for e in error.errors(include_url=False)}
+        lines = [f"{where}: {_message(path, e, content)}" for path, e in islice(errors.items(), MAX_ERRORS)]
+        if more := len(errors) - len(lines):
             lines.append(f"and {more} more")
         raise UserError("; ".join(lines)) from None
 
 
-def _finding(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
+def _message(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
     key = ".".join(map(str, path))
-    key = _short(key) if len(key) > LONGEST or not key.isprintable() else key
+    key = _short(key) if len(key) > MAX_QUOTED or not key.isprintable() else key
     if error["type"] == "missing":
         return f"{key} is missing; `git diff` or `fcn recipe` shows how it should look"
     if error["type"] == "extra_forbidden":
@@ -245,11 +246,11 @@ def _finding(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def _path(location: tuple[Any, ...]) -> tuple[str, ...]:
-    """The keys of a finding, without pydantic's names of a union's members behind them."""
+    """The keys that lead to an error. Drops the union member names that pydantic appends to the location."""
     fields, path = Params.model_fields, []
     for part in location:
         path.append(str(part))

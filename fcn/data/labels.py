@@ -1,4 +1,4 @@
-"""Classes and colours of every data set, and the one value that is no class."""
+"""Class names and colours of a data set, and decoding of raw masks into class numbers."""
 
 import io
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from PIL import Image
 
 from fcn.runtime.errors import UserError, counted
 
-VOID = 255  # torch's ignore_index, and VOC's own value
-UNKNOWN = 254  # in a table of codes: neither class nor void; no data set has so many classes
-MOST = 254  # classes: UNKNOWN and VOID are none
-LONGEST = 200  # letters of a name
-STRIP = 256  # rows of a mask that are decoded at once, so that a raster needs little memory
+VOID = 255  # passed to torch as ignore_index; also the void value of PASCAL VOC
+UNKNOWN = 254  # in a lookup table: a code that is neither a class nor void
+MAX_CLASSES = 254  # class numbers 0..253; UNKNOWN and VOID are reserved
+MAX_NAME = 200  # characters in a class name
+STRIP = 256  # mask rows decoded at once, which bounds memory for large rasters
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -26,12 +26,12 @@ class Labels:
 
     names    one per class 0..C-1
     palette  (red, green, blue) per class, 0..255
-    void     codes of the raw masks that count as no class
-    codes    of each class in the raw masks, one or more of up to 16 bits; none given: their own numbers
-    colours  whether raw masks are RGB pictures, and codes, also of void, their colours as 0xRRGGBB
+    void     raw mask codes that are ignored (decoded to VOID)
+    codes    raw mask codes of each class, one or more of up to 16 bits; empty: the class numbers themselves
+    colours  True if raw masks are RGB images; codes and void are then colours as 0xRRGGBB
     """
 
-    __pydantic_config__ = {"extra": "ignore"}  # older model files say how raw masks spelt the classes  # noqa: RUF012
+    __pydantic_config__ = {"extra": "ignore"}  # older model files also store raw mask codes  # noqa: RUF012
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
@@ -40,13 +40,13 @@ class Labels:
     colours: bool = False
 
     def wrong(self) -> str:
-        """Why these cannot be the classes of a data set, in a few words; empty if they can."""
-        if not 0 < len(self.names) <= MOST:
-            return f"{len(self.names)} classes, not 1 to {MOST}"
+        """Why these labels are invalid, in a few words; empty if they are valid."""
+        if not 0 < len(self.names) <= MAX_CLASSES:
+            return f"{len(self.names)} classes, not 1 to {MAX_CLASSES}"
         for name in self.names:
-            if not 0 < len(name) <= LONGEST or any(category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in name):
-                return f"a class is called {name[:LONGEST]!r}; a name has 1 to {LONGEST} letters and no line breaks"
-            if "</" in name:  # DVC writes names as they are into the script of its plots page
+            if not 0 < len(name) <= MAX_NAME or any(category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name):
+                return f"a class is called {name[:MAX_NAME]!r}; a name has 1 to {MAX_NAME} letters and no line breaks"
+            if "</" in name:  # DVC writes names unescaped into the script of its plots page
                 return f"a class is called {name!r}; a name does not contain </"
             if self.names.count(name) > 1:
                 return f"two classes are called {name!r}"
@@ -57,10 +57,11 @@ class Labels:
         return ""
 
     def decode(self, raw: npt.NDArray[np.unsignedinteger], where: str) -> npt.NDArray[np.uint8]:
-        """The mask, classes 0..C-1 or VOID, of a raw one.
+        """Converts a raw mask to class numbers.
 
         raw      (H, W) uint8 or uint16 codes, or (H, W, 3) uint8 RGB
-        raises   UserError listing the codes that are neither class nor void, with pixels and the first place
+        returns  (H, W) uint8, classes 0..C-1 or VOID
+        raises   UserError listing the codes that are neither class nor void, with pixel counts and the first position
         """
         table = _table(self)
         mask = np.empty(raw.shape[:2], np.uint8)
@@ -77,34 +78,34 @@ class Labels:
         commonest = np.argsort(-counts, kind="stable")
         listed = [f"{self.spell(int(values[i]))} ({counted(int(counts[i]), 'pixel')})" for i in commonest[:5]]
         more = [f"{len(values) - 5} more"] if len(values) > 5 else []
-        found = f"that are no class, first at row {y}, column {x}: {', '.join(listed + more)}"
+        details = f"that are no class, first at row {y}, column {x}: {', '.join(listed + more)}"
         if self.colours:
-            return f"colours {found}"
+            return f"colours {details}"
         known = [code for codes in _codes(self) for code in codes]
         void = f", void {' and '.join(map(str, self.void))}" if self.void else ""
-        return f"codes {found}; classes have {min(known)}..{max(known)}{void}"
+        return f"codes {details}; classes have {min(known)}..{max(known)}{void}"
 
     def spell(self, code: int) -> str:
-        """A code as one writes it in params.yaml: a number, or red, green and blue."""
+        """A code in the notation of params.yaml: `NUMBER` or `R,G,B`."""
         return f"{code >> 16},{code >> 8 & 255},{code & 255}" if self.colours else str(code)
 
     def picture(self, mask: npt.NDArray[np.integer]) -> Image.Image:
-        """A mask as a palette picture: its pixels are class numbers, its colours the classes'; void is white."""
+        """The mask as a palette image: pixels are class numbers, colours are the class palette, void is white."""
         image = Image.fromarray(mask.astype(np.uint8))
-        # All 256 colours: Pillow packs a shorter palette's pixels into fewer bits, and VOID would be lost.
+        # Pad the palette to 256 colours: with a shorter one Pillow stores fewer bits per pixel, and VOID would be lost.
         colours = [value for rgb in self.palette for value in rgb]
         image.putpalette(colours + [255] * (768 - len(colours)))
         return image
 
     def png(self, mask: npt.NDArray[np.integer]) -> bytes:
-        """The same picture as a file's bytes."""
+        """`picture` encoded as PNG."""
         file = io.BytesIO()
         self.picture(mask).save(file, "PNG")
         return file.getvalue()
 
 
 def packed(colours: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint32]:
-    """(…, 3) red, green and blue as (…) numbers 0xRRGGBB."""
+    """Packs (…, 3) RGB values into (…) uint32 numbers 0xRRGGBB."""
     parts = colours.astype(np.uint32)
     return parts @ np.array([1 << 16, 1 << 8, 1], np.uint32)
 
@@ -115,7 +116,7 @@ def _codes(labels: Labels) -> tuple[tuple[int, ...], ...]:
 
 @lru_cache(maxsize=2)
 def _table(labels: Labels) -> npt.NDArray[np.uint8]:
-    """The class, VOID or UNKNOWN of each code that a raw mask can hold."""
+    """Lookup table from every possible raw code to its class, VOID or UNKNOWN."""
     table = np.full(1 << 24 if labels.colours else 1 << 16, UNKNOWN, np.uint8)
     for number, codes in enumerate(_codes(labels)):
         table[list(codes)] = number
@@ -124,10 +125,11 @@ def _table(labels: Labels) -> npt.NDArray[np.uint8]:
 
 
 def look_up(codes: npt.NDArray[np.number], table: npt.NDArray[np.uint8], where: str) -> npt.NDArray[np.uint8]:
-    """The mask, classes 0..C-1 or VOID, of one whose codes are not simply its classes.
+    """Maps mask codes to classes with a lookup table.
 
-    codes    (H, W) whole numbers of any type
+    codes    (H, W) whole numbers of any dtype
     table    (K,) uint8, class or VOID of each code 0..K-1
+    returns  (H, W) uint8, classes 0..C-1 or VOID
     raises   UserError naming the first pixel whose code is not in the table
     """
     known = (codes >= 0) & (codes < len(table))
@@ -140,5 +142,5 @@ def look_up(codes: npt.NDArray[np.number], table: npt.NDArray[np.uint8], where: 
 
 
 def from_one(classes: int) -> npt.NDArray[np.uint8]:
-    """(C + 1,) uint8: the class of codes that MATLAB counts from one, where 0 is void."""
+    """(C + 1,) uint8 lookup table for MATLAB's one-based codes: 0 is void, code n is class n - 1."""
     return np.array([VOID, *range(classes)], np.uint8)

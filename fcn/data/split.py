@@ -1,13 +1,13 @@
-"""The packed split: what every data set looks like after resize, whatever it came from.
+"""The packed split: the format of every data set after the resize stage.
 
-For each of train and val there are, in one folder,
+One folder holds, for each ROLE of train and val,
 
-    ROLE.images   uint8 RGB pixels of all images, one after the other, row by row
+    ROLE.images   uint8 RGB pixels of all images, concatenated, row by row
     ROLE.masks    uint8, classes 0..C-1 or VOID
-    ROLE.csv      one row an image: id, sizes in pixels, offsets in bytes, void pixels, pixels per class
+    ROLE.csv      one row per image: id, sizes in pixels, offsets in bytes, void pixels, pixels per class
 
-classes.json, the classes' names and colours, and scale.json, how val was resized. Decoded once, memory-mapped
-afterwards.
+and classes.json (class names and colours) and scale.json (how val was resized). Images are decoded once;
+afterwards the files are memory-mapped.
 """
 
 from pathlib import Path
@@ -25,8 +25,8 @@ from fcn.runtime.errors import UserError, in_one_line
 
 Role = Literal["train", "val"]
 Byte = Annotated[int, Field(ge=0, le=255)]
-LONGEST = 1 << 20  # pixels of a side
-MOST = 1 << 50  # bytes; products of such sides and their sums stay far from 64 bits
+LONGEST = 1 << 20  # pixels, maximum width or height
+MAX_NUMBER = 1 << 50  # of any number in the index; sums and products of valid sizes cannot overflow int64
 COLUMNS = (
     "id",
     "height",
@@ -42,12 +42,12 @@ COLUMNS = (
 
 
 def columns(labels: Labels) -> list[str]:
-    """The index's columns. Those of classes have a prefix, so that a class may be called `id` or `void`."""
+    """Columns of the index. Class columns have a prefix, so that a class may be called `id` or `void`."""
     return [*COLUMNS, *(f"pixels:{name}" for name in labels.names)]
 
 
 class Split:
-    """Images and masks of one split, memory-mapped; several processes share the same memory."""
+    """Images and masks of one split, memory-mapped, so that several processes share the same memory."""
 
     def __init__(self, folder: Path, role: Role) -> None:
         self.labels = read_labels(folder)
@@ -57,7 +57,7 @@ class Split:
         try:
             self.index = pd.read_csv(path, dtype={"id": str}, na_filter=False)  # an image may be called NA or null
         except ValueError as error:
-            raise UserError(f"{path} is no table ({in_one_line(error)}); run `dvc repro resize`") from None
+            raise UserError(f"{path} is not a CSV table ({in_one_line(error)}); run `dvc repro resize`") from None
         expected = columns(self.labels)
         if list(self.index.columns) != expected or not isinstance(self.index.index, pd.RangeIndex):
             raise UserError(f"{path} has other columns than {', '.join(expected)}; run `dvc repro resize`")
@@ -66,14 +66,14 @@ class Split:
         if (
             not len(numbers)
             or not all(t.kind == "i" for t in numbers.dtypes)
-            or not ((numbers >= 0) & (numbers <= MOST)).all(axis=None)
+            or not ((numbers >= 0) & (numbers <= MAX_NUMBER)).all(axis=None)
             or not ((numbers[sides] >= 1) & (numbers[sides] <= LONGEST)).all(axis=None)
         ):
-            raise UserError(f"{path} must hold whole numbers, one row an image; run `dvc repro resize`")
+            raise UserError(f"{path} must hold whole numbers, one row per image; run `dvc repro resize`")
         for name, count in self.index["id"].value_counts().items():
             if count > 1 or not is_file_name(str(name)):
-                what = "twice" if count > 1 else "as a name, which no file can have"
-                raise UserError(f"{path} has {str(name)!r} {what}; run `dvc repro resize`")
+                what = "is duplicated" if count > 1 else "is not a valid file name"
+                raise UserError(f"{path}: id {str(name)!r} {what}; run `dvc repro resize`")
         rows = numbers[list(COLUMNS[1:])].to_numpy(np.int64)
         self._heights, self._widths, self._offsets = rows[:, 0], rows[:, 1], rows[:, 2]
         self._mask_heights, self._mask_widths, self._mask_offsets = rows[:, 3], rows[:, 4], rows[:, 5]
@@ -97,35 +97,35 @@ class Split:
         return self._images[start : start + 3 * height * width].reshape(height, width, 3)
 
     def mask(self, i: int) -> UInt8:
-        """(H, W) uint8, classes 0..C-1 or VOID, read-only; with `evaluate.size: native` in its own size."""
+        """(H, W) uint8, classes 0..C-1 or VOID, read-only; with `evaluate.size: native` in its original size."""
         height, width = int(self._mask_heights[i]), int(self._mask_widths[i])
         start = self._mask_offsets[i]
         return self._masks[start : start + height * width].reshape(height, width)
 
     def pixels(self) -> npt.NDArray[np.int64]:
-        """(N, C) pixels of each class in each mask; VOID is not counted."""
+        """(N, C) int64 number of pixels of each class in each mask; VOID is not counted."""
         return self.index[columns(self.labels)[len(COLUMNS) :]].to_numpy(np.int64)
 
     def absent(self) -> list[str]:
-        """The classes that no mask of the split has."""
+        """Names of the classes that occur in no mask of the split."""
         return [name for name, count in zip(self.labels.names, self.pixels().sum(0), strict=True) if not count]
 
     def void(self) -> float:
-        """The share of the masks' pixels that is void."""
+        """Fraction of mask pixels that are void."""
         void = int(self.index["void"].sum())
         return void / (void + int(self.pixels().sum()))
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a file in a folder can have this name: no path, and nothing that a terminal would obey.
+    """Whether the name is a valid file name: no path separators and no control characters.
 
-    Predictions are written under the names of their images.
+    Predictions are saved under the names of their images.
     """
-    return name not in ("", ".", "..") and not any(sign == "/" or category(sign) in ("Cc", "Cs") for sign in name)
+    return name not in ("", ".", "..") and not any(char == "/" or category(char) in ("Cc", "Cs") for char in name)
 
 
 def read_labels(folder: Path) -> Labels:
-    """Names and colours of the classes of a packed data set."""
+    """Class names and colours of a packed data set."""
     path = folder / "classes.json"
     if not path.is_file():
         raise UserError(f"{path} is missing; run `dvc repro resize`")
@@ -134,12 +134,12 @@ def read_labels(folder: Path) -> Labels:
     except ValueError:
         classes = {}
     if not classes:
-        raise UserError(f"{path} must hold a colour by class name; run `dvc repro resize`")
+        raise UserError(f"{path} must map class names to colours; run `dvc repro resize`")
     return Labels(tuple(classes), tuple(classes.values()))
 
 
 def read_scale(folder: Path) -> Scale:
-    """How the images of the val split were resized."""
+    """How the images of val were resized."""
     path = folder / "scale.json"
     if not path.is_file():
         raise UserError(f"{path} is missing; run `dvc repro resize`")
@@ -150,7 +150,7 @@ def read_scale(folder: Path) -> Scale:
 
 
 def _map(path: Path, ends: npt.NDArray[np.int64]) -> UInt8:
-    """The file as an array, once it is known to hold what the index says."""
+    """Memory-maps the file after checking its size against the index."""
     size = path.stat().st_size if path.is_file() else -1
     if size != ends.max():
         raise UserError(f"{path} has {max(size, 0)} bytes, its index says {ends.max()}; run `dvc repro resize`")

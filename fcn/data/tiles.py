@@ -1,4 +1,4 @@
-"""Tiles: what is too large for one piece is seen in overlapping ones, and each pixel is answered for by one of them."""
+"""Overlapping tiles for large images. Every pixel of the image is taken from exactly one tile."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ import numpy.typing as npt
 from fcn.data.labels import VOID
 from fcn.runtime.errors import UserError
 
-GRID = 32  # pixels between two cells of a net's fc6, at every stride of its result
+GRID = 32  # pixels between neighbouring fc6 cells; the same for FCN-32s, FCN-16s and FCN-8s
 
 
 class Span(NamedTuple):
-    """One side of a tile: it shows start..stop, and answers for first..last of that (ends excluded)."""
+    """Rows or columns of a tile: it covers start..stop, and first..last is taken from it (ends excluded)."""
 
     start: int
     stop: int
@@ -25,7 +25,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of one size that share at least `overlap` pixels with their neighbours."""
+    """Tile size and minimum overlap of neighbouring tiles, in pixels."""
 
     width: int
     height: int
@@ -33,9 +33,9 @@ class Tiling:
 
 
 def tiling(tile: str, overlap: int) -> Tiling | None:
-    """What data.tile and data.overlap say; None if images stay whole.
+    """Parses data.tile and data.overlap; None if images are not tiled.
 
-    raises   UserError if the overlap leaves a tile nothing of its own
+    raises   UserError if the overlap is not smaller than the tile
     """
     if tile == "none":
         return None
@@ -46,16 +46,16 @@ def tiling(tile: str, overlap: int) -> Tiling | None:
 
 
 def windows(width: int, height: int, tiles: Tiling) -> Iterator[tuple[Span, Span]]:
-    """Rows and columns of each tile of a raster, row by row. All have the full size, unless the raster is smaller."""
+    """Rows and columns of each tile, row by row. All tiles have the full size unless the image is smaller."""
     for rows in evenly(height, tiles.height, tiles.overlap):
         for columns in evenly(width, tiles.width, tiles.overlap):
             yield rows, columns
 
 
 def evenly(length: int, tile: int, overlap: int) -> Iterator[Span]:
-    """Tiles of one side of a raster, for learning and scoring: spread evenly, overlaps divided in the middle.
+    """Evenly spaced tiles along one side, for training and evaluation; overlaps are split in the middle.
 
-    So each pixel is answered for where it lies deepest in a tile.
+    Each pixel is thus taken from the tile in which it is farthest from the border.
     """
     tile = min(tile, length)
     count = 1 + -(-(length - tile) // (tile - overlap)) if length > tile else 1
@@ -66,14 +66,15 @@ def evenly(length: int, tile: int, overlap: int) -> Iterator[Span]:
 
 
 def on_grid(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
-    """Tiles of one side of an image, for predicting: every pixel's logits are those of the whole image.
+    """Tiles along one side, for prediction: the logits equal those of the whole image.
 
-    Tiles that begin on the net's grid put the cells of fc6 where the whole image has them; what a tile answers for is
-    so far from its borders that none of them is seen. At the image's own borders the whole image has them too.
+    Tiles start at multiples of GRID, so their fc6 cells lie where those of the whole image do. The pixels taken
+    from a tile are far enough from its borders that no border is inside their receptive field, except for the
+    borders of the image itself, which are the same in the whole image.
 
-    tile     pixels of a tile at most
-    context  pixels before and after a pixel that its logits depend on: fcn.inference.receptive_field
-    raises   UserError if tiles are too small to keep anything of them
+    tile     maximum size of a tile in pixels
+    context  receptive field before and after a pixel, in pixels: fcn.inference.receptive_field
+    raises   UserError if the tiles are smaller than the receptive field
     """
     before, after = context
     if length > tile < before + after + 2 * GRID:
@@ -88,10 +89,10 @@ def on_grid(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
 
 
 def answered(mask: npt.NDArray[np.uint8], rows: Span, columns: Span) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8: a tile's mask with what other tiles answer for void."""
+    """(H, W) uint8: the mask of a tile, VOID where pixels are taken from other tiles."""
     part = np.full_like(mask, VOID)
-    own = np.s_[
+    inside = np.s_[
         rows.first - rows.start : rows.last - rows.start, columns.first - columns.start : columns.last - columns.start
     ]
-    part[own] = mask[own]
+    part[inside] = mask[inside]
     return part

@@ -1,12 +1,16 @@
-"""The reference's border of 100 pixels without most of its arithmetic: an exact shortcut.
+"""Computes the reference's 100 pixels of zero padding without most of the arithmetic. The result is exact.
 
-With zeros around an image, every map of the trunk has three kinds of rows, and of columns: a few at each end
-that feel the map's own edge; those in the middle that feel the image; and between them some that are all alike.
-So the part that feels the image is computed by itself, surrounded by what is alike; and the rest, in which no image
-changes anything, once a batch and small: a frame around a few rows that are alike. Where a row would feel both
-image and edge, the whole map is put together. Gradients go back the same ways and are exact too.
+With zeros around the image, the rows of every feature map in the trunk (and likewise its columns) fall into
+three groups: rows near the edge of the map, whose receptive field reaches past the edge; rows in the middle,
+whose receptive field reaches the image; and constant rows in between, which are all equal. Therefore
 
-Not for batch norm, whose statistics count every pixel of the border.
+- the image part is computed separately for each image, padded with the constant value;
+- the rest does not depend on the image. It is computed once per batch, on a small frame that keeps only a few
+  of the constant rows and columns;
+- as soon as a row depends on both the image and the edge, the two parts are assembled into the full map.
+
+Gradients flow through the same operations and are exact as well. Not applicable to nets with batch norm, whose
+statistics include every pixel of the border.
 """
 
 from collections.abc import Callable
@@ -21,11 +25,11 @@ BORDER = 100  # pixels of zeros around the image, as in the reference
 
 @dataclass(frozen=True)
 class Span:
-    """The rows of a map, or its columns.
+    """The groups of rows (or columns) of a feature map.
 
-    length       all of them
-    start, end   from `start` up to and without `end` they feel the image
-    near, far    so many feel the map's edge: at the beginning, at the end
+    length       number of rows
+    start, end   rows start..end (end excluded) depend on the image
+    near, far    number of rows at the beginning and at the end that depend on the edge of the map
     """
 
     length: int
@@ -35,16 +39,16 @@ class Span:
     far: int = 0
 
     @property
-    def apart(self) -> bool:
-        """Whether no row feels both the image and the edge."""
+    def separable(self) -> bool:
+        """Whether no row depends on both the image and the edge."""
         return self.near <= self.start and self.end + self.far <= self.length
 
     def convolved(self) -> "Span":
-        """Behind a 3×3 convolution that is padded by 1."""
+        """The groups after a 3×3 convolution with padding 1."""
         return Span(self.length, self.start - 1, self.end + 1, self.near + 1, self.far + 1)
 
     def pooled(self) -> "Span":
-        """Behind a pooling by 2 whose last window may be a half."""
+        """The groups after 2×2 pooling with stride 2 and ceil_mode."""
         length = -(-self.length // 2)
         far = length - (self.length - self.far) // 2
         return Span(length, self.start // 2, -(-self.end // 2), -(-self.near // 2), far)
@@ -52,12 +56,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Bordered:
-    """A map that still needs its ReLU, in two parts for as long as no row feels image and edge.
+    """A feature map before its ReLU, in two parts as long as no row depends on both image and edge.
 
-    image   (N, C, h, w) the rows and columns that feel the image; later (N, C, H, W), the whole map
-    frame   (1, C, ., .) all other rows and columns, as around a middle of few that are alike; None later
+    image   (N, C, h, w) the part that depends on the image; the full map (N, C, H, W) once the parts are assembled
+    frame   (1, C, ., .) all other rows and columns, around a few constant ones; None once the parts are assembled
 
-    Its convolutions are 3×3 and have no padding of their own.
+    The convolutions applied to it are 3×3 without padding; padding is added here.
     """
 
     image: Tensor
@@ -67,37 +71,37 @@ class Bordered:
 
     @classmethod
     def begin(cls, layer: nn.Conv2d, image: Tensor) -> "Bordered":
-        """Behind conv1_1, whose padding is like the border itself: there is no edge yet.
+        """The output of conv1_1. Its zero padding equals the border, so no row depends on the edge yet.
 
-        image   (N, 3, H, W) without a border
+        image   (N, 3, H, W) without border
         """
         rows, columns = (Span(n + 2 * BORDER - 2, BORDER - 2, BORDER + n) for n in image.shape[2:])
         assert layer.bias is not None
         return cls(layer(_padded(image, 2)), layer.bias[None, :, None, None], rows, columns)
 
     def convolved(self, layer: nn.Conv2d) -> "Bordered":
-        """Behind the ReLU and one more convolution."""
+        """The map after ReLU and a convolution."""
         rows, columns = self.rows.convolved(), self.columns.convolved()
-        if self.frame is None or not (rows.apart and columns.apart):
+        if self.frame is None or not (rows.separable and columns.separable):
             return Bordered(layer(_padded(self.whole())), None, rows, columns)
-        frame, alike = _lengthened(self.frame, self.rows.near, self.columns.near, 2, 2)
-        # The frame first: who listens to a layer hears of the image last.
+        frame, constant = _lengthened(self.frame, self.rows.near, self.columns.near, 2, 2)
+        # The frame first: a forward hook that keeps the last output it receives then keeps the image part.
         around = layer(_padded(frame))
-        return Bordered(layer(_Surrounded.apply(self.image, alike, (2, 2, 2, 2))), around, rows, columns)
+        return Bordered(layer(_Surrounded.apply(self.image, constant, (2, 2, 2, 2))), around, rows, columns)
 
     def pooled(self, pool: Callable[[Tensor], Tensor]) -> "Bordered":
-        """Behind the ReLU and a pooling by 2."""
+        """The map after ReLU and 2×2 pooling."""
         rows, columns = self.rows.pooled(), self.columns.pooled()
-        if self.frame is None or not (rows.apart and columns.apart):
+        if self.frame is None or not (rows.separable and columns.separable):
             return Bordered(pool(self.whole()), None, rows, columns)
         height, width = self.frame.shape[2:]
         more = _missing(self.rows, height), _missing(self.columns, width)
-        frame, alike = _lengthened(self.frame, self.rows.near, self.columns.near, *more)
+        frame, constant = _lengthened(self.frame, self.rows.near, self.columns.near, *more)
         odd = (self.rows.start % 2, self.rows.end % 2, self.columns.start % 2, self.columns.end % 2)
-        return Bordered(pool(_Surrounded.apply(self.image, alike, odd)), pool(frame), rows, columns)
+        return Bordered(pool(_Surrounded.apply(self.image, constant, odd)), pool(frame), rows, columns)
 
     def whole(self) -> Tensor:
-        """(N, C, H, W): the map behind its ReLU."""
+        """(N, C, H, W): the full map after its ReLU."""
         if self.frame is None:
             return self.image.relu()
         rows, columns = self.rows, self.columns
@@ -110,12 +114,17 @@ class Bordered:
 
 
 def _lengthened(frame: Tensor, row: int, column: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """The frame behind its ReLU with so many more of the row and the column that are alike; (C,), where they meet."""
+    """The frame after ReLU with more constant rows and columns, and (C,), the constant value.
+
+    row, column     index of a constant row and of a constant column
+    rows, columns   number of copies to insert
+    """
     frame = frame.relu()
     return _copied(_copied(frame, 2, row, rows), 3, column, columns), frame[0, :, row, column]
 
 
 def _copied(x: Tensor, dim: int, at: int, count: int) -> Tensor:
+    """Inserts `count` copies of the slice at index `at` of a dimension."""
     shape = [-1] * 4
     shape[dim] = count
     parts = (x.narrow(dim, 0, at), x.narrow(dim, at, 1).expand(shape), x.narrow(dim, at, x.shape[dim] - at))
@@ -123,7 +132,7 @@ def _copied(x: Tensor, dim: int, at: int, count: int) -> Tensor:
 
 
 def _missing(span: Span, length: int) -> int:
-    """How many more rows a frame of `length` needs to be pooled as the whole map is, one window of rows alike kept."""
+    """Rows to add to a frame of `length` so that it pools as the full map does and keeps a window of constant rows."""
     more = (span.length - length) % 2
     while (length + more - span.far) // 2 <= -(-span.near // 2):
         more += 2
@@ -135,23 +144,23 @@ def _padded(x: Tensor, by: int = 1) -> Tensor:
 
 
 class _Surrounded(torch.autograd.Function):
-    """ReLU of a map and a border of one colour around it, in one pass over memory.
+    """ReLU and constant padding in one pass over memory.
 
     x         (N, C, H, W)
-    colour    (C,)
+    value     (C,) of the padding, per channel
     margins   rows above and below, columns before and after
     returns   (N, C, H + above + below, W + before + after)
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, colour: Tensor, margins: tuple[int, int, int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, value: Tensor, margins: tuple[int, int, int, int]) -> Tensor:
         above, below, before, after = margins
         count, channels, height, width = x.shape
         ctx.inside = (..., slice(above, above + height), slice(before, before + width))
         size = (count, channels, above + height + below, before + width + after)
         wide = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         for strip in _strips(wide, ctx.inside):
-            strip.copy_(colour[:, None, None].expand_as(strip))
+            strip.copy_(value[:, None, None].expand_as(strip))
         torch.clamp(x, min=0, out=wide[ctx.inside])
         ctx.save_for_backward(wide)
         return wide
@@ -165,7 +174,7 @@ class _Surrounded(torch.autograd.Function):
 
 
 def _strips(wide: Tensor, inside: Any) -> list[Tensor]:
-    """What of a map lies outside a part of it."""
+    """The four parts of a map outside a rectangle: above, below, left and right."""
     _, rows, columns = inside
     beside = wide[:, :, rows]
     above, below = wide[:, :, : rows.start], wide[:, :, rows.stop :]

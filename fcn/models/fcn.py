@@ -1,4 +1,4 @@
-"""FCN-32s, FCN-16s and FCN-8s: one class, one forward; each finer stride adds one skip.
+"""FCN-32s, FCN-16s and FCN-8s as one class; each finer stride adds one skip connection.
 
 source   paper fig. 3; layer names, padding and crops of the Caffe reference
 """
@@ -15,10 +15,13 @@ from fcn.models.layers import CAFFE, DenseConvolution, Dropout, FixedUpsampling,
 
 @dataclass(frozen=True)
 class Backbone:
-    """A VGG: 3×3 convolutions in five blocks, a pooling after each, then fc6 and fc7 as convolutions.
+    """A VGG net: five blocks of 3×3 convolutions, each followed by pooling, then fc6 and fc7 as convolutions.
 
-    norm      kinds of layers that batch norm follows: conv, fc
-    pooling   max or avg
+    convolutions   per block
+    channels       output channels of each block
+    fc             output channels of fc6 and fc7
+    norm           kinds of layers followed by batch norm: conv, fc
+    pooling        max or avg
     """
 
     convolutions: tuple[int, ...]
@@ -41,9 +44,9 @@ BACKBONES = {
 STRIDES = (32, 16, 8)
 UPSAMPLINGS = ("fixed", "inner", "learned")
 
-# First row and column that is kept where two maps meet: of pool4's scores, of pool3's, and of the
-# result at each stride. With pad 100 the border is cut from the finer map, as in the reference;
-# with pad same from the upsampled one, half of what a kernel of twice its stride adds.
+# Crop offsets in pixels: first row and column kept of the pool4 and pool3 scores, and of the final upsampling at
+# each stride. With pad 100 the finer map is cropped, as in the reference. With pad same the upsampled map is
+# cropped, by half of what a kernel of twice the stride adds.
 CROPS = {
     BORDER: {"pool4": 5, "pool3": 9, 32: 19, 16: 27, 8: 31},
     "same": {"pool4": 1, "pool3": 1, 32: 16, 16: 8, 8: 4},
@@ -51,33 +54,36 @@ CROPS = {
 
 
 def normalized_positions(backbone: str, pad: int | Literal["same"], height: int, width: int) -> int:
-    """Pixels of the smallest map that batch norm follows, for one image; 0 if none does.
+    """Pixels of the smallest feature map that is batch-normalized, for one image; 0 without batch norm.
 
-    A pooling whose last window may be a half gives half a side, rounded up; so five give a 32nd, rounded up.
+    Pooling with ceil_mode halves a side and rounds up, so five poolings divide it by 32 and round up.
     """
-    norm, border = BACKBONES[backbone].norm, 0 if pad == "same" else 2 * BORDER - 2  # conv1_1 takes two pixels
+    norm, border = (
+        BACKBONES[backbone].norm,
+        0 if pad == "same" else 2 * BORDER - 2,
+    )  # less 2: conv1_1
     if not norm:
         return 0
-    # fc6 takes 6 pixels of pool5 with the border; conv5 is the smallest map otherwise.
+    # The smallest map is that of fc6 (7×7, without padding if pad is 100), or of conv5 if fc6 has no batch norm.
     factor, less = (32, 0 if pad == "same" else 6) if "fc" in norm else (16, 0)
     rows, columns = (-(-(side + border) // factor) - less for side in (height, width))
     return rows * columns
 
 
 class FCN(nn.Module):
-    """Scores of every class at every pixel.
+    """Fully convolutional network: scores of every class at every pixel.
 
     num_classes    C
     stride         32, 16 or 8 pixels
     backbone       a name in BACKBONES
     preprocessing  what the weights were trained with; not in the state dict
-    at_once        8s trained from the backbone in one go: pool4 and pool3 scaled down first
-    pad            100, the reference's, or "same", without its border
-    upsampling     "fixed" bilinear; "inner": all but the last learned, from bilinear (CVPR paper);
-                   "learned": all of them
+    at_once        FCN-8s trained from the backbone in one stage (FCN-8s at-once): pool4 and pool3 are scaled down first
+    pad            100 pixels around the image, as in the reference, or "same" padding
+    upsampling     "fixed": bilinear; "inner": all but the last layer learned, initialized as bilinear (CVPR paper);
+                   "learned": all layers learned
     dropout        fraction dropped after fc6 and fc7
 
-    Layers carry the Caffe reference's names, so that published weights load strictly.
+    Layers have the names of the Caffe reference, so that published weights load strictly.
     """
 
     def __init__(
@@ -101,8 +107,8 @@ class FCN(nn.Module):
             raise ValueError("only FCN-8s is trained at once")
         self.stride, self.preprocessing, self.at_once = stride, preprocessing, at_once
         self.backbone, self.crops, self.same = BACKBONES[backbone], CROPS[pad], pad == "same"
-        # Batch norm counts every pixel of the border, which then has to be there.
-        self.apart = not self.same and not self.backbone.norm
+        # Compute the border separately, except with batch norm, whose statistics include every pixel of the border.
+        self.separate_border = not self.same and not self.backbone.norm
         channels = self._build_trunk(self.backbone)
         self.drop6, self.drop7 = Dropout(dropout), Dropout(dropout)
         upsample = FixedUpsampling if upsampling == "fixed" else LearnedUpsampling
@@ -124,14 +130,15 @@ class FCN(nn.Module):
         inputs, pad = 3, 1 if self.same else BORDER
         for block, (count, channels) in enumerate(zip(backbone.convolutions, backbone.channels, strict=True), 1):
             for i in range(1, count + 1):
-                self._add("conv", f"{block}_{i}", nn.Conv2d(inputs, channels, 3, padding=0 if self.apart else pad))
+                convolution = nn.Conv2d(inputs, channels, 3, padding=0 if self.separate_border else pad)
+                self._add("conv", f"{block}_{i}", convolution)
                 inputs, pad = channels, 1
         self._add("fc", "6", DenseConvolution(inputs, backbone.fc, 7, padding=3 if self.same else 0))
         self._add("fc", "7", DenseConvolution(backbone.fc, backbone.fc, 1))
         return backbone.channels
 
     def _add(self, kind: str, name: str, convolution: nn.Conv2d) -> None:
-        # He's initialisation, for nets from scratch; published weights take its place.
+        # He initialization, used when training from scratch; pretrained weights replace it.
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
         self.add_module(kind + name, convolution)
@@ -145,7 +152,7 @@ class FCN(nn.Module):
         size = (image.shape[2], image.shape[3])
         h = self.preprocessing(image, self.score_fr.weight.dtype)
         h = h.contiguous(memory_format=torch.channels_last)
-        pools = self._parts(h) if self.apart else self._trunk(h)
+        pools = self._bordered_trunk(h) if self.separate_border else self._trunk(h)
         h = self.drop6(self._relu(pools[5], "fc", "6"))
         h = self.drop7(self._relu(h, "fc", "7"))
         logits: Tensor = self.score_fr(h)
@@ -161,7 +168,7 @@ class FCN(nn.Module):
         return logits
 
     def _trunk(self, h: Tensor) -> dict[int, Tensor]:
-        """What each block's pooling gives, by the block's number."""
+        """The pooling output of each block, by block number 1..5."""
         pools = {}
         for block, count in enumerate(self.backbone.convolutions, 1):
             for i in range(1, count + 1):
@@ -169,17 +176,17 @@ class FCN(nn.Module):
             pools[block] = h = self._pool(h)
         return pools
 
-    def _parts(self, h: Tensor) -> dict[int, Tensor]:
-        """The same of the blocks that are looked at, what lies around the image computed apart: fcn.models.border."""
+    def _bordered_trunk(self, h: Tensor) -> dict[int, Tensor]:
+        """As `_trunk`, with the border computed separately (fcn.models.border); only the blocks that are used later."""
         layers: dict[str, nn.Conv2d] = dict(self.named_children())  # type: ignore[arg-type]
         pools = {}
-        parts = Bordered.begin(layers["conv1_1"], h)
+        bordered = Bordered.begin(layers["conv1_1"], h)
         for block, count in enumerate(self.backbone.convolutions, 1):
             for i in range(1 + (block == 1), count + 1):
-                parts = parts.convolved(layers[f"conv{block}_{i}"])
-            parts = parts.pooled(self._pool)
-            if 2**block >= self.stride:  # pool3's for stride 8, pool4's for 16, pool5's
-                pools[block] = parts.whole()
+                bordered = bordered.convolved(layers[f"conv{block}_{i}"])
+            bordered = bordered.pooled(self._pool)
+            if 2**block >= self.stride:  # from pool3 for stride 8, from pool4 for stride 16, pool5 for stride 32
+                pools[block] = bordered.whole()
         return pools
 
     def _pool(self, h: Tensor) -> Tensor:
@@ -195,7 +202,7 @@ class FCN(nn.Module):
     def _fuse(
         self, score: Tensor, upsample: nn.Module, score_skip: nn.Module, pool: Tensor, scale: float, name: str
     ) -> Tensor:
-        """The coarse scores at twice their size, plus those of a finer layer where the two maps overlap."""
+        """Upsamples the coarse scores by 2 and adds the scores of a finer pooling layer where the two maps overlap."""
         crop = self.crops[name]
         if self.same:
             coarse = upsample(score, crop, (pool.shape[2], pool.shape[3]))

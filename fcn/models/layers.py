@@ -1,4 +1,4 @@
-"""The layers that torch does not have: preprocessing, bilinear upsampling that is fixed, seeded dropout."""
+"""Layers that torch lacks: preprocessing, fixed bilinear upsampling, fc6 and fc7 as matrix products, seeded dropout."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-LARGEST = 1e6  # of the numbers of a preprocessing: images are 0..255
-STRIP = 1 << 22  # values of a strip of resized logits
+MAX_VALUE = 1e6  # absolute value of a scale, mean or standard deviation; images are 0..255
+STRIP = 1 << 22  # values per strip of resized logits
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the first layer expects: (channel * scale - mean) / std, channels in this order."""
+    """Input normalization: (channel * scale - mean) / std, with the channels in `order`."""
 
     order: str
     scale: float
@@ -25,18 +25,18 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if sorted(self.order) != ["B", "G", "R"]:
             raise ValueError(f"the channels are {self.order[:20]!r}, not RGB in some order")
-        if not all(math.isfinite(value) and abs(value) <= LARGEST for value in (self.scale, *self.mean, *self.std)):
-            raise ValueError(f"a scale, mean or deviation is not a number up to {LARGEST:g}")
+        if not all(math.isfinite(value) and abs(value) <= MAX_VALUE for value in (self.scale, *self.mean, *self.std)):
+            raise ValueError(f"a scale, mean or deviation is not a number up to {MAX_VALUE:g}")
         if not all((self.scale, *self.std)):
             raise ValueError("a scale or deviation is 0")
 
     def is_like(self, other: "Preprocessing") -> bool:
-        """Whether the two differ in nothing but the mean, which is that of what the weights were trained on."""
+        """Whether the two differ at most in the mean, which depends on the training set of the weights."""
         return replace(self, mean=other.mean) == other
 
     def __call__(self, image: Tensor, dtype: torch.dtype) -> Tensor:
         """image    (N, 3, H, W) RGB, 0..255, uint8 or float
-        returns  the same shape in `dtype`, reckoned in fp32, or fp64 if that is asked for
+        returns  the same shape in `dtype`; computed in fp32, or in fp64 if `dtype` is fp64
         """
         exact = torch.float64 if dtype == torch.float64 else torch.float32
         pixels = image.to(exact)
@@ -47,15 +47,15 @@ class Preprocessing:
         return torch.stack(channels, 1).to(dtype)
 
 
-CAFFE = Preprocessing("BGR", 1.0, (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))  # VOC's mean colour
+CAFFE = Preprocessing("BGR", 1.0, (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))  # mean colour of PASCAL VOC, BGR
 TORCHVISION = Preprocessing("RGB", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PREPROCESSINGS = {"caffe": CAFFE, "torchvision": TORCHVISION}
 
 
 def bilinear_row(size: int) -> Tensor:
-    """(size,) fp64: one side of Caffe's bilinear filler, (1 - |x - c| / f) with f = (size + 1) // 2.
+    """(size,) fp64: one dimension of Caffe's bilinear filler, 1 - |x - c| / f with f = (size + 1) // 2.
 
-    c is the middle pixel of an odd size and lies between the two middle ones of an even size.
+    The centre c is the middle pixel of an odd size, and halfway between the two middle pixels of an even size.
     """
     factor = (size + 1) // 2
     centre = factor - 1.0 if size % 2 else factor - 0.5
@@ -63,7 +63,7 @@ def bilinear_row(size: int) -> Tensor:
 
 
 def bilinear_kernel(channels: int, size: int) -> Tensor:
-    """(channels, channels, size, size) fp64: each channel upsampled by itself."""
+    """(channels, channels, size, size) fp64 bilinear kernel that upsamples each channel separately."""
     row = bilinear_row(size)
     kernel = torch.zeros(channels, channels, size, size, dtype=torch.float64)
     kernel[range(channels), range(channels)] = torch.outer(row, row)
@@ -71,10 +71,10 @@ def bilinear_kernel(channels: int, size: int) -> Tensor:
 
 
 class Axis(NamedTuple):
-    """One side of a map that is resized: each pixel of the result lies between two of the map's.
+    """Linear interpolation along one dimension: each output pixel lies between two input pixels.
 
-    lower, upper   (n,) int64, the two
-    fraction       (n,) fp64, how far it is from the lower one to the upper one, 0..1
+    lower, upper   (n,) int64, indices of the two input pixels
+    fraction       (n,) fp64, position between them, 0 at lower, 1 at upper
     """
 
     lower: Tensor
@@ -82,22 +82,22 @@ class Axis(NamedTuple):
     fraction: Tensor
 
     def part(self, first: int, last: int) -> "tuple[slice, Axis]":
-        """The results whose lower pixel is one of first..last (excluded), and their axis counted from `first`."""
+        """The output pixels whose lower input is in first..last (last excluded), and their axis relative to `first`."""
         start, stop = torch.searchsorted(self.lower, torch.tensor([first, last])).tolist()
-        own = slice(start, stop)
-        return own, Axis(self.lower[own] - first, self.upper[own] - first, self.fraction[own])
+        outputs = slice(start, stop)
+        return outputs, Axis(self.lower[outputs] - first, self.upper[outputs] - first, self.fraction[outputs])
 
 
 def axis(pixels: int, result: int) -> Axis:
-    """A side of `pixels` brought to `result`: as torch's interpolate, bilinear, the edges of both aligned."""
-    places = (torch.arange(result, dtype=torch.float64) + 0.5) * pixels / result - 0.5
-    places = places.clamp(0, pixels - 1)
-    lower = places.long()
-    return Axis(lower, (lower + 1).clamp(max=pixels - 1), places - lower)
+    """Resizing `pixels` to `result` pixels, as torch's bilinear interpolate with align_corners=False."""
+    positions = (torch.arange(result, dtype=torch.float64) + 0.5) * pixels / result - 0.5
+    positions = positions.clamp(0, pixels - 1)
+    lower = positions.long()
+    return Axis(lower, (lower + 1).clamp(max=pixels - 1), positions - lower)
 
 
 def resized(maps: Tensor, rows: Axis, columns: Axis) -> Iterator[tuple[int, Tensor]]:
-    """Bilinear, in strips, so that the whole result, which may be large, is never there.
+    """Bilinear resizing in strips, so that the full result, which may be large, is never in memory.
 
     maps     (C, h, w)
     yields   the first row of each strip, and the strip, (C, n, W)
@@ -106,20 +106,21 @@ def resized(maps: Tensor, rows: Axis, columns: Axis) -> Iterator[tuple[int, Tens
     left, right, across = (part.to(device) for part in columns)
     height = max(1, STRIP // max(1, len(maps) * width))
     for top in range(0, len(rows.lower), height):
-        own = slice(top, top + height)
-        first, last = int(rows.lower[own][0]), int(rows.upper[own][-1])
+        strip = slice(top, top + height)
+        first, last = int(rows.lower[strip][0]), int(rows.upper[strip][-1])
         wide = maps[:, first : last + 1]
         wide = torch.lerp(wide[..., left], wide[..., right], across.to(maps.dtype))
-        above, below = ((part[own] - first).to(device) for part in (rows.lower, rows.upper))
-        down = rows.fraction[own, None].to(device, maps.dtype)
+        above, below = ((part[strip] - first).to(device) for part in (rows.lower, rows.upper))
+        down = rows.fraction[strip, None].to(device, maps.dtype)
         yield top, torch.lerp(wide[:, above], wide[:, below], down)
 
 
 class FixedUpsampling(nn.Module):
-    """Bilinear upsampling by `factor`, as two small products, rows then columns; nothing to learn.
+    """Fixed bilinear upsampling by `factor`, computed as two small matrix products.
 
-    Equal to a transposed convolution of kernel 2·factor and stride `factor` with `bilinear_kernel`,
-    cut out at `crop`. Owns no parameter: a kernel in a state dict is compared and left out.
+    Equal to a transposed convolution of kernel size 2·factor and stride `factor` with `bilinear_kernel`,
+    cropped at `crop`. It has no parameters: a kernel in a state dict is checked against the bilinear one and
+    dropped.
     """
 
     def __init__(self, channels: int, factor: int) -> None:
@@ -136,11 +137,11 @@ class FixedUpsampling(nn.Module):
         return torch.matmul(rows, torch.matmul(score, columns.T))
 
     def _matrix(self, inputs: int, crop: int, outputs: int, like: Tensor) -> Tensor:
-        """(outputs, inputs): the weight of each input in each output."""
+        """(outputs, inputs): weight of each input row in each output row."""
         rows = torch.arange(outputs, dtype=torch.float64, device=like.device)[:, None] + crop
         columns = self.factor * torch.arange(inputs, dtype=torch.float64, device=like.device)
-        away = (rows - columns - (self.factor - 0.5)).abs()  # from the middle of the input's kernel, in pixels
-        return (1 - away / self.factor).clamp(min=0).to(like.dtype)
+        distance = (rows - columns - (self.factor - 0.5)).abs()  # to the centre of the input's kernel, in pixels
+        return (1 - distance / self.factor).clamp(min=0).to(like.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         kernel = state_dict.get(f"{prefix}weight")
@@ -149,11 +150,11 @@ class FixedUpsampling(nn.Module):
         expected = bilinear_kernel(self.channels, 2 * self.factor)
         if kernel.shape != expected.shape or not torch.allclose(kernel.double().cpu(), expected, atol=1e-6):
             errors: list[str] = others[-1]
-            errors.append(f"{prefix}weight is no bilinear kernel; build the net with upsampling='learned'")
+            errors.append(f"{prefix}weight is not the bilinear kernel; build the net with upsampling='learned'")
 
 
 class LearnedUpsampling(nn.ConvTranspose2d):
-    """A transposed convolution that starts as bilinear upsampling."""
+    """Transposed convolution, initialized as bilinear upsampling."""
 
     def __init__(self, channels: int, factor: int) -> None:
         super().__init__(channels, channels, 2 * factor, factor, bias=False)
@@ -161,28 +162,28 @@ class LearnedUpsampling(nn.ConvTranspose2d):
             self.weight.copy_(bilinear_kernel(channels, 2 * factor))
 
     def forward(self, score: Tensor, crop: int, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
-        """As FixedUpsampling's."""
+        """Same arguments and result shape as FixedUpsampling.forward."""
         full = super().forward(score)
         return full[:, :, crop : crop + size[0], crop : crop + size[1]]
 
 
 class DenseConvolution(nn.Conv2d):
-    """fc6 or fc7: a convolution with few places and many weights, as one matrix product.
+    """fc6 or fc7: a convolution with many weights and few output positions, computed as one matrix product.
 
-    Faster than torch's own on a CPU, which rearranges all weights at every call (fc7 in bf16: 7 times); and right:
-    oneDNN's bf16 gradient of a 7×7 kernel's weights, padded by 3, over a map of up to 2 rows or columns
-    reads memory that nobody wrote (torch 2.14.1).
+    On a CPU this is faster than torch's convolution, which reorders all weights on every call (fc7 in bf16: 7 times
+    faster). It also avoids a bug: oneDNN's bf16 weight gradient of a 7×7 kernel with padding 3, on a map of at most
+    2 rows or columns, reads uninitialized memory (torch 2.14.1).
 
-    `factors`, where it is a list, is given the gradient by the result, (rows, out), and what the weights were
-    multiplied by, (rows, in), instead of the weights' own gradient: that is as large as the weights, and the product
-    of the two. Whoever uses it piece by piece needs no memory for the whole.
+    If `factors` is a list, backward appends two factors to it instead of computing the weight gradient: the output
+    gradient, (rows, out), and the layer's input, (rows, in). The weight gradient, which is as large as the weights,
+    is their product; the optimizer computes it block by block and never needs memory for all of it.
     """
 
     factors: list[tuple[Tensor, Tensor]] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """x        (N, C, H, W)
-        returns  as Conv2d's
+        returns  as Conv2d
         """
         size, border = self.kernel_size[0], self.padding[0]
         assert isinstance(border, int)
@@ -199,9 +200,9 @@ class DenseConvolution(nn.Conv2d):
 
 
 class _Windows(torch.autograd.Function):
-    """All size×size parts of a map, (N, h, w, size, size, C) of (N, H, W, C).
+    """All size×size windows of a map: (N, h, w, size, size, C) from (N, H, W, C).
 
-    The gradient's sums are those of torch's unfold, in the same order, in a tenth of its time.
+    The backward pass adds in the same order as that of torch's unfold, in a tenth of the time.
     """
 
     @staticmethod
@@ -222,7 +223,7 @@ class _Windows(torch.autograd.Function):
 
 
 class _Product(torch.autograd.Function):
-    """x @ weight.T + bias, whose gradient by the weight is left as two factors: that by the result, and x."""
+    """x @ weight.T + bias; backward leaves the weight gradient as two factors, the output gradient and x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, factors: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -239,10 +240,10 @@ class _Product(torch.autograd.Function):
 
 
 class Dropout(nn.Module):
-    """Element-wise dropout, as Caffe's, whose draw can be fixed image by image.
+    """Element-wise dropout, as in Caffe, with an optional random generator per image.
 
-    `generators`, one an image of the coming batch, make the draw independent of how a batch is
-    spread over processes and of what was drawn before; None draws from torch's own.
+    `generators`, one per image of the next batch, make the mask independent of how a batch is distributed over
+    processes and of earlier draws; None uses torch's global generator.
     """
 
     def __init__(self, p: float) -> None:

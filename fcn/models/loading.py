@@ -1,4 +1,4 @@
-"""Loads weights that must be a net's own, name by name and shape by shape."""
+"""Strict loading of weights: every name, shape and dtype must match the net."""
 
 from torch import Tensor
 
@@ -8,31 +8,32 @@ from fcn.runtime.errors import UserError, in_one_line
 
 
 def fill(net: FCN, state: State, name: str) -> None:
-    """Loads a state dict that must be the net's own, name by name and shape by shape.
+    """Loads a state dict that must match the net in every name, shape and dtype.
 
-    Kernels of upsampling may be left out, for the net has its own; those that are there are compared.
+    Upsampling kernels may be missing, because the net initializes them itself; kernels of fixed upsampling that are
+    present are checked.
 
-    raises   UserError that lists every surprise
+    raises   UserError listing every mismatch
     """
     ours = net.state_dict()
     kernels = {key: tensor for key, tensor in ours.items() if _is_kernel(key)}
     plain = ({key: t for key, t in each.items() if not _is_kernel(key)} for each in (state, ours))
-    found = surprises(*plain)
-    if not found:
+    problems = mismatches(*plain)
+    if not problems:
         try:
             net.load_state_dict(kernels | state)
-        except RuntimeError as error:  # upsampling layers look at their kernels themselves
-            found = [in_one_line(error)]
-    if found:
-        raise UserError(f"{name} is another net: {'; '.join(found)}")
+        except RuntimeError as error:  # FixedUpsampling checks its kernel itself
+            problems = [in_one_line(error)]
+    if problems:
+        raise UserError(f"{name} is another net: {'; '.join(problems)}")
 
 
 def _is_kernel(key: str) -> bool:
     return key.startswith("upscore")
 
 
-def surprises(state: State, expected: State) -> list[str]:
-    """What is missing, unknown, of another shape or type, or not finite, one by one."""
+def mismatches(state: State, expected: State) -> list[str]:
+    """Lists every tensor that is missing, unknown, of another shape or dtype, or not finite."""
     return [
         *(f"{name} is missing" for name in expected if name not in state),
         *(f"{name} is unknown" for name in state if name not in expected),

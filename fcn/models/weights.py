@@ -1,4 +1,4 @@
-"""Model files, and the way weights go from a coarser net into a finer one."""
+"""Model files, and the transfer of weights from a coarser net to a finer one."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from fcn.data.labels import MOST, Labels
+from fcn.data.labels import MAX_CLASSES, Labels
 from fcn.data.scale import Scale
 from fcn.models.fcn import BACKBONES, CROPS, FCN, STRIDES, UPSAMPLINGS
 from fcn.models.layers import Preprocessing
@@ -22,10 +22,10 @@ from fcn.runtime import files
 from fcn.runtime.errors import UserError, in_one_line
 
 State = dict[str, Tensor]
-LARGEST = 1 << 20  # bytes of what a model file says of itself
-SAID = 300  # letters of why one is refused
-CHOICES: dict[str, tuple[Any, ...]] = {  # of FCN's arguments; dropout is a fraction
-    "num_classes": tuple(range(1, MOST + 1)),
+MAX_METADATA = 1 << 20  # bytes of a model file's metadata
+MAX_REASON = 300  # characters of the reason why a file is rejected
+CHOICES: dict[str, tuple[Any, ...]] = {  # allowed values of FCN's arguments; dropout is checked separately
+    "num_classes": tuple(range(1, MAX_CLASSES + 1)),
     "stride": STRIDES,
     "backbone": tuple(BACKBONES),
     "at_once": (False, True),
@@ -34,21 +34,21 @@ CHOICES: dict[str, tuple[Any, ...]] = {  # of FCN's arguments; dropout is a frac
 }
 
 
-def _architecture(found: dict[str, Any]) -> dict[str, Any]:
-    for name, value in found.items():
+def _architecture(arguments: dict[str, Any]) -> dict[str, Any]:
+    for name, value in arguments.items():
         if name == "dropout":
-            right = type(value) in (int, float) and 0 <= value < 1
+            valid = type(value) in (int, float) and 0 <= value < 1
         else:
-            right = any(value == choice and type(value) is type(choice) for choice in CHOICES.get(name, ()))
-        if not right:
+            valid = any(value == choice and type(value) is type(choice) for choice in CHOICES.get(name, ()))
+        if not valid:
             raise ValueError(f"{name} is {value!r}")
-    return found
+    return arguments
 
 
-def _labels(found: Labels) -> Labels:
-    if reason := found.wrong():
+def _labels(labels: Labels) -> Labels:
+    if reason := labels.wrong():
         raise ValueError(reason)
-    return Labels(found.names, found.palette)
+    return Labels(labels.names, labels.palette)
 
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -59,9 +59,10 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 @dataclass(frozen=True)
 class Published:
-    """What others published that weights come from: its name, and the sha256 of the file that was used.
+    """The published weights that a model file was initialized from.
 
-    sha256   empty in model files of earlier versions, which recorded the name alone
+    name     of the published net or backbone
+    sha256   of the file that was used; empty in model files of earlier versions, which recorded only the name
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -70,28 +71,29 @@ class Published:
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
 
-def _named(found: object) -> object:
-    return Published(found) if isinstance(found, str) and re.fullmatch(NAME, found) else found
+def _named(value: object) -> object:
+    """Model files of earlier versions store the name alone."""
+    return Published(value) if isinstance(value, str) and re.fullmatch(NAME, value) else value
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What a model file says of itself; nothing in it varies between two runs of one experiment.
+    """Metadata of a model file. Nothing in it varies between two runs of the same experiment.
 
-    architecture   FCN's arguments, or the backbone's name alone
-    labels         names and colours of its classes
-    parent         sha256 of the file it was initialised from, if there is one
-    published      the published net or backbone it was initialised from, if there is one
-    iterations     optimiser steps of its own; 0 for surgery only
-    threads        of the CPU that computed it: sums of another number of threads round differently
-    params         those that its stage declares
-    processes      that trained it together
-    digests        of its weights after some steps, by the step's number
-    scale          how images were resized for its scores; none: not at all
-    sha256         of all this and of the weights, as `save` found it; none in files of before it was kept
+    architecture   arguments of FCN, or only the name of the backbone
+    labels         class names and colours
+    parent         sha256 of the model file it was initialized from, or None
+    published      the published net or backbone it was initialized from, or None
+    iterations     optimizer steps of this net; 0 for surgery only
+    threads        CPU threads used for training: another number of threads rounds sums differently
+    params         the params declared by its stage
+    processes      number of training processes
+    digests        sha256 of the weights after some of the steps, by step number
+    scale          how images were resized for its scores; None: not resized
+    sha256         of this metadata and the weights, set by `save`; None in files of earlier versions
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # the class describes the file, too
+    __pydantic_config__ = ConfigDict(extra="forbid")  # unknown keys in a model file are an error
 
     architecture: Annotated[dict[str, Any], AfterValidator(_architecture)]
     preprocessing: Preprocessing
@@ -108,40 +110,43 @@ class Meta:
 
     @property
     def scored(self) -> bool:
-        """Whether its predictions mean anything: it was trained, or published."""
+        """Whether the net has scores: it was trained, or its weights are published ones."""
         return self.iterations > 0 or self.published is not None
 
 
 def save(path: Path, state: State, meta: Meta) -> None:
-    """Writes a model file, whole or not at all. One JSON string under one key: more would have no fixed order."""
+    """Writes a model file atomically.
+
+    The metadata is one JSON string under one key, because safetensors does not keep the order of several keys.
+    """
     facts = asdict(meta)
-    if meta.labels:  # how raw masks spell the classes is no concern of a net
+    if meta.labels:  # raw mask codes are not needed to use a net
         facts["labels"] = {"names": meta.labels.names, "palette": meta.labels.palette}
     files.write_tensors(path, state, "fcn", facts | {"sha256": _sha256(state, facts)})
 
 
 def load(path: Path) -> tuple[State, Meta]:
-    """Reads a model file.
+    """Reads weights and metadata of a model file.
 
-    raises   UserError if it is missing, damaged, or not one of this project's
+    raises   UserError if it is missing, damaged, or was not written by this project
     """
     text, meta = _facts(path)
     try:
         with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
-        found = _sha256(state, json.loads(text))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+        actual = _sha256(state, json.loads(text))
     except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise _refusal(path, in_one_line(error)) from None
-    if meta.sha256 not in (None, found):
+    if meta.sha256 not in (None, actual):
         raise UserError(
-            f"{path} is damaged: it does not hold what was saved; "
-            "delete it and run `dvc checkout`, after `fcn doctor`, which says whether DVC's copy is whole"
+            f"{path} is damaged: its content does not match its sha256; "
+            "run `fcn doctor` to check DVC's copy, then delete the file and run `dvc checkout`"
         )
     return state, meta
 
 
 def facts(path: Path) -> Meta:
-    """What a model file says of itself, its weights unread.
+    """Reads only the metadata of a model file.
 
     raises   UserError as `load`
     """
@@ -149,14 +154,14 @@ def facts(path: Path) -> Meta:
 
 
 def _facts(path: Path) -> tuple[str, Meta]:
-    """The same, and the text that says it."""
+    """The metadata as JSON text and parsed."""
     if not path.is_file():
         raise UserError(f"{path} is missing; run `dvc checkout`, or `dvc repro` if it was never made")
     try:
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {})["fcn"]
-        if len(text) > LARGEST:
-            raise ValueError(f"{len(text)} bytes about itself")
+        if len(text) > MAX_METADATA:
+            raise ValueError(f"{len(text)} bytes of metadata")
         meta = _schema().validate_json(text, strict=True)
         if meta.labels and meta.architecture.get("num_classes", len(meta.labels.names)) != len(meta.labels.names):
             raise ValueError(f"{meta.architecture['num_classes']} scores for {len(meta.labels.names)} classes")
@@ -174,24 +179,24 @@ def _schema() -> TypeAdapter[Meta]:
 
 
 def _refusal(path: Path, reason: str) -> UserError:
-    short = reason if len(reason) <= SAID else f"{reason[:SAID]}…"
-    return UserError(f"{path} is no model file of this project ({short})")
+    short = reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]}…"
+    return UserError(f"{path} is not a model file of this project ({short})")
 
 
 def _sha256(state: State, facts: Mapping[str, Any]) -> str:
-    """The digest of a model file's content, but for the digest itself."""
-    said = {key: value for key, value in facts.items() if key != "sha256"}
+    """Digest of metadata and weights, leaving out the sha256 field itself."""
+    metadata = {key: value for key, value in facts.items() if key != "sha256"}
     shapes = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in state.items()}
-    return hashlib.sha256(json.dumps([said, shapes, digest(state)], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([metadata, shapes, digest(state)], sort_keys=True).encode()).hexdigest()
 
 
 def build(path: Path) -> tuple[FCN, Meta]:
-    """The net of a model file, in evaluation mode."""
+    """Loads the net of a model file, in evaluation mode and fp32."""
     state, meta = load(path)
     if "stride" not in meta.architecture:
         raise UserError(f"{path} holds a backbone, not a net")
     try:
-        with torch.device("meta"):  # no memory is asked for what the file may not hold
+        with torch.device("meta"):  # allocates no memory for tensors that the file may not contain
             net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
         for name, tensor in net.state_dict().items():
             if name in state and state[name].is_floating_point() != tensor.is_floating_point():
@@ -203,13 +208,13 @@ def build(path: Path) -> tuple[FCN, Meta]:
 
 
 def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Generator) -> list[tuple[str, str]]:
-    """Initialises a net from a coarser one, or from a backbone: the paper's way.
+    """Initializes a net from a coarser one, or from a backbone, as in the paper (net surgery).
 
-    Every layer that both have is carried over; the score layers that only the finer one has start
-    at zero (or at `init_std`); its upsampling is bilinear by construction.
+    Layers that both have are copied. New score layers start at zero (or as a normal distribution with standard
+    deviation `init_std`); new upsampling layers are bilinear by construction.
 
-    returns  (layer, "carried", "created" or "dropped") for each, as a table
-    raises   UserError if other layers are new, or dropped, than the net's stride implies
+    returns  a table of (layer, "carried", "created" or "dropped")
+    raises   UserError if the new and dropped layers are not exactly those implied by the net's stride
     """
     state = net.state_dict()
     ours, theirs = layers(state), layers(parent)
@@ -217,17 +222,17 @@ def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Gen
     new = {32: ("score_fr", "upscore"), 16: ("score_pool4", "upscore2", "upscore16")}.get(
         net.stride, ("score_pool3", "upscore_pool4", "upscore8")
     )
-    surprises = [
+    problems = [
         *(f"{layer} is new" for layer in ours if layer not in theirs and layer not in new),
-        *(f"{layer} has no place" for layer in theirs if layer not in ours and layer not in coarser),
+        *(f"{layer} is unknown" for layer in theirs if layer not in ours and layer not in coarser),
         *(
             f"{name} is {tuple(parent[name].shape)}, not {tuple(tensor.shape)}"
             for name, tensor in state.items()
             if name in parent and parent[name].shape != tensor.shape
         ),
     ]
-    if surprises:
-        raise UserError(f"FCN-{net.stride}s cannot start from these weights: {'; '.join(surprises)}")
+    if problems:
+        raise UserError(f"FCN-{net.stride}s cannot start from these weights: {'; '.join(problems)}")
     net.load_state_dict(parent | {name: state[name] for name in state if name not in parent}, strict=False)
     for layer in new:
         module = net.get_submodule(layer)
@@ -241,12 +246,12 @@ def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Gen
 
 
 def digest(state: State) -> str:
-    """sha256 of all weights, by name."""
-    found = hashlib.sha256()
+    """sha256 of all weights, sorted by name."""
+    sha256 = hashlib.sha256()
     for name in sorted(state):
-        found.update(name.encode())
-        found.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        sha256.update(name.encode())
+        sha256.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
 
 
 def layers(state: State) -> list[str]:

@@ -1,1 +1,1 @@
-"""What dvc.yaml says of a stage, and what dvc.lock recorded."""
+"""Reading dvc.yaml, dvc.lock and DVC's cache."""

@@ -1,4 +1,4 @@
-"""DVC's cache, read: where an out lies whose md5 dvc.lock names; what a folder had."""
+"""Read-only access to DVC's cache: cached files by md5, and the files of a cached folder."""
 
 import functools
 import json
@@ -13,24 +13,24 @@ from fcn.runtime import files
 
 @functools.cache
 def folder() -> Path:
-    """The cache's folder, as DVC's configuration has it."""
-    words = [sys.executable, "-m", "dvc", "cache", "dir"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    """The cache folder, from DVC's configuration."""
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return Path(done.stdout.strip()) if done.returncode == 0 else Path(".dvc/cache")
 
 
 def find(md5: str) -> Path | None:
-    """The file of this digest, if the cache has it."""
+    """The cached file with this md5, or None if the cache does not have it."""
     if not dvc_lock.DIGEST.fullmatch(md5):
-        return None  # an empty one, or a path that leads out of the cache
+        return None  # empty, or a path that leads out of the cache
     path = folder() / "files" / "md5" / md5[:2] / md5[2:]
     return path if path.is_file() else None
 
 
 def expand(path: str, md5: str) -> dict[str, str]:
-    """The md5 of each file of an out, by path: of a folder those that its listing names, of a file its own.
+    """The md5 of each file of an out, by path; for a folder, from its listing in the cache.
 
-    Empty if the cache does not have a folder's listing, or a damaged one; `fcn doctor` finds those.
+    Empty if the cache does not have the listing, or only a damaged one, which `fcn doctor` reports.
     """
     if not md5.endswith(".dir"):
         return {path: md5}
@@ -43,14 +43,14 @@ def expand(path: str, md5: str) -> dict[str, str]:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Files of a folder under DVC that it had when git last took its .dvc file, and has no more.
+    """Files that the folder's .dvc file in git's index lists but that no longer exist.
 
-    Empty as well where git or the cache does not know.
+    Also empty if git does not have the .dvc file or the cache does not have the listing.
     """
-    words = ["git", "show", f":./{folder}.dvc"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    named = re.search(r"\bmd5: ([0-9a-f]{32}\.dir)$", done.stdout, re.MULTILINE)
-    listing = find(named[1]) if done.returncode == 0 and named else None
+    command = ["git", "show", f":./{folder}.dvc"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    match = re.search(r"\bmd5: ([0-9a-f]{32}\.dir)$", done.stdout, re.MULTILINE)
+    listing = find(match[1]) if done.returncode == 0 and match else None
     if listing is None:
         return []
     return [entry["relpath"] for entry in json.loads(listing.read_bytes()) if not (folder / entry["relpath"]).exists()]
@@ -58,6 +58,6 @@ def missing_files(folder: Path) -> list[str]:
 
 @functools.cache
 def sha256(md5: str) -> str | None:
-    """The sha256 of a file that the cache has."""
+    """sha256 of the cached file with this md5, or None if the cache does not have it."""
     path = find(md5)
     return files.sha256(path) if path else None

@@ -1,4 +1,4 @@
-"""What dvc.yaml says of a stage: what it reads, which params it declares, and so what its result depends on."""
+"""dvc.yaml: the command, dependencies and params of a stage, and a fingerprint of them."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ PARAMS = "params.yaml"
 
 @dataclass(frozen=True)
 class Stage:
-    """An entry of dvc.yaml with its ${…} filled in.
+    """A stage of dvc.yaml with its ${…} substituted.
 
-    params   the declared ones, by dotted key, with the values of this experiment
+    params   the params it declares: values of this experiment by dotted key
     """
 
     name: str
@@ -28,7 +28,7 @@ class Stage:
     params: dict[str, Any]
 
     def fingerprint(self, **machine: str | int) -> str:
-        """Digest of all that the stage's result depends on: command, deps' contents, params, machine."""
+        """sha256 of everything that the result depends on: command, content of the deps, params, machine."""
         facts = {
             "cmd": self.cmd,
             "deps": {dep: files.sha256(Path(dep)) for dep in self.deps},
@@ -39,13 +39,13 @@ class Stage:
 
 
 def read(name: str, params: Params, path: Path = Path("dvc.yaml")) -> Stage:
-    """The stage of this name."""
+    """The stage of this name in dvc.yaml."""
     graph: Any = documents.load_yaml(documents.read(path), str(path))
     return entry(name, graph["stages"][name], params.model_dump())
 
 
 def graph(text: str, where: str) -> dict[str, Any]:
-    """The entries of a dvc.yaml that are written as ours are, by stage; others, as of foreach, are left out."""
+    """Entries of a dvc.yaml by stage name. Entries in a form that this project does not use (foreach) are left out."""
     content = documents.load_yaml(text, where)
     stages = content.get("stages") if isinstance(content, dict) else None
     if not isinstance(stages, dict):
@@ -66,13 +66,13 @@ def _is_plain(stage: object) -> bool:
 
 
 def declared(stage: dict[str, Any]) -> list[str]:
-    """The dotted keys of params.yaml that an entry declares: alone, or in a list under `params.yaml`."""
+    """Dotted keys of params.yaml that an entry declares, directly or in a list under `params.yaml`."""
     groups = (group[PARAMS] if isinstance(group, dict) else [group] for group in stage.get("params", []))
     return [key for group in groups for key in group]
 
 
 def entry(name: str, content: dict[str, Any], values: dict[str, Any]) -> Stage:
-    """The stage that an entry of dvc.yaml stands for when params have these values."""
+    """The stage of an entry of dvc.yaml for these values of params."""
 
     def fill(text: str) -> str:
         return re.sub(r"\$\{([\w.]+)\}", lambda match: str(lookup(values, match[1])), text)
@@ -82,5 +82,5 @@ def entry(name: str, content: dict[str, Any], values: dict[str, Any]) -> Stage:
 
 
 def lookup(values: dict[str, Any], key: str) -> Any:
-    """The value under a dotted key: a number, or a whole section."""
+    """The value of a dotted key: a single value or a whole section."""
     return reduce(lambda section, part: section[part], key.split("."), values)

@@ -1,4 +1,4 @@
-"""Backbones that others trained on ImageNet, as this project's state dicts, with their preprocessing."""
+"""Backbones pretrained on ImageNet (torchvision, Caffe), converted to this project's layer names."""
 
 import warnings
 from pathlib import Path
@@ -17,7 +17,7 @@ from fcn.pretrained import published
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, first_line
 
-# What torchvision calls each backbone.
+# torchvision's model name of each backbone.
 NAMES = {"vgg16": "vgg16", "vgg16_bn": "vgg16_bn", "vgg19": "vgg19", "vgg19_avg": "vgg19"}
 VGG16 = "VGG_ILSVRC_16_layers"
 CAFFE_VGG16 = Archive(
@@ -28,7 +28,7 @@ CAFFE_VGG16 = Archive(
     553_432_081,
     kind="weights",
 )
-# torchvision publishes the first eight digits alone, in the files' names; many projects give the others.
+# torchvision publishes only the first eight digits, in the file names; other projects publish the full digests.
 DIGESTS = {
     "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
     "vgg16_bn-6c64b313.pth": "6c64b3138f2f4fcb3bcc4cafde11619c4f440eb1631787e93a682fd88305888a",
@@ -37,9 +37,11 @@ DIGESTS = {
 
 
 def backbone(name: str, origin: str) -> tuple[State, Preprocessing, Published]:
-    """The weights of a backbone, what they expect, and the file used; fc6 and fc7 as convolutions, fc8 dropped.
+    """Weights of a backbone, fetched if necessary; fc6 and fc7 are convolutions, fc8 is dropped.
 
-    raises   UserError if nobody published these, or they cannot be fetched
+    origin   torchvision or caffe
+    returns  state dict, the preprocessing that it expects, and the published file that was used
+    raises   UserError if there are no such weights, or they cannot be fetched
     """
     where = archive(name, origin)
     if origin == "caffe":
@@ -56,36 +58,36 @@ def archive(name: str, origin: str) -> Archive:
     """Where the weights of a backbone are published.
 
     origin   torchvision, or caffe (the reference's own, VGG16 only)
-    raises   UserError if nobody published these
+    raises   UserError if there are no such weights
     """
     if origin == "torchvision" and name in NAMES:
         return torchvision_archive(name)
     if origin == "caffe" and name == "vgg16":
         return CAFFE_VGG16
     known = ", ".join(f"torchvision for {n}" for n in NAMES)
-    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; there is {known}, caffe for vgg16")
+    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; available are {known}, caffe for vgg16")
 
 
 def unpickle(file: BinaryIO, path: Path) -> State:
-    """The tensors of a file that torch.save wrote and whose digest was compared; no other object is ever made.
+    """Loads a file written by torch.save whose digest was checked, with `weights_only=True`.
 
-    raises   UserError if there is anything but tensors by name
+    raises   UserError if it contains anything but a dict of tensors
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # of unusual protocols, which are refused or read all the same
+        with warnings.catch_warnings(action="ignore"):  # about unusual pickle protocols, which are read or fail anyway
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # a pickle has many ways to be broken, and its reader no one word for them
+    except Exception as error:  # broken pickles raise many kinds of exceptions
         reason = first_line(error)
-        raise UserError(f"{path} holds more, or less, than tensors ({reason})") from None
+        raise UserError(f"{path} cannot be read as a file of tensors ({reason})") from None
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise UserError(f"{path} holds something else than tensors by name")
+        raise UserError(f"{path} is not a dict of tensors by name")
     return dict(content)
 
 
 def torchvision_archive(name: str) -> Archive:
-    """Where torchvision keeps the weights."""
+    """The download of torchvision's weights."""
     url: str = models.get_model_weights(NAMES[name])["IMAGENET1K_V1"].url
     file = url.rpartition("/")[2]
     digest = DIGESTS.get(file) or file.removesuffix(".pth").rpartition("-")[2]
@@ -93,17 +95,17 @@ def torchvision_archive(name: str) -> Archive:
 
 
 def from_torchvision(name: str, theirs: State) -> State:
-    """A torchvision VGG's state dict under the Caffe names; the last layer of its classifier is dropped.
+    """Renames a torchvision VGG's state dict to Caffe layer names; the last classifier layer is dropped.
 
-    raises   UserError that lists what is missing and what has no place
+    raises   UserError listing missing and unknown weights
     """
     names = torchvision_names(name)
-    wanted = set(names.values()) | {"classifier.6.weight", "classifier.6.bias"}
-    found = [f"{key} is missing" for key in names.values() if key not in theirs]
-    if name != "vgg19_avg":  # which leaves the end of VGG19 out
-        found += [f"{key} is unknown" for key in theirs if key not in wanted]
-    if found:
-        raise UserError(f"these weights are not torchvision's {NAMES[name]}: {'; '.join(found)}")
+    expected = set(names.values()) | {"classifier.6.weight", "classifier.6.bias"}
+    problems = [f"{key} is missing" for key in names.values() if key not in theirs]
+    if name != "vgg19_avg":  # it does not use the last layer of VGG19
+        problems += [f"{key} is unknown" for key in theirs if key not in expected]
+    if problems:
+        raise UserError(f"these weights are not torchvision's {NAMES[name]}: {'; '.join(problems)}")
     state = {ours: theirs[key] for ours, key in names.items()}
     for fc, size in (("fc6", 7), ("fc7", 1)):
         weight = state[f"{fc}.weight"]
@@ -112,7 +114,7 @@ def from_torchvision(name: str, theirs: State) -> State:
 
 
 def torchvision_names(name: str) -> dict[str, str]:
-    """What torchvision calls each weight of a backbone, by our name."""
+    """torchvision's name of each weight of a backbone, by this project's name."""
     with torch.device("meta"):
         layers: nn.Sequential = getattr(models, NAMES[name])().features
     names: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Published weights in their makers' files, as this project's model files; nothing in them is believed."""
+"""Imports published weights (.caffemodel, .pth) as model files, after checking every name, shape and value."""
 
 import hashlib
 import importlib.util
@@ -19,9 +19,9 @@ from fcn.pretrained import imagenet, published
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
 
-LARGEST = 1 << 30  # bytes; the largest published file has 0.6 GB
+MAX_SIZE = 1 << 30  # bytes; the largest published file has 0.6 GB
 
-# What pytorch-fcn published, by md5: the reference's nets and VGG16, converted from Caffe's files.
+# Files published by pytorch-fcn, by md5: the reference's nets and VGG16, converted from Caffe.
 # source   models/*.py of wkentaro/pytorch-fcn; fcn16s was uploaded twice
 CONVERTED = {
     "d3eb467a80e7da0468a20dfcbc13e6c8": "fcn32s-heavy-pascal",
@@ -36,13 +36,13 @@ CONVERTED = {
 def convert(
     path: Path, *, name: str | None = None, out: Path | None = None, digests: Mapping[str, str] = CONVERTED
 ) -> tuple[Path, str]:
-    """Writes the model file of a published one, .caffemodel or pytorch-fcn's .pth, after checking all of it.
+    """Converts a published .caffemodel, or a .pth of pytorch-fcn, to a model file.
 
-    name      which net a .caffemodel is, if its file was renamed
-    out       where to; else where `init` and `model.weights` find it
-    digests   md5 of the pickled files that are known, and which net each is
-    returns   the model file, and the name of what it is
-    raises    UserError that lists every name, shape and value that is not the net's
+    name      name of the net in a .caffemodel, if the file was renamed
+    out       model file to write; by default where `init` and `model.weights` find it
+    digests   names of the nets in known .pth files, by md5
+    returns   the model file and the name of the net
+    raises    UserError listing every name, shape and value that does not match the net
     """
     state, name = _read(path, name, digests)
     backbone = name == imagenet.VGG16
@@ -55,25 +55,25 @@ def convert(
 
 
 def archive(name: str) -> Archive:
-    """Where the net or backbone of this name is published."""
+    """The download of a published net or backbone."""
     return imagenet.CAFFE_VGG16 if name == imagenet.VGG16 else published.archive(name)
 
 
 def _read(path: Path, name: str | None, digests: Mapping[str, str]) -> tuple[State, str]:
-    """What a published file holds, and the name of what it is; compared with its digest where one is known."""
+    """State dict and name of a published file, after checking its digest if one is known."""
     if not path.is_file():
         raise UserError(f"{path} is missing")
-    if not 0 < path.stat().st_size <= LARGEST:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes; published weights have 1 to {LARGEST:,}")
+    if not 0 < path.stat().st_size <= MAX_SIZE:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes; published weights have 1 to {MAX_SIZE:,}")
     if path.suffix != ".caffemodel":
-        state, found = _converted(path, digests)
-        if name not in (None, found):
-            raise UserError(f"{path} is {found}, not {name}")
-        return state, found
+        state, actual = _converted(path, digests)
+        if name not in (None, actual):
+            raise UserError(f"{path} is {actual}, not {name}")
+        return state, actual
     name = name or path.stem
     if name not in published.NETS and name != imagenet.VGG16:
         known = ", ".join([*published.NETS, imagenet.VGG16])
-        raise UserError(f"{path} has the name of no published net; say with --net which it is: {known}")
+        raise UserError(f"{path} does not have the name of a published net; name it with --net: {known}")
     if archive(name).has_digest and (reason := verification.fault(path, archive(name))):
         raise UserError(f"{path} is not the published {archive(name).name}: {reason}")
     at_once = name in published.NETS and published.NETS[name].at_once
@@ -81,20 +81,20 @@ def _read(path: Path, name: str | None, digests: Mapping[str, str]) -> tuple[Sta
 
 
 def _converted(path: Path, digests: Mapping[str, str]) -> tuple[State, str]:
-    """The tensors of a pickled file, and which net they are; it is opened only if its digest is known."""
-    with path.open("rb") as file:  # once, so that what is unpickled is what was compared
+    """State dict and name of a .pth file. It is unpickled only if its digest is known."""
+    with path.open("rb") as file:  # opened once, so that the content unpickled is the content checked
         digest = hashlib.file_digest(file, "md5").hexdigest()
         if digest not in digests:
             raise UserError(
-                f"{path} (md5 {digest}) is none of the files that pytorch-fcn published, and was not opened: "
-                "a pickle can run any program; import the .caffemodel instead"
+                f"{path} (md5 {digest}) is not a file published by pytorch-fcn and was not loaded: "
+                "a pickle can run arbitrary code; import the .caffemodel instead"
             )
         file.seek(0)
         return imagenet.unpickle(file, path), digests[digest]
 
 
 def _net(state: State, name: str) -> tuple[State, dict[str, Any]]:
-    """What the net of this name holds, compared with a net of ours, and what a model file says of it."""
+    """Checks a state dict against the net of this name; returns it with the metadata of its model file."""
     theirs, architecture = published.NETS[name], published.architecture(name)
     net = FCN(**architecture, preprocessing=theirs.preprocessing)
     loading.fill(net, state, name)
@@ -111,13 +111,13 @@ def _backbone(state: State) -> tuple[State, dict[str, Any]]:
     with torch.device("meta"):
         net = FCN(1, 32, "vgg16").state_dict()
     expected = {key: tensor for key, tensor in net.items() if not key.startswith("score")}
-    if found := loading.surprises(state, expected):
-        raise UserError(f"{imagenet.VGG16} is another net: {'; '.join(found)}")
+    if problems := loading.mismatches(state, expected):
+        raise UserError(f"{imagenet.VGG16} is another net: {'; '.join(problems)}")
     return state, {"architecture": {"backbone": "vgg16"}, "preprocessing": CAFFE, "labels": None}
 
 
 def _labels(dataset: str, classes: int) -> Labels | None:
-    """The classes' names and colours, where this project reads the data set and counts its classes alike."""
+    """Class names and colours, if this project has the data set with the same number of classes."""
     if importlib.util.find_spec(f"fcn.datasets.sources.{dataset}") is None:
         return None
     labels = sources.get(dataset).LABELS

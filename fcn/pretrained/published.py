@@ -1,4 +1,4 @@
-"""The reference's published nets: what they are, and the model files that rungs start from."""
+"""The published nets of the Caffe reference, and the model files that initialize rungs from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,12 @@ from fcn.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Net:
-    """An FCN of the reference's: VGG16, pad 100, its upsampling fixed.
+    """An FCN of the reference: VGG16, pad 100, fixed upsampling.
 
-    dataset, classes   whose classes it scores, in the data set's own order, and how many
-    note               what its classes are more than the data set's, if they are: then no rung can start from it
-    preprocessing      BGR less the mean colour of what it was trained on
+    dataset         data set whose classes it scores, in the order of that data set
+    classes         number of classes
+    preprocessing   BGR minus the mean colour of its training set
+    note            how its classes differ from the data set's; if set, no rung can be initialized from it
 
     source   net.py and *_layers.py in the reference's folders
     """
@@ -56,21 +57,21 @@ NETS = {
 }
 
 
-INITS = [name for name, net in NETS.items() if not net.note]  # those that a rung can start from
-# Of the files that others publish a digest of.
+INITS = [name for name, net in NETS.items() if not net.note]  # nets that a rung can be initialized from
+# Digests published by other projects.
 # source   testdata/dnn/download_models.py of opencv/opencv_extra
 SHA1 = {"fcn8s-heavy-pascal": "c449ea74dd7d83751d1357d6a8c323fcf4038962"}
 
 
 def archive(name: str) -> Archive:
-    """Where a net of `NETS` is published."""
+    """The download of a net in NETS."""
     licence = "FCN's authors: unrestricted use (BVLC model license)"
     file = f"{name}.caffemodel"
     return Archive(file, at(f"dl.caffe.berkeleyvision.org/{file}"), licence, sha1=SHA1.get(name), kind="weights")
 
 
 def architecture(name: str) -> dict[str, Any]:
-    """FCN's arguments for a net of `NETS`."""
+    """Arguments of FCN for a net in NETS."""
     theirs = NETS[name]
     return {
         "num_classes": theirs.classes,
@@ -84,9 +85,9 @@ def architecture(name: str) -> dict[str, Any]:
 
 
 def make(name: str, out: Path) -> None:
-    """Writes the model file of a published net, for a rung to start from; its makers' file is fetched if need be.
+    """Writes the model file of a published net, for initializing a rung; downloads the net if necessary.
 
-    raises   UserError that lists every name, shape and value that is not the net's
+    raises   UserError listing every name, shape and value that does not match the net
     """
     theirs = NETS[name]
     state, used = state_dict(name, archive(name), at_once=theirs.at_once)
@@ -106,20 +107,20 @@ def make(name: str, out: Path) -> None:
 
 
 def check(name: str, stride: int, at_once: bool | None = None, classes: int | None = None) -> None:
-    """raises   UserError if there are no published weights of this name, or they cannot fill such a net
+    """raises   UserError if there are no published weights of this name, or they do not fit such a net
 
-    at_once, classes   None where they are not known yet
+    at_once, classes   of the net; None if not known yet
     """
     if name not in NETS:
-        raise UserError(f"params.yaml: init is {name!r}; there is parent, {', '.join(INITS)}")
+        raise UserError(f"params.yaml: init is {name!r}; choose from parent, {', '.join(INITS)}")
     theirs = NETS[name]
     if name not in INITS:
         raise UserError(
             f"{name} scores {theirs.classes} classes ({theirs.note}), which no data set here has; `fcn import` makes "
-            f"a model file of it to predict with; as init there is parent, {', '.join(INITS)}"
+            f"a model file of it for prediction; for init choose from parent, {', '.join(INITS)}"
         )
     if theirs.stride != stride:
-        raise UserError(f"{name} is FCN-{theirs.stride}s and cannot fill FCN-{stride}s")
+        raise UserError(f"{name} is FCN-{theirs.stride}s and cannot initialize FCN-{stride}s")
     if at_once not in (None, theirs.at_once):
         raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
     if classes not in (None, theirs.classes):
@@ -127,17 +128,17 @@ def check(name: str, stride: int, at_once: bool | None = None, classes: int | No
 
 
 def find(archive: Archive) -> Path | None:
-    """The file of published weights that is here already: their makers' own, or what `fcn import` made of it."""
+    """A local file of published weights: the download, or the model file written by `fcn import`."""
     return download.find(archive) or next(filter(Path.is_file, [imported(archive)]), None)
 
 
 def imported(archive: Archive) -> Path:
-    """Where `fcn import` puts its model file, for `load` and `backbone` to find."""
+    """Where `fcn import` writes its model file, and `make` and `backbone` look for it."""
     return machine.root() / ".fcn" / "downloads" / f"{archive.name.removesuffix('.caffemodel')}.safetensors"
 
 
 def state_dict(name: str, archive: Archive, *, at_once: bool = False) -> tuple[State, Published]:
-    """The published weights under our names, from whichever file is here, else fetched; and which file that is."""
+    """The published weights with this project's layer names, downloaded if necessary, and the file used."""
     path, used = locate(name, archive)
     if path != imported(archive):
         return caffemodel.state_dict(caffemodel.read(path), at_once=at_once), used
@@ -145,17 +146,18 @@ def state_dict(name: str, archive: Archive, *, at_once: bool = False) -> tuple[S
 
 
 def locate(name: str, archive: Archive) -> tuple[Path, Published]:
-    """The file with these weights, fetched if none is here, and what was published.
+    """The file with these weights, downloaded if necessary, and its published origin.
 
-    Of a file that `fcn import` made, that is the one it was made from.
-    raises   UserError if this is not the file that was used first
+    For a file written by `fcn import`, the origin is the file that was imported.
+
+    raises   UserError if this is not the same file as in earlier runs
     """
     path = find(archive)
     if path == imported(archive):
         meta = weights.load(path)[1]
         if meta.published is None or meta.published.name != name:
             raise UserError(
-                f"{path} is {meta.published.name if meta.published else 'nothing published'}, not {name}; delete it"
+                f"{path} is {meta.published.name if meta.published else 'not a published net'}, not {name}; delete it"
             )
         used = meta.published
     else:

@@ -1,8 +1,8 @@
-"""Several processes that train one net, or score it: torchrun starts them, torch.distributed joins them.
+"""Distributed training and evaluation with torchrun and torch.distributed.
 
-The experiment stays the same on any number of them: each takes its share of every batch, losses are
-scaled by what the whole batch holds, and gradients are summed. One of them, the leader, writes files
-and talks to MLflow; predicted masks alone are written by all.
+The experiment is the same for any number of processes: each takes its share of every batch, losses are scaled by
+the valid pixels of the whole batch, and gradients are summed. One process, the leader (rank 0), writes files and
+logs to MLflow; only predicted masks are written by all processes.
 """
 
 import logging
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those that train together; alone if there is but one."""
+    """This process's rank and the number of processes; the default is a single process."""
 
     rank: int = 0
     size: int = 1
@@ -41,17 +41,17 @@ class Group:
         return self.rank == 0
 
     def local_range(self, count: int) -> range:
-        """Which of `count` images are this process's."""
+        """Indices of the images, out of `count`, that this process handles."""
         return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Sum over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
     def maximum(self, value: int) -> int:
-        """The largest value in any process; of a yes or no, whether any says yes."""
+        """Maximum over all processes; for a bool, whether it is true in any process."""
         if self.size == 1:
             return value
         values = torch.tensor(int(value))
@@ -59,7 +59,7 @@ class Group:
         return int(values)
 
     def broadcast(self, value: T) -> T:
-        """The leader's value, in all processes."""
+        """Returns the leader's value in all processes."""
         if self.size == 1:
             return value
         values: list[Any] = [value]
@@ -67,19 +67,19 @@ class Group:
         return values[0]  # type: ignore[no-any-return]
 
     def check_agreement(self, fingerprint: str) -> None:
-        """Refuses to train together what is not the same.
+        """Compares the fingerprints of all processes.
 
-        raises   UserError if another process has other data, code, weights or threads than the leader
+        raises   UserError if data, code, weights or threads of a process differ from the leader's
         """
         if self.maximum(self.broadcast(fingerprint) != fingerprint):
-            raise UserError("the group's machines differ in data, code, parent weights or threads; make them alike")
+            raise UserError("the group's machines differ in data, code, parent weights or threads; make them identical")
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The net with gradients that are the mean over all processes; its weights become the leader's."""
+        """Wraps the net so that gradients are averaged over all processes; its weights become the leader's."""
         if self.size == 1:
             return net
-        # After its first step torch would put gradients into other buckets, in which they are summed in another order:
-        # a run that goes on after a kill would end with other bits. Where it looks for unused weights it does not.
+        # By default torch rebuilds its gradient buckets after the first step, which changes the order of summation, so
+        # a resumed run would give other bits. With find_unused_parameters it does not rebuild them.
         warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
         return DistributedDataParallel(net, forward_sync_buffers=False, find_unused_parameters=True)
 
@@ -89,7 +89,7 @@ SINGLE = Group()
 
 @contextmanager
 def group() -> Iterator[Group]:
-    """This process's place among those that torchrun started, if it did."""
+    """Joins the process group if torchrun started this process; otherwise yields SINGLE."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield SINGLE
@@ -97,13 +97,13 @@ def group() -> Iterator[Group]:
     device = machine.device()
     if device.type == "cuda":
         if device.index is not None or int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
-            raise UserError("each process needs a GPU of its own; start fewer, and name none in FCN_DEVICE")
+            raise UserError("each process needs its own GPU; start fewer, and set FCN_DEVICE to cuda without an index")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store, rank, size = next(rendezvous("env://"))
-    # torchrun keeps one store over its restarts, and gloo would find the addresses of the dead in it (torch 2.14.1).
+    # torchrun keeps one store across restarts, in which gloo would find the addresses of dead processes (torch 2.14.1).
     fresh = PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    # Long: the leader may have to wait until another experiment has computed the same. A death ends the group anyway.
+    # Long timeout: the leader may wait for another experiment that computes the same. torchrun notices ended processes.
     dist.init_process_group(backend, timeout=timedelta(days=7), store=fresh, rank=rank, world_size=size)
     try:
         yield Group(rank, size)
@@ -112,21 +112,20 @@ def group() -> Iterator[Group]:
 
 
 def launch(module: str, images: int, *, machines: bool = True) -> None:
-    """Runs this stage as several processes and ends with them, if the machine has several devices.
+    """Runs this stage with torchrun, one process per GPU, and exits with its status.
 
-    module     the stage, as `python -m` takes it
-    images     that can be worked on at once: more processes would have nothing to do
-    machines   whether several machines can do it, or only this one
+    Returns immediately if torchrun already started this process, or if one process is enough. FCN_PROCESSES
+    overrides the number of processes; FCN_TORCHRUN sets torchrun's options, for several machines or restarts.
 
-    FCN_PROCESSES says how many processes instead; FCN_TORCHRUN gives torchrun's own options, for
-    several machines or for restarts. Returns at once in a process that torchrun has started, and where
-    one process is enough.
+    module     the stage, as for `python -m`
+    images     images that can be processed at the same time, which limits the number of processes
+    machines   whether the stage supports several machines
     """
     if "WORLD_SIZE" in os.environ:
         return
     options = shlex.split(os.environ.get("FCN_TORCHRUN", "")) if machines else []
     if not options:
-        count = min(_wanted(), images)
+        count = min(_process_count(), images)
         if count <= 1:
             return
         options = ["--standalone", f"--nproc-per-node={count}"]
@@ -134,29 +133,29 @@ def launch(module: str, images: int, *, machines: bool = True) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # It complains that nobody wants to copy the file in which a process leaves its line; that line is read below.
+    # Silences the warning that the error file is not copied to another place; the error is read below.
     logging.getLogger("torch.distributed.elastic.multiprocessing.errors.error_handler").setLevel(logging.CRITICAL)
-    given = run.parse_args([*options, module])  # type: ignore[no-untyped-call]
-    here = run.determine_local_world_size(given.nproc_per_node)
-    os.environ["OMP_NUM_THREADS"] = str(max(1, machine.cores() // here))
+    arguments = run.parse_args([*options, module])  # type: ignore[no-untyped-call]
+    local_processes = run.determine_local_world_size(arguments.nproc_per_node)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, machine.cores() // local_processes))
     try:
         run.main([*options, "-m", module, *sys.argv[1:]])
     except ChildFailedError as error:
-        for failure in error.failures.values():  # where one ends with a line, others lose their connection
-            if failure.message.startswith("error: "):  # its own: fcn.runtime.errors
+        for failure in error.failures.values():  # if one process fails, others fail with connection errors
+            if failure.message.startswith("error: "):  # written by fcn.runtime.errors
                 sys.exit(failure.message)
         _, failure = error.get_first_failure()
-        sys.exit(f"error: process {failure.local_rank} of the group ended with {failure.exitcode}")
+        sys.exit(f"error: process {failure.local_rank} of the group exited with status {failure.exitcode}")
     except SignalException as error:
         sys.exit(128 + error.sigval)
     sys.exit()
 
 
-def _wanted() -> int:
-    given = os.environ.get("FCN_PROCESSES")
-    if given is None:
+def _process_count() -> int:
+    value = os.environ.get("FCN_PROCESSES")
+    if value is None:
         device = machine.device()
         return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
-    if not given.isdecimal() or not int(given):
-        raise UserError(f"FCN_PROCESSES is {given!r}; write a whole number such as 2")
-    return int(given)
+    if not value.isdecimal() or not int(value):
+        raise UserError(f"FCN_PROCESSES is {value!r}; write a whole number such as 2")
+    return int(value)

@@ -1,4 +1,4 @@
-"""YAML from anywhere as plain values: bounded before it is parsed, and refused in one line."""
+"""Safe loading of untrusted YAML: its size is checked before it is constructed, and errors are one line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,28 +8,28 @@ import yaml
 
 from fcn.runtime.errors import UserError, in_one_line
 
-SIZE = 10 << 20  # bytes of a document
-DEPTH = 100  # levels of nesting; libyaml's composer recurses on the C stack
-VALUES = 100_000  # scalars, lists and mappings; an alias counts as all that it stands for
-DIGITS = 100  # characters of a number: Python converts long ones in quadratic time, or not at all
-LINE = 300  # characters of an error
+MAX_SIZE = 10 << 20  # bytes of a document
+MAX_DEPTH = 100  # levels of nesting; libyaml's composer recurses on the C stack
+MAX_VALUES = 100_000  # scalars, lists and mappings; an alias counts as everything it expands to
+MAX_DIGITS = 100  # characters of a number; Python converts long ones in quadratic time, or refuses to
+MAX_ERROR = 300  # characters of an error message
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
+BASE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times faster
 
 
 def read(path: Path) -> str:
-    """The text of a UTF-8 file.
+    """Reads a UTF-8 file.
 
-    raises   UserError if it is not UTF-8 or larger than a document may be; OSError as `open`
+    raises   UserError if it is not UTF-8 or larger than MAX_SIZE; OSError as `open`
     """
     with path.open("rb") as file:
-        return decode(file.read(SIZE + 1), str(path))
+        return decode(file.read(MAX_SIZE + 1), str(path))
 
 
 def decode(content: bytes, where: str) -> str:
-    """Bytes as text.
+    """Decodes UTF-8.
 
-    raises   UserError if they are not UTF-8, or more than a document may have
+    raises   UserError if the bytes are not UTF-8 or more than MAX_SIZE
     """
     _check_size(len(content), where)
     try:
@@ -38,32 +38,32 @@ def decode(content: bytes, where: str) -> str:
         raise UserError(f"{where} is not UTF-8 text (byte {error.start})") from None
 
 
-def load_yaml(text: str, where: str, most: int = VALUES) -> object:
-    """A YAML document as dicts with string keys, lists and scalars; None if it is empty.
+def load_yaml(text: str, where: str, most: int = MAX_VALUES) -> object:
+    """Loads a YAML document as dicts with string keys, lists and scalars; None if it is empty.
 
     where    names the document in errors
-    most     values that it may have
-    raises   UserError, in one line, if it is not YAML, is too large or too deep, repeats a key, merges mappings,
-             has a tag, or an alias that contains itself
+    most     maximum number of values
+    raises   UserError, in one line, if it is not YAML, too large or nested too deeply, or has repeated keys, merge
+             keys, tags or recursive aliases
     """
     _check_size(len(text), where)
     try:
         _check(yaml.parse(text, Loader=BASE), most)
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # also a date such as 2026-99-99
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError also for a date such as 2026-99-99
         line = in_one_line(error).replace(' in "<unicode string>",', " at")
-        raise UserError(f"{where}: {line if len(line) <= LINE else f'{line[:LINE]}…'}") from None
+        raise UserError(f"{where}: {line if len(line) <= MAX_ERROR else f'{line[:MAX_ERROR]}…'}") from None
 
 
 def _check_size(size: int, where: str) -> None:
-    if size > SIZE:
-        raise UserError(f"{where} is larger than {SIZE >> 20} MiB")
+    if size > MAX_SIZE:
+        raise UserError(f"{where} is larger than {MAX_SIZE >> 20} MiB")
 
 
 def _check(events: Iterator[Any], most: int) -> None:
-    """Refuses a document that is too deep or has too many values, from its events, which need no recursion."""
-    anchors: dict[str, tuple[int, int]] = {}  # values and levels of what an alias stands for
-    nested: list[tuple[str | None, int, int]] = [(None, 0, 0)]  # anchor, values and levels of what is not closed yet
+    """Checks depth and number of values on the parser's event stream, which needs no recursion."""
+    anchors: dict[str, tuple[int, int]] = {}  # number of values and levels of each anchored node
+    nested: list[tuple[str | None, int, int]] = [(None, 0, 0)]  # anchor, values and levels of each open collection
     for event in events:
         if getattr(event, "tag", None) not in (None, "!"):
             raise _refusal(f"tag {event.tag!r}; write the value without it", event)
@@ -82,37 +82,37 @@ def _check(events: Iterator[Any], most: int) -> None:
             continue
         if anchor is not None and not isinstance(event, yaml.CollectionStartEvent):
             anchors[anchor] = values, levels
-        above, total, deepest = nested[-1]
-        nested[-1] = above, total + values, max(deepest, levels + 1)
-        if len(nested) - 1 + levels > DEPTH:
-            raise _refusal(f"more than {DEPTH} levels of nesting", event)
+        parent_anchor, total, deepest = nested[-1]
+        nested[-1] = parent_anchor, total + values, max(deepest, levels + 1)
+        if len(nested) - 1 + levels > MAX_DEPTH:
+            raise _refusal(f"more than {MAX_DEPTH} levels of nesting", event)
         if sum(size for _, size, _ in nested) > most:
-            raise _refusal(f"more than {most} values, its aliases written out", event)
+            raise _refusal(f"more than {most} values, with aliases expanded", event)
 
 
-def _refusal(problem: str, place: Any) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, problem, place.start_mark)
+def _refusal(problem: str, node: Any) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 class _Loader(BASE):  # type: ignore[misc]
-    """Safe YAML that refuses a repeated key, of which one value would be lost in silence."""
+    """SafeLoader that rejects repeated keys, merge keys, keys that are not strings, and very large numbers."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 raise _refusal("key '<<' merges mappings; write the keys out", key_node)
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise _refusal(f"key {key!r} is not a string", key_node)
-            if key in seen:
+            if key in keys:
                 raise _refusal(f"key {key!r} is duplicated", key_node)
-            seen.add(key)
+            keys.add(key)
         return dict(super().construct_mapping(node, deep))
 
     def construct_number(self, node: yaml.ScalarNode) -> object:
-        if len(node.value) > DIGITS:
-            raise _refusal(f"a number of more than {DIGITS} characters", node)
+        if len(node.value) > MAX_DIGITS:
+            raise _refusal(f"a number of more than {MAX_DIGITS} characters", node)
         value = yaml.SafeLoader.yaml_constructors[node.tag](self, node)
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _refusal("a whole number of more than 64 bits", node)

@@ -1,4 +1,4 @@
-"""A user's mistake, or a full disk, ends in one clear line; our own mistakes end in a traceback."""
+"""Error reporting: user errors and system errors end in one line, bugs in a traceback."""
 
 import errno
 import json
@@ -14,16 +14,16 @@ from typing import NoReturn
 
 STDOUT = 1
 URI = re.compile(r"\w[\w+.-]*://[^\s'\"<>]+")
-BROKEN_PIPE = 141  # the exit status that a shell reports for SIGPIPE
+BROKEN_PIPE = 141  # exit status that a shell reports for SIGPIPE
 
 
 class UserError(ValueError):
-    """What is wrong, where, and what to do, in one line."""
+    """An error that the user can fix. The message says in one line what is wrong, where, and what to do."""
 
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Turns a user's mistake or the machine's refusal into `error: …` and a non-zero exit."""
+    """Turns a UserError or OSError into a line `error: …` and a non-zero exit status."""
     try:
         yield
         sys.stdout.flush()
@@ -32,22 +32,22 @@ def one_line() -> Iterator[None]:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _discard_output():
             sys.exit(BROKEN_PIPE)
-        if error.errno is None:  # a library's own error in disguise, not the machine's
+        if error.errno is None:  # raised by a library, not by the operating system
             raise
         advice = "; free some room and run the same command again" if is_full(error) else ""
         name = f": {error.filename}" if error.filename else ""
         _end(f"error: {error.strerror}{name}{advice}")
     except KeyboardInterrupt:
         sys.exit(130)
-    except SystemExit:  # as of --help
+    except SystemExit:  # for example after --help
         _discard_output()
         raise
 
 
 def _discard_output() -> bool:
-    """Whether the reader of a piped stdout has left, as `head` does; what is still to be printed is then discarded."""
+    """Discards further output if the reader of a piped stdout has closed it, as `head` does; True if it has."""
     stdout = select.poll()
-    stdout.register(STDOUT, 0)  # errors are always reported
+    stdout.register(STDOUT, 0)  # POLLERR and POLLHUP are always reported
     if not any(event & (select.POLLERR | select.POLLHUP) for _, event in stdout.poll(0)):
         return False
     os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
@@ -55,61 +55,61 @@ def _discard_output() -> bool:
 
 
 def _end(line: str) -> NoReturn:
-    """Ends this process with a line; one of a group leaves it to the process that began them, to say it once.
+    """Exits with an error message. A process started by torchrun passes it to its parent, which prints it once.
 
-    What is wrong may be the name of a file or of a class, and hold anything.
+    The line may contain a file or class name with arbitrary characters, so it is made printable.
     """
     _discard_output()
     line = "\n".join(map(printable, line.split("\n")))
-    if place := os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        whole = Path(f"{place}.tmp")
-        with suppress(OSError):  # a full disk may be what there is to say
-            whole.write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
-            whole.rename(place)  # the one who reads it may come at any moment
+    if error_file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        temporary = Path(f"{error_file}.tmp")
+        with suppress(OSError):  # the error may be a full disk
+            temporary.write_text(json.dumps({"message": line, "timestamp": int(time.time())}))
+            temporary.rename(error_file)  # atomic, since the parent may read it at any time
             sys.exit(1)
     sys.exit(line)
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """A text of others as a message repeats it: in quotes, unprintable characters escaped, not endless."""
+    """Untrusted text for a message: quoted, escaped, and cut to `most` characters."""
     return repr(text if len(text) <= most else f"{text[:most]}…")
 
 
 def is_full(error: OSError) -> bool:
-    """Whether the disk, the quota or the limit on a file's size is used up."""
+    """Whether the error is a full disk, an exhausted quota or a file size limit."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def printable(text: str) -> str:
-    """A line of others for a terminal, which would obey control characters: they are escaped, as in a Python string."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """Untrusted text for a terminal: control characters are escaped as in a Python string."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error of others says, or its kind if it says nothing."""
+    """A library's error message in one line, or the error's class name if it has no message."""
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def without_credentials(text: str) -> str:
-    """Text without the user names, passwords and values of queries that stand in its addresses."""
+    """Removes user names, passwords and query values from the URLs in a text."""
     return URI.sub(lambda match: bare(match[0]), text)
 
 
 def bare(uri: str) -> str:
-    """An address without user name and password; of its query without the values. Paths of files stay as they are."""
+    """A URL without user name, password and query values. sqlite and file URIs are returned unchanged."""
     scheme, mark, rest = uri.partition("://")
     if not mark or scheme.startswith(("sqlite", "file")):
         return uri
-    user, _, rest = rest.rpartition("@")  # the last one: some passwords have slashes, question marks or more of them
+    user, _, rest = rest.rpartition("@")  # the last @: passwords may contain @, slashes and question marks
     hidden = "***@" if set(user) & set("/?#") else ""
     return scheme + mark + hidden + re.sub(r"([?&;][^=&;#]*)=[^&;#]*", r"\1=***", rest)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error of others says, which may go on for pages, or its kind if it says nothing."""
+    """The first line of a library's error message, or the error's class name if it has no message."""
     return printable(next(iter(str(error).splitlines()), type(error).__name__))
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """A number and its noun: `1 image`, `2 images`."""
+    """A number with its noun in singular or plural: `1 image`, `2 images`."""
     return f"{count} {one if count == 1 else many or one + 's'}"

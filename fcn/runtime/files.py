@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, synced, renamed; by one process at a time."""
+"""Atomic file writes (temporary name, fsync, rename), locks and digests."""
 
 import fcntl
 import glob
@@ -19,20 +19,18 @@ from fcn.runtime.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROOM = 255 - len("..1234567890.tmp")  # bytes of a name, to which a temporary one adds
-
-
-TEXT = 16 << 20  # bytes of a list or a table of classes; a list of 100,000 pairs with their paths has 10 MB
+MAX_NAME = 255 - len("..1234567890.tmp")  # bytes of a file name, so that its temporary name is not too long
+TEXT = 16 << 20  # maximum bytes of a list or class table; a list of 100,000 pairs with paths has 10 MB
 
 
 def read_regular(path: Path, largest: int) -> bytes:
-    """The content of a file that someone else may have made.
+    """Reads an untrusted file.
 
-    largest  bytes that are not too many
-    raises   UserError if it is missing, no regular file (a pipe or a device may never end), larger, or not readable
+    largest  maximum size in bytes
+    raises   UserError if it is missing, larger, unreadable or not a regular file (a pipe or device may never end)
     """
     try:
-        # Not blocking: a pipe that nobody writes to would keep us waiting. Of a regular file it changes nothing.
+        # Non-blocking, since opening a pipe without a writer would wait forever; no effect on regular files.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
@@ -53,7 +51,7 @@ def read_regular(path: Path, largest: int) -> bytes:
 
 
 def read_text(path: Path, largest: int = TEXT) -> str:
-    """A small text that someone else may have made, in UTF-8 with or without its mark; other bytes become U+FFFD.
+    """Reads an untrusted UTF-8 text, with or without BOM; invalid bytes become U+FFFD.
 
     raises   UserError as `read_regular`
     """
@@ -62,13 +60,14 @@ def read_text(path: Path, largest: int = TEXT) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside `path`; what was written there takes its place at the end.
+    """Yields a temporary path beside `path`; on exit, the file written there replaces `path`.
 
-    An exception leaves the old file as it was and nothing else behind; what a kill left, the next writer removes.
+    After an exception the old file is unchanged and the temporary file removed. Temporary files left by a killed
+    process are removed by the next writer.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.name
-    if len(os.fsencode(name)) > ROOM:
+    if len(os.fsencode(name)) > MAX_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     for left in path.parent.glob(f".{glob.escape(name)}.*.tmp"):
         if not is_alive(left.suffixes[-2][1:]):
@@ -86,10 +85,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Gives an empty folder beside `path`; at the end it takes the place of whatever was there.
+    """Yields an empty folder beside `path`; on exit, it replaces whatever is at `path`.
 
-    An exception leaves the old folder as it was and nothing else behind; what a kill left behind, the
-    next call clears.
+    After an exception the old folder is unchanged and the temporary folder removed. What a killed process left is
+    removed by the next call.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     remove(temporary)
@@ -104,7 +103,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Takes away a file, a link (not what it points to) or a folder with all that is in it, if there is one."""
+    """Removes a file, a link (not its target) or a folder with its content; does nothing if `path` does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -113,7 +112,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Gives an OSError that knows no file, as that of a write to a full disk, the name of this one."""
+    """Adds the file name to an OSError that has none, such as that of a write to a full disk."""
     try:
         yield
     except OSError as error:
@@ -123,16 +122,16 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text to `path`, whole or not at all."""
+    """Writes UTF-8 text to `path` atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def exclusive(out: Path) -> Iterator[None]:
-    """Refuses a second process that would write the same file or folder: one would spoil the other's work.
+    """Locks `out` for writing. A stage whose DVC was killed may still be running and writing the same file or folder.
 
-    DVC alone may have been killed, and its stage live on.
+    raises   UserError if another process holds the lock
     """
     lock = lock_file(out.resolve().as_posix().strip("/").replace("/", "-"))
     with naming(out), lock.open("a+") as file:
@@ -143,14 +142,14 @@ def exclusive(out: Path) -> Iterator[None]:
 
 
 def lock_file(name: str) -> Path:
-    """Where the lock of this name is; the main checkout's, for all that run in a copy too."""
+    """Path of the lock file of this name. It is in the main checkout, also for experiments that run in a copy."""
     folder = machine.root() / ".fcn" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
 
 
 def try_lock(file: TextIO) -> bool:
-    """Locks an open file until it is closed, or says that another has."""
+    """Locks an open file until it is closed; False if another process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -159,20 +158,20 @@ def try_lock(file: TextIO) -> bool:
 
 
 def sign(file: TextIO) -> None:
-    """Leaves the process's number in a lock file, for whoever meets it locked."""
+    """Writes this process's id to a lock file, for the messages of other processes."""
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
 
 
 def owner(file: TextIO) -> str:
-    """The number of the process that locked a file."""
+    """The id of the process that locked a file."""
     file.seek(0)
     return file.read().strip()
 
 
 def is_alive(process: str) -> bool:
-    """Whether there is a process of this number; what is no number belongs to nobody we know, and so lives."""
+    """Whether a process with this id exists. True for an invalid id, so that unknown files are not removed."""
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
@@ -183,7 +182,7 @@ def is_alive(process: str) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file, or of a folder: of its files' names and digests, in order; bytecode does not count."""
+    """sha256 of a file, or of a folder: of its files' sorted names and digests, without `__pycache__`."""
     if path.is_dir():
         inside = [p for p in sorted(path.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
         lines = (f"{sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in inside)
@@ -193,7 +192,7 @@ def sha256(path: Path) -> str:
 
 
 def md5(path: Path) -> str:
-    """The digest of a file that is published with no better one."""
+    """md5 of a file, for digests published or recorded as md5."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 
@@ -207,9 +206,9 @@ def _sync(path: Path) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: object) -> None:
-    """Writes a safetensors file, whole or not at all, with facts as one JSON string under one key.
+    """Writes a safetensors file atomically, with `facts` as one JSON string under `key` in its metadata.
 
-    raises   OSError if the disk is full, as for any other file
+    raises   OSError if the disk is full, instead of safetensors' own error
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -226,7 +225,7 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: 
 
 
 def acquire(path: Path) -> TextIO | None:
-    """Locks a lock file until it is closed, by hand or by the process's end; None if somebody else holds it."""
+    """Opens and locks a lock file until it is closed or the process ends; None if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")
     if try_lock(file):
@@ -236,7 +235,7 @@ def acquire(path: Path) -> TextIO | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process holds a lock file; asking changes nothing."""
+    """Whether a process holds the lock; does not create the file."""
     if not path.is_file():
         return False
     with path.open("r") as file:

@@ -1,6 +1,6 @@
-"""What belongs to the machine and not to the experiment: folders, threads, memory, device.
+"""Settings of the machine, which are not part of the experiment: folders, threads, memory, device.
 
-Import this module, call `prepare`, and only then import torch: OpenMP reads its environment once.
+Import this module and call `prepare` before importing torch: OpenMP reads its environment variables only once.
 """
 
 import ctypes
@@ -20,27 +20,27 @@ from fcn.runtime.errors import UserError, first_line
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("torch", "torchvision", "dvc", "mlflow")  # those whose version can change bits, or how files are kept
+PACKAGES = ("torch", "torchvision", "dvc", "mlflow")  # their versions can change results or file formats
 
-# glibc's malloc.h. Large buffers that go back to the kernel at every step cost more in page
-# faults than the arithmetic done on them: keep them.
+# From glibc's malloc.h. By default malloc returns large buffers to the kernel at every step, and the page faults
+# cost more time than the arithmetic; `prepare` turns that off.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def root() -> Path:
-    """The main checkout: DVC names it, also for experiments that run in a copy (`--temp`, `--queue`)."""
+    """The main checkout. DVC sets DVC_ROOT, also for experiments that run in a copy (`--temp`, `--queue`)."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
 
 
 def location_digest() -> str:
-    """Digest of this machine's name and the checkout's path, so that no other checkout's run is taken for its own."""
+    """sha256 of host name and checkout path, which tells this checkout's runs from those of other checkouts."""
     return hashlib.sha256(f"{platform.node()}:{root()}".encode()).hexdigest()
 
 
 def prepare() -> None:
-    """Makes a process ready to compute. Changes its speed, never a number."""
-    # An OpenMP thread that spins while another process has its core makes a step many times slower;
-    # one that sleeps at once wakes up late. Some microseconds of spinning cost neither.
+    """Configures threads and memory allocation of this process. Affects speed, never results."""
+    # OpenMP threads that spin while another process uses their core make a step many times slower; threads that
+    # sleep immediately wake up late. Spinning for a few microseconds avoids both.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     # cuBLAS is deterministic only with a fixed workspace.
@@ -55,7 +55,7 @@ def prepare() -> None:
 
 
 def dvc() -> psutil.Process | None:
-    """The DVC that runs this stage, if one does."""
+    """The DVC process that runs this stage, if there is one."""
     if "DVC_ROOT" not in os.environ:
         return None
     return next((p for p in psutil.Process().parents() if "dvc" in _command(p)), None)
@@ -64,12 +64,12 @@ def dvc() -> psutil.Process | None:
 def _command(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline()[:3])
-    except psutil.Error:  # gone, or another user's
+    except psutil.Error:  # ended, or owned by another user
         return ""
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Whether a process is still the one that it was, and at work."""
+    """Whether a process is still running, and its id has not been reused."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -77,7 +77,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def cores() -> int:
-    """Cores that this process may use: its affinity, and what its control group allows."""
+    """Number of cores that this process may use, limited by CPU affinity and cgroup quota."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = Path("/sys/fs/cgroup/cpu.max")
     if limit.is_file():
@@ -88,25 +88,25 @@ def cores() -> int:
 
 
 def device() -> "torch.device":
-    """Where to compute: `FCN_DEVICE` if set, else the first GPU, else the CPU."""
+    """The device to compute on: `FCN_DEVICE` if set, else the first GPU, else the CPU."""
     import torch
 
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # with NaN: 4 % of a step
-    # As torch.use_deterministic_algorithms(True), which takes a second to import a compiler that is not used here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # filling with NaN takes 4 % of a step
+    # Same as torch.use_deterministic_algorithms(True), which spends a second importing a compiler that is not needed.
     torch.set_deterministic_debug_mode("error")
-    torch.backends.cudnn.allow_tf32 = False  # fp32 has the same meaning everywhere; who wants speed writes bf16
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32 on every device; use bf16 for speed
     name = os.environ.get("FCN_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.zeros(1, device=name).item()  # the device meta has shapes and no values
+        torch.zeros(1, device=name).item()  # .item() fails on the meta device, which has no values
     except (RuntimeError, AssertionError, ImportError) as error:
         raise UserError(f"FCN_DEVICE is {name!r}, which this machine cannot use ({first_line(error)})") from None
     return torch.device(name)
 
 
 def facts() -> dict[str, str | int]:
-    """Processor, device and Python: what speed and last digits depend on."""
-    found = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    model = re.search(r"model name\s*: (.+)", found)
+    """CPU, device, system and Python version, on which speed and the last digits depend."""
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    model = re.search(r"model name\s*: (.+)", cpuinfo)
     return {
         "cpu": model[1] if model else platform.processor(),
         "cores": cores(),
@@ -117,5 +117,5 @@ def facts() -> dict[str, str | int]:
 
 
 def versions() -> dict[str, str]:
-    """The installed version of each package that matters."""
+    """Installed version of each package in PACKAGES."""
     return {package: version(package) for package in PACKAGES}

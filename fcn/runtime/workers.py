@@ -1,4 +1,4 @@
-"""Processes that share a stage's work, and end with it."""
+"""A pool of worker processes that ends with its stage."""
 
 import os
 import signal
@@ -17,25 +17,27 @@ from fcn.runtime.errors import UserError
 
 @contextmanager
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """A process for each core; none outlives this one, however this one ends.
+    """A pool with one process per core. Workers end with this process, even if it is killed.
 
-    raises   UserError if one of them is killed
+    raises   UserError if a worker is killed
     """
-    # Forked where that is safe: what is imported here need not be imported again in each of them.
+    # Fork on Linux, so that workers need not import everything again.
     method = "fork" if sys.platform == "linux" else "spawn"
     executor = ProcessPoolExecutor(machine.cores(), get_context(method), initializer=_end_with_parent)
     try:
         yield executor
     except BrokenProcessPool:
-        raise UserError("a worker was killed, as a rule because memory ran out; free some and run it again") from None
+        raise UserError("a worker was killed, usually because memory ran out; free some and run it again") from None
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:
-    """Leaves Ctrl-C to the process that began this one.
+    """Ignores Ctrl-C, which the parent handles, and exits when the parent ends.
 
-    A worker waits for work on a pipe whose other end it holds too: it would never learn of a killed parent."""
+    A worker waits for work on a pipe whose write end it has inherited too, so the pipe does not close when the
+    parent is killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None

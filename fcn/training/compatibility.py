@@ -1,6 +1,6 @@
-"""What numbers of params.yaml must agree on with one another, with the classes and with the sizes of images.
+"""Checks that params.yaml is consistent with itself, with the classes and with the image sizes.
 
-Called by `fcn check` and `fcn recipe` with what is known before anything runs, and by each rung with what resize made.
+`fcn check` and `fcn recipe` call these before anything runs; each rung calls them with the output of resize.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,16 +13,16 @@ Size = tuple[int, int]  # width and height, in pixels
 
 
 def check_classes(names: Sequence[str]) -> None:
-    """raises   UserError if there is one class alone"""
+    """raises   UserError if there is only one class"""
     if len(names) == 1:
         raise UserError(
-            f"params.yaml: data.folder.classes lists one class alone, {names[0]}, so that any net scores 100 %; add "
-            "the class that it is to be told from, such as the background"
+            f"params.yaml: data.folder.classes lists only one class, {names[0]}, so any net scores 100 %; add "
+            "another class, such as the background"
         )
 
 
 def check_class_weights(wanted: str | float | list[float], classes: int) -> None:
-    """raises   UserError if data.class_weights is a list of another length, or weighs nothing at all"""
+    """raises   UserError if data.class_weights is a list of the wrong length or contains only zeros"""
     if not isinstance(wanted, list):
         return
     if len(wanted) != classes:
@@ -31,12 +31,12 @@ def check_class_weights(wanted: str | float | list[float], classes: int) -> None
         )
     if not any(wanted):
         raise UserError(
-            "params.yaml: data.class_weights are all 0, so nothing would be learned; write none, or weights"
+            "params.yaml: data.class_weights are all 0, so nothing would be learned; write none, or positive weights"
         )
 
 
 def check_batch_norm(rung: Rung, backbone: str, section: str) -> None:
-    """raises   UserError if batch norm would see only a part of a batch"""
+    """raises   UserError if batch norm is combined with gradient accumulation"""
     if BACKBONES[backbone].norm and rung.iterations and rung.accumulate > 1:
         raise UserError(
             f"params.yaml: {section}.accumulate is {rung.accumulate}: batch norm takes its statistics over one pass, "
@@ -47,12 +47,12 @@ def check_batch_norm(rung: Rung, backbone: str, section: str) -> None:
 def check_images(
     rung: Rung, params: Params, images: Iterable[tuple[str, Size]], *, processes: int | None = None
 ) -> None:
-    """What a rung's steps would find out about training images, one after the other.
+    """Checks the sizes of the training images, which would otherwise fail in some later step.
 
-    images      name and size of each, after resizing; without a name, of all
-    processes   that share a batch; None if that is not known yet
-    raises      UserError if no image is as large as the crop, if those of one pass differ in size, or if batch norm
-                would see a single value per channel
+    images      name and size of each image after resizing; an empty name stands for all images
+    processes   that share a batch; None if not known yet
+    raises      UserError if the crop is larger than every image, if images of one forward pass differ in size, or if
+                batch norm would see a single value per channel
     """
     if not rung.iterations:
         return
@@ -90,18 +90,18 @@ def check_images(
 
 
 def sections(params: Params) -> dict[str, Rung]:
-    """Each rung by its section's name."""
+    """Each rung, by the name of its section in params.yaml."""
     return {"train" if s == 32 else f"finetune.fcn{s}s": params.rung(s) for s in STRIDES}
 
 
 def _pass(batch: int, accumulate: int, processes: int) -> int:
-    """The most images that one process puts through the net at once."""
+    """Maximum images per forward pass of one process."""
     share = -(-batch // processes)
     return -(-share // -(-accumulate // processes))
 
 
 def _enough(params: Params) -> int:
-    """The smallest side in pixels that gives batch norm more than one value."""
+    """Smallest side in pixels with which batch norm sees more than one value per channel."""
     model = params.model
     return next(n for n in range(1, 1 << 10) if normalized_positions(model.backbone, model.pad, n, 1) > 1)
 

@@ -1,4 +1,4 @@
-"""What training and scoring cost: operations, and the time that they take on this device."""
+"""Cost of training and scoring: FLOPs, and an estimate of the time on this device."""
 
 import time
 
@@ -14,14 +14,14 @@ from fcn.runtime.errors import counted
 
 
 def rung_flops(params: Params, stride: int, forward: int) -> int:
-    """Of a rung's training: the way back takes twice as many as the way there, or none if the backbone is frozen."""
+    """FLOPs of training a rung. A backward pass costs twice a forward pass, or nothing if the backbone is frozen."""
     rung = params.rung(stride)
     passes = 1 if rung.freeze == "backbone" else 3
     return rung.iterations * params.batch_size * passes * forward
 
 
 def forward_flops(params: Params, num_classes: int, stride: int, height: int, width: int) -> int:
-    """Multiplications and additions of one image's way through the net."""
+    """Multiplications and additions of one forward pass of one image."""
     model = params.model
     with torch.device("meta"):
         net = FCN(
@@ -38,21 +38,21 @@ def forward_flops(params: Params, num_classes: int, stride: int, height: int, wi
 
 
 def measured_speed() -> float:
-    """FLOP/s of a middle layer of VGG16, forward, in fp32, on the device that would train."""
+    """FLOP/s of the forward pass of a middle layer of VGG16 in fp32, measured on the training device."""
     device = machine.device()
     layer = nn.Conv2d(256, 256, 3, padding=1, device=device).to(memory_format=torch.channels_last)
     image = torch.randn(1, 256, 64, 64, device=device).to(memory_format=torch.channels_last)
     best = float("inf")
     with torch.no_grad():
         for _ in range(12):
-            began = time.perf_counter()
+            start = time.perf_counter()
             layer(image).sum().item()
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.perf_counter() - start)
     return 2 * 256 * 256 * 9 * 64 * 64 / best
 
 
 def duration(seconds: float) -> str:
-    """In the unit that a person would use."""
+    """A duration in days, hours, minutes or seconds, whichever suits its length."""
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= 2 * length:
             return counted(round(seconds / length), unit)

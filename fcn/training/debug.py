@@ -1,8 +1,8 @@
-"""`debug: true`: what flows through a net while it is trained, layer by layer.
+"""`debug: true`: activation, gradient and weight statistics of every layer during training.
 
-Into MLflow, and into one picture: the new score layers move first, then VGG's late layers, its early
-ones least; a layer that stands still, or moves alone, shows. A new score layer is zero and lets no
-gradient through in its first step; what then moves below it is moved by weight decay.
+They are logged to MLflow and drawn as a gradient flow figure. Expected: the new score layers change first, then
+VGG's late layers, its early layers least. A layer that does not change, or is the only one to change, stands out.
+A new score layer is zero and passes no gradient in its first step; layers below it then change by weight decay only.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,22 @@ from fcn.training.optimizer import Optimizer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLUMNS = 20  # points over a rung
+COLUMNS = 20  # recorded steps per rung
 Row = dict[str, float]
 
 
 class LayerMonitor:
-    """Looks at some steps of a rung, and costs nothing in the others.
+    """Records statistics at some steps of a rung, at no cost in the others.
 
-    rows   one a step that was looked at: `iteration`, and LAYER.WHAT with what being
+    rows   one per recorded step: `iteration`, and LAYER.STATISTIC with these statistics
 
-        activation_mean, activation_std   of what the layer hands on, after its ReLU if it has one
-        sparsity                          share of it that is zero
+        activation_mean, activation_std   of the layer's output, after its ReLU if it has one
+        sparsity                          fraction of the output that is zero
         weight_norm, gradient_norm        2-norms of the layer's weights and of their gradient
-        update_ratio                      2-norm of what the step changed, by that of the weights
+        update_ratio                      2-norm of the weight update, relative to that of the weights
 
-    Where the border of 100 pixels is computed apart, activations are those of the part that feels the image.
-    With several processes, activations are those of the leader's share of the batch.
+    Where the border of 100 pixels is computed separately (fcn.models.border), activations are those of the part
+    that depends on the image. With several processes, they are those of the leader's share of the batch.
     """
 
     def __init__(self, net: FCN, optimizer: Optimizer, iterations: int) -> None:
@@ -48,7 +48,7 @@ class LayerMonitor:
         self._hooks: list[Any] = []
 
     def begin(self, number: int) -> None:
-        """Prepares to hook at step `number`, if it is one of those."""
+        """Installs hooks if step `number` is recorded."""
         if number != 1 and number % self.every:
             return
         self._row = {"iteration": number}
@@ -60,7 +60,7 @@ class LayerMonitor:
 
     @torch.no_grad()
     def end(self) -> Row | None:
-        """The row of the step that was looked at, if one was."""
+        """Removes the hooks and returns the row of the step, if it was recorded."""
         if not self._row:
             return None
         for hook in self._hooks:
@@ -81,7 +81,7 @@ class LayerMonitor:
         return row
 
     def _module(self, name: str) -> nn.Module:
-        """The layer's batch norm if it has one: the last before its ReLU."""
+        """The last module before the layer's ReLU: its batch norm if it has one, else the layer."""
         norm = name.replace("conv", "bn").replace("fc", "bn")
         layers: dict[str, nn.Module] = dict(self.net.named_modules())
         return layers[norm] if norm in layers else layers[name]
@@ -99,9 +99,9 @@ class LayerMonitor:
 
 
 def picture(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Gradient flow: at each step that was looked at, what gradient reached each layer, and how much it changed.
+    """Draws gradient flow: the gradient norm and the update ratio of each layer at each recorded step.
 
-    The layers nearest to the loss are on top, batch norms below all others.
+    The layers nearest to the loss are on top, batch norm layers at the bottom.
     """
     from matplotlib.figure import Figure
 
@@ -110,19 +110,19 @@ def picture(rows: Sequence[Row], title: str, path: Path) -> None:
     gradients = np.array([[row.get(f"{layer}.gradient_norm", 0.0) for row in rows] for layer in layers])
     ratios = np.array([[row.get(f"{layer}.update_ratio", 0.0) for row in rows] for layer in layers])
     norms = np.array([[row.get(f"{layer}.weight_norm", 0.0) for row in rows] for layer in layers])
-    ratios[(norms == 0) & (gradients > 0)] = np.inf  # whatever it is, it is infinitely more than nothing
+    ratios[(norms == 0) & (gradients > 0)] = np.inf  # a layer that starts at zero
     figure = Figure((4 + 0.46 * len(rows), 1.4 + 0.2 * len(layers)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, values, name in (
         (left, gradients, "log10 of the gradient's norm"),
-        (right, ratios, "log10 of the step's change / the weights' norm"),
+        (right, ratios, "log10 of the update's norm / the weights' norm"),
     ):
         _map(axes, values, name)
         axes.set_xticks(range(len(rows)), [f"{row['iteration']:.0f}" for row in rows], fontsize=7, rotation=90)
         axes.axhline(sum(not layer.startswith("bn") for layer in layers) - 0.5, color="white", linewidth=3)
     left.set_yticks(range(len(layers)), layers, fontsize=8)
-    figure.suptitle(f"{title}: what reaches each layer, and how much of itself it changes", fontsize=11)
-    figure.supxlabel("step; grey: nothing, red: a layer that starts at zero", fontsize=9)
+    figure.suptitle(f"{title}: gradient norm and relative update of each layer", fontsize=11)
+    figure.supxlabel("step; grey: zero, red: weights that start at zero", fontsize=9)
     with files.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
@@ -133,8 +133,8 @@ def _map(axes: "Axes", values: npt.NDArray[np.float64], name: str) -> None:
     colours = colormaps["viridis"].with_extremes(under="#bbbbbb", over="#d62728")
     with np.errstate(divide="ignore"):
         logs = np.log10(values)
-    known = logs[np.isfinite(logs)]
-    least, most = (known.min(), known.max()) if len(known) else (-1, 0)
-    within = np.clip(logs, least - 1, most + 1)  # what is infinite has no colour otherwise
-    shown = axes.imshow(within, cmap=colours, vmin=least, vmax=most, aspect="auto", interpolation="nearest")
-    axes.figure.colorbar(shown, ax=axes, location="top", shrink=0.8, aspect=40).set_label(name, fontsize=9)
+    finite = logs[np.isfinite(logs)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (-1, 0)
+    clipped = np.clip(logs, low - 1, high + 1)  # matplotlib draws no colour for infinite values
+    mesh = axes.imshow(clipped, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+    axes.figure.colorbar(mesh, ax=axes, location="top", shrink=0.8, aspect=40).set_label(name, fontsize=9)

@@ -1,4 +1,4 @@
-"""How a rung starts: its net, where each layer comes from, and what is said of both before the first step."""
+"""Initialization of a rung: builds its net, loads the initial weights, and summarizes both."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ from fcn.training.steps import rate
 class Initialized:
     """A rung before its first step.
 
-    architecture   FCN's arguments
-    table          (layer, where it comes from) for each layer
-    parent         sha256 of the file it starts from, unless that is a published net
-    published      the published net, if it starts from one
+    architecture   arguments of FCN
+    table          (layer, origin) for each layer
+    parent         sha256 of the parent's model file, or None if initialized from a published net
+    published      the published net, or None
     """
 
     net: FCN
@@ -39,10 +39,10 @@ class Initialized:
 def initialize(
     train: Split, stride: int, params: Params, parent: Path, published: Path, group: Group = SINGLE
 ) -> Initialized:
-    """The net of stride `stride` with the weights that it starts from, on the device that trains it.
+    """Builds the net of stride `stride` and loads its initial weights, on the training device.
 
     parent      model file of the coarser net, or of the backbone
-    published   folder of the published net that `init` names, if it names one
+    published   folder with the model file of the published net that `init` names, if it names one
     """
     _check(train, stride, params, group)
     parent_state, parent_meta = weights.load(parent)
@@ -65,15 +65,15 @@ def initialize(
 
 
 def fill(net: FCN, init: str, path: Path) -> Published | None:
-    """Fills a net with published weights, every one of them; their mean colour comes with them.
+    """Loads published weights into a net, and takes over the mean colour of their preprocessing.
 
-    raises   UserError if they are another net's
+    raises   UserError if they belong to another net
     """
     state, meta = weights.load(path)
     for name, ours in (("stride", net.stride), ("at_once", net.at_once), ("num_classes", net.score_fr.out_channels)):
         theirs = meta.architecture.get(name)
         if theirs != ours:
-            raise UserError(f"{init} has {name}: {theirs}, FCN-{net.stride}s here has {ours}; `fcn check` says more")
+            raise UserError(f"{init} has {name}: {theirs}, this FCN-{net.stride}s has {ours}; run `fcn check`")
     if not net.preprocessing.is_like(meta.preprocessing):
         raise UserError(f"{init} expects model.preprocessing: caffe")
     loading.fill(net, state, init)
@@ -85,10 +85,10 @@ def _net(architecture: dict[str, Any], params: Params, parent: weights.Meta) -> 
     expected, rung = PREPROCESSINGS[params.model.preprocessing], params.rung(architecture["stride"])
     if rung.init == "parent":
         if not expected.is_like(parent.preprocessing):
-            fitting = [name for name, each in PREPROCESSINGS.items() if each.is_like(parent.preprocessing)]
+            matching = [name for name, each in PREPROCESSINGS.items() if each.is_like(parent.preprocessing)]
             raise UserError(
                 f"the parent's weights expect {parent.preprocessing}, model.preprocessing "
-                f"{params.model.preprocessing!r} is {expected}; set model.preprocessing: {' or '.join(fitting) or '?'}"
+                f"{params.model.preprocessing!r} is {expected}; set model.preprocessing: {' or '.join(matching) or '?'}"
             )
         expected = parent.preprocessing
     net = FCN(**architecture, preprocessing=expected)
@@ -96,7 +96,7 @@ def _net(architecture: dict[str, Any], params: Params, parent: weights.Meta) -> 
 
 
 def _check(train: Split, stride: int, params: Params, group: Group) -> None:
-    """What must agree is known now: refused before the first step."""
+    """Checks params against the training split before the first step."""
     rung = params.rung(stride)
     compatibility.check_class_weights(params.data.class_weights, len(train.labels.names))
     compatibility.check_batch_norm(rung, params.model.backbone, "train" if stride == 32 else f"finetune.fcn{stride}s")
@@ -105,7 +105,7 @@ def _check(train: Split, stride: int, params: Params, group: Group) -> None:
 
 
 def _size(train: Split, params: Params) -> tuple[int, int]:
-    """Height and width of what a step sees, in pixels; of the first image if they differ."""
+    """Height and width in pixels of a training input; of the first image if the sizes differ."""
     if params.data.crop == "none":
         return train.size(0)
     width, height = map(int, params.data.crop.split("x"))
@@ -117,7 +117,7 @@ def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
         "num_classes": len(train.labels.names),
         "stride": stride,
         "backbone": params.model.backbone,
-        "at_once": stride == 8 and params.model.at_once,  # no other rung reads it
+        "at_once": stride == 8 and params.model.at_once,  # only FCN-8s uses it
         "pad": params.model.pad,
         "upsampling": params.model.upsampling,
         "dropout": params.model.dropout,
@@ -127,7 +127,10 @@ def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
 def summary(
     stride: int, params: Params, train: Split, table: list[tuple[str, str]], preprocessing: Preprocessing
 ) -> str:
-    """What is trained, at which rate in both units, since one alone means nothing, and where each layer comes from."""
+    """Header printed before training: steps, learning rate and origin of each layer.
+
+    The rate is given for both loss reductions, because it is meaningless without its reduction.
+    """
     rung = params.rung(stride)
     height, width = _size(train, params)
     pixels = height * width * params.batch_size
@@ -140,15 +143,15 @@ def summary(
     elif params.optimizer == "sgd":
         lr = rate(rung, params.lr, 1)
         both = {"sum": ("summed", lr * pixels, "mean"), "mean": ("mean", lr / pixels, "sum")}
-        here, other, there = both[params.loss]
-        where = f"at {height}×{width}, momentum {params.momentum:g}"
-        lines.append(f"lr {lr:.3g} on the {here} loss = {other:.2g} on the {there} {where}")
+        reduction, other_lr, other = both[params.loss]
+        details = f"at {height}×{width}, momentum {params.momentum:g}"
+        lines.append(f"lr {lr:.3g} on the {reduction} loss = {other_lr:.2g} on the {other} {details}")
     else:
         lr = rate(rung, params.lr, 1)
-        lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step hardly depends on which")
+        lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step size hardly depends on the reduction")
     if preprocessing != PREPROCESSINGS[params.model.preprocessing]:
         means = ", ".join(f"{c} {mean:g}" for c, mean in zip(preprocessing.order, preprocessing.mean, strict=True))
         lines.append(f"mean colour {means}: that of the weights it starts from")
-    for what in dict.fromkeys(fate for _, fate in table):
-        lines.append(f"{what:8} {' '.join(layer for layer, fate in table if fate == what)}")
+    for origin in dict.fromkeys(origin for _, origin in table):
+        lines.append(f"{origin:8} {' '.join(layer for layer, layer_origin in table if layer_origin == origin)}")
     return "\n".join(lines)

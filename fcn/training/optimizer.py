@@ -1,4 +1,4 @@
-"""SGD and Adam over a net's weights, block by block, in fp32 or with bf16 weights over fp32 masters."""
+"""SGD and Adam, in fp32 or with bf16 weights and fp32 master weights; updates run block by block."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,33 +10,33 @@ from fcn.models.layers import BatchNorm, DenseConvolution
 from fcn.models.weights import State
 from fcn.params import Params
 
-BLOCK = 1 << 20  # weights that a CPU updates at once
-Piece = tuple[Tensor, Tensor, Tensor]  # a block: of a weight's master, of its gradient, and of the weight itself
+BLOCK = 1 << 20  # weights per block on a CPU
+Piece = tuple[Tensor, Tensor, Tensor]  # the same block of the master weight, of its gradient and of the weight
 
 
 class Optimizer:
-    """SGD or Adam over a net's weights; with bf16 over fp32 masters of them.
+    """SGD or Adam over a net's weights, with fp32 master weights if the net is trained in bf16.
 
-    Biases are never decayed, and under SGD learn twice as fast (reference: lr_mult 2, decay_mult 0);
-    batch norm's scales and shifts are not decayed.
+    Biases have no weight decay, and with SGD twice the learning rate (reference: lr_mult 2, decay_mult 0).
+    Scales and shifts of batch norm have no weight decay.
 
-    masters   the weights in full precision by name: the net's own, or what its bf16 weights are rounded from
-    blocks    masters by name, as they lie in memory, cut up
-    weights   what is rounded from them, likewise; the masters themselves in full precision
-    dense     layers that may leave two factors instead of a gradient, by the name of their weights
-    factors   what they left
-    norms     of the gradients by the weight's name, which an update fills in if it is a dict
+    masters   weights in full precision, by name: the net's own in fp32, or those its bf16 weights are rounded from
+    blocks    masters by name, flattened in memory order and split into blocks
+    weights   the net's weights, split likewise; the same memory as the masters in fp32
+    dense     layers that may return two factors instead of a weight gradient, by the name of the weight
+    factors   the factors they returned, by the name of the weight
+    norms     gradient norms by name, filled in by `step` if it is a dict
 
-    A CPU is four times as fast with one block after the other, each cast, updated and rounded while it is in the
-    cache; a GPU wants all at once.
+    On a CPU, updating block by block is four times faster, because each block is cast, updated and rounded while it
+    is in the cache. A GPU updates everything at once.
     """
 
     def __init__(self, net: FCN, params: Params) -> None:
         self.norms: dict[str, float] | None = None
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        # What they hold now: rounding a module gives its parameters new memory.
+        # Taken before rounding: module.to gives the parameters new memory.
         exact = {name: p.detach() for name, p in trained.items()}
-        # What is frozen has no master, and must not be saved as bf16 rounds it.
+        # Frozen weights have no master, but are saved in full precision, not as rounded to bf16.
         self.frozen = {name: p.detach() for name, p in net.named_parameters() if not p.requires_grad}
         if params.precision == "bf16":
             for module in net.modules():
@@ -52,12 +52,12 @@ class Optimizer:
             f"{name}.weight": layer
             for name, layer in net.named_modules()
             if isinstance(layer, DenseConvolution) and f"{name}.weight" in trained
-            # The product of factors lies in memory as the weights do.
+            # The product of the factors must have the memory layout of the weights.
             if layer.weight.is_contiguous(memory_format=torch.channels_last)
         }
         self.factors: dict[str, tuple[Tensor, Tensor]] = {}
-        # In rows: torch's fused update of a weight whose channels come last copies its gradient first, at four
-        # dimensions, and mistakes it where the two lie differently (torch 2.14.1).
+        # Flattened: for 4-dimensional channels_last weights, torch's fused update copies the gradient first, and is
+        # wrong if the memory layouts of weight and gradient differ (torch 2.14.1).
         self.learned: State = {
             f"{name}[{i}]": block for name, blocks in self.blocks.items() for i, block in enumerate(blocks)
         }
@@ -69,7 +69,7 @@ class Optimizer:
         self.optimizer: torch.optim.Optimizer
         if params.optimizer == "sgd":
             self.optimizer = torch.optim.SGD(groups, lr=0.0, momentum=params.momentum, fused=True)
-            if params.momentum:  # now: amid the first gradients it would tear the memory that they use again
+            if params.momentum:  # now: between the first gradients they would fragment memory
                 for tensor in self.learned.values():
                     self.optimizer.state[tensor]["momentum_buffer"] = torch.zeros_like(tensor)
         else:
@@ -83,11 +83,11 @@ class Optimizer:
         for name, tensor in self.learned.items():
             layer, _, kind = name.partition("[")[0].rpartition(".")
             (norms if layer in norm else biases if kind == "bias" else weights).append(tensor)
-        twice = 2.0 if params.optimizer == "sgd" else 1.0
-        return [(weights, params.weight_decay, 1.0), (biases, 0.0, twice), (norms, 0.0, 1.0)]
+        bias_factor = 2.0 if params.optimizer == "sgd" else 1.0
+        return [(weights, params.weight_decay, 1.0), (biases, 0.0, bias_factor), (norms, 0.0, 1.0)]
 
     def zero_grad(self, *, factors: bool = False) -> None:
-        """Before a backward pass; `factors` says that fc6 and fc7 may leave theirs instead of a gradient."""
+        """Call before a backward pass. With `factors`, fc6 and fc7 return factors instead of a weight gradient."""
         for parameter in self.trained.values():
             parameter.grad = None
         self.factors = {}
@@ -95,7 +95,7 @@ class Optimizer:
             layer.factors = [] if factors else None
 
     def gather(self) -> None:
-        """After a backward pass: takes what the layers left."""
+        """Call after a backward pass: collects the factors from the layers."""
         self.factors = {}
         for name, layer in self.dense.items():
             if layer.factors:
@@ -103,7 +103,7 @@ class Optimizer:
             layer.factors = None
 
     def gradients(self) -> Iterator[tuple[str, Tensor]]:
-        """What a backward pass left, by the weight's name and in its shape."""
+        """Gradients of the last backward pass: (name, gradient in the shape of the weight)."""
         for name, parameter in self.trained.items():
             if name in self.factors:
                 gradient = torch.empty_like(parameter)
@@ -116,7 +116,7 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """One update at rate `lr`; uses up the gradients."""
+        """One update with learning rate `lr`; the gradients are discarded."""
         if self.norms is not None:
             self.norms |= {name: float(gradient.float().norm()) for name, gradient in self.gradients()}
         for group in self.optimizer.param_groups:
@@ -138,7 +138,7 @@ class Optimizer:
             if name in self.factors:
                 gradients = _products(*self.factors[name], len(self.blocks[name][0]))
             elif parameter.grad is not None:
-                gradients = _blocks(_alike(parameter.grad, parameter))
+                gradients = _blocks(_with_layout_of(parameter.grad, parameter))
             else:
                 continue
             yield from zip(self.blocks[name], gradients, self.weights[name], strict=True)
@@ -146,19 +146,19 @@ class Optimizer:
     def _update(self, pieces: list[Piece]) -> None:
         for master, gradient, _ in pieces:
             master.grad = gradient.to(master.dtype)
-        self.optimizer.step()  # what has no gradient now is left out
+        self.optimizer.step()  # skips all weights without a gradient, that is, all other blocks
         for master, _, weight in pieces:
             master.grad = None
             if weight.dtype != master.dtype:
                 weight.copy_(master)
 
     def state(self, net: FCN) -> State:
-        """The net's state dict in full precision: masters in place of what was rounded."""
+        """The net's state dict in full precision: master weights instead of rounded ones."""
         exact = self.masters | self.frozen
         return {name: exact.get(name, tensor).detach() for name, tensor in net.state_dict().items()}
 
     def moments(self) -> State:
-        """Momenta and the like, by the weight's name and theirs."""
+        """The optimizer's state tensors (momentum and the like), named WEIGHT:KIND."""
         return {
             f"{name}:{kind}": tensor
             for name, learned in self.learned.items()
@@ -167,7 +167,7 @@ class Optimizer:
         }
 
     def restore(self, net: FCN, state: State, moments: State) -> None:
-        """Back to what `state` and `moments` gave."""
+        """Restores the results of `state` and `moments`."""
         net.load_state_dict(state)
         with torch.no_grad():
             for name, master in self.masters.items():
@@ -175,38 +175,39 @@ class Optimizer:
         for key, tensor in moments.items():
             name, _, kind = key.rpartition(":")
             learned = self.learned[name]
-            moved = tensor.to(learned.device)
-            same = moved.shape == learned.shape  # all but Adam's count of steps; laid out as the weight is
-            self.optimizer.state[learned][kind] = torch.empty_like(learned).copy_(moved) if same else moved
+            on_device = tensor.to(learned.device)
+            # All but Adam's step count have the weight's shape, and get its memory layout.
+            same = on_device.shape == learned.shape
+            self.optimizer.state[learned][kind] = torch.empty_like(learned).copy_(on_device) if same else on_device
 
 
 def _row(tensor: Tensor) -> Tensor:
-    """(numel,), the values as they lie in memory."""
+    """(numel,) view of the values in memory order."""
     values = tensor.detach()
     return values.as_strided((values.numel(),), (1,))
 
 
 def _blocks(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The row cut into blocks of whole filters."""
+    """The flattened tensor, split into blocks of whole filters."""
     weights = tensor[0].numel()
     return torch.split(_row(tensor), weights * max(1, _size(tensor) // weights))
 
 
 def _size(tensor: Tensor) -> int:
-    """How many values are updated at once."""
+    """Values per block."""
     return 1 << 28 if tensor.is_cuda else BLOCK
 
 
 def _products(gradient: Tensor, x: Tensor, size: int) -> Iterator[Tensor]:
-    """The blocks, of `size` values, of the gradient that is gradient.T @ x.
+    """The weight gradient, gradient.T @ x, in blocks of `size` values.
 
-    Sixteen blocks at once: a product of few rows takes twice as long.
+    Sixteen blocks are multiplied at once: a matrix product with few rows takes twice as long.
     """
     filters = size // x.shape[1]
     for first in range(0, gradient.shape[1], 16 * filters):
         yield from torch.split((gradient[:, first : first + 16 * filters].T @ x).flatten(), size)
 
 
-def _alike(gradient: Tensor, weight: Tensor) -> Tensor:
-    """A gradient that lies in memory as its weight does."""
+def _with_layout_of(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient in the memory layout of its weight."""
     return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)

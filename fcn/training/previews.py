@@ -1,4 +1,4 @@
-"""What a net predicts of a few validation images while it is trained: the same images at each validation."""
+"""Previews: predictions for a few fixed validation images at each validation during training."""
 
 import base64
 import io
@@ -16,79 +16,79 @@ from fcn.runtime import files
 from fcn.runtime.distributed import SINGLE, Group
 
 IMAGES = 4
-STEPS = 8  # validations that the picture of a whole training shows
-SIDE = 160  # pixels, the height of an image in it
-LEFT, GAP = 90, 4  # pixels: for the names of rows; between images
+STEPS = 8  # maximum validations shown in the picture of a training
+SIDE = 160  # pixels, height of an image in the picture
+LEFT, GAP = 90, 4  # pixels: width of the row labels; space between images
 WHITE = (255, 255, 255)
 
 
 class Preview:
-    """Collects predictions of IMAGES images, spread evenly over a split, while the whole split is scored.
+    """Collects the predictions for IMAGES images, evenly spaced in a split, while the whole split is scored.
 
-    Nothing is computed for it: the split is scored anyway.
+    It needs no forward passes of its own.
     """
 
     def __init__(self, split: Split) -> None:
         self.split = split
-        self.places = np.unique(np.linspace(0, len(split) - 1, IMAGES).astype(int)).tolist()
-        self.sizes = [_fitted(*split.size(i)) for i in self.places]
-        self.found = [np.full(size, VOID, np.uint8) for size in self.sizes]
+        self.indices = np.unique(np.linspace(0, len(split) - 1, IMAGES).astype(int)).tolist()
+        self.sizes = [_fitted(*split.size(i)) for i in self.indices]
+        self.predictions = [np.full(size, VOID, np.uint8) for size in self.sizes]
 
     def keep(self, i: int, prediction: Tensor) -> None:
-        """Image i's prediction, (H, W) int64, if it is one of them."""
-        if i in self.places:
-            at = self.places.index(i)
-            self.found[at] = _nearest(prediction.cpu().numpy().astype(np.uint8), self.sizes[at])
+        """Stores the prediction for image i, (H, W) int64, if i is one of the images."""
+        if i in self.indices:
+            at = self.indices.index(i)
+            self.predictions[at] = _nearest(prediction.cpu().numpy().astype(np.uint8), self.sizes[at])
 
     def gathered(self, group: Group = SINGLE) -> str:
-        """The predictions side by side, those of all processes, as the base64 of a PNG file of class numbers."""
-        # What another process predicts is VOID here: the sum of all differences to it is the prediction's own.
-        less = torch.from_numpy(np.concatenate([VOID - mask.ravel() for mask in self.found])).int()
-        whole = (VOID - group.sum(less)).numpy().astype(np.uint8)
+        """The predictions of all processes side by side, as a base64-encoded PNG of class numbers."""
+        # Predictions made by another process are VOID here, so VOID - prediction is nonzero in one process only.
+        differences = torch.from_numpy(np.concatenate([VOID - mask.ravel() for mask in self.predictions])).int()
+        whole = (VOID - group.sum(differences)).numpy().astype(np.uint8)
         ends = np.cumsum([height * width for height, width in self.sizes])[:-1]
         masks = [part.reshape(size) for part, size in zip(np.split(whole, ends), self.sizes, strict=True)]
         file = io.BytesIO()
         Image.fromarray(_beside(masks, VOID)).save(file, "PNG")
         return base64.b64encode(file.getvalue()).decode()
 
-    def picture(self, seen: Mapping[str, str]) -> Image.Image:
-        """The images, their true masks, and what was predicted of them, a row a step.
+    def picture(self, previews: Mapping[str, str]) -> Image.Image:
+        """The images, their true masks, and one row of predictions per step.
 
-        seen   what `gathered` gave, by the step's number
+        previews   results of `gathered`, by step number
         """
-        images = [_shrunk(self.split.image(i), size) for i, size in zip(self.places, self.sizes, strict=True)]
-        masks = [_nearest(self.split.mask(i), size) for i, size in zip(self.places, self.sizes, strict=True)]
+        images = [_shrunk(self.split.image(i), size) for i, size in zip(self.indices, self.sizes, strict=True)]
+        masks = [_nearest(self.split.mask(i), size) for i, size in zip(self.indices, self.sizes, strict=True)]
         rows = {"image": Image.fromarray(_beside(images, 255)), "truth": self._coloured(_beside(masks, VOID))}
-        for number, png in seen.items():
+        for number, png in previews.items():
             with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
                 rows[f"step {number}"] = self._coloured(np.asarray(picture))
         return _below(rows)
 
-    def write(self, seen: Mapping[str, str], path: Path) -> None:
-        """Writes this picture as a PNG file."""
+    def write(self, previews: Mapping[str, str], path: Path) -> None:
+        """Writes `picture` as a PNG file."""
         with files.replacing(path) as temporary:
-            self.picture(seen).save(temporary, "png")
+            self.picture(previews).save(temporary, "png")
 
     def _coloured(self, mask: UInt8) -> Image.Image:
         return self.split.labels.picture(mask).convert("RGB")
 
 
 def preview_steps(iterations: int, every: int) -> list[int]:
-    """The steps of a rung's validations, at most STEPS of them, spread evenly, the last among them."""
+    """Steps of the validations shown in the picture: at most STEPS, evenly spaced, including the last."""
     numbers = [*range(every, iterations, every), *([iterations] if iterations else [])]
-    places = np.linspace(0, len(numbers) - 1, min(STEPS, len(numbers))).round().astype(int)
-    return [numbers[i] for i in places]
+    indices = np.linspace(0, len(numbers) - 1, min(STEPS, len(numbers))).round().astype(int)
+    return [numbers[i] for i in indices]
 
 
 def _fitted(height: int, width: int) -> tuple[int, int]:
-    """Height and width in the picture: SIDE high, or twice as wide if that is less."""
+    """Height and width in the picture: SIDE high, but at most twice SIDE wide."""
     scale = min(SIDE / height, 2 * SIDE / width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _shrunk(image: UInt8, size: tuple[int, int]) -> UInt8:
-    way = Image.Resampling.BOX if size < image.shape[:2] else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size[::-1], way))
+    resampling = Image.Resampling.BOX if size < image.shape[:2] else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size[::-1], resampling))
 
 
 def _nearest(mask: UInt8, size: tuple[int, int]) -> UInt8:

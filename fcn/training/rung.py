@@ -1,7 +1,7 @@
-"""One rung of the ladder: start from the coarser net, train, validate, save, and go on after a kill.
+"""Trains one rung of the ladder: initializes from the coarser net, trains, validates, saves, and resumes if killed.
 
-FCN-32s, FCN-16s and FCN-8s are this function with other arguments. In a group of processes each runs it;
-the leader alone writes.
+A rung is one of FCN-32s, FCN-16s and FCN-8s; all three use the same code. In distributed training every process
+runs it, and only the leader writes files.
 """
 
 import csv
@@ -38,8 +38,8 @@ from fcn.training.optimizer import Optimizer
 from fcn.training.previews import Preview, preview_steps
 from fcn.training.steps import Step, freeze, steps
 
-LOSS_EVERY = 10  # steps in one point of the loss curve, and between two looks at a GPU, which is not to be waited for
-MARKS = {10**n for n in range(8)}  # steps after which the weights' digest is kept, for `fcn verify`
+LOSS_EVERY = 10  # steps per point of the loss curve; also how often losses are read from a GPU, since reading waits
+MARKS = {10**n for n in range(8)}  # steps after which the sha256 of the weights is recorded, for `fcn verify`
 
 
 def train_rung(
@@ -54,21 +54,21 @@ def train_rung(
     curves: Path,
     validation: Path,
 ) -> None:
-    """Trains FCN-`stride`s as its section of params says.
+    """Trains FCN-`stride`s with its section of params.
 
     data         folder of the packed splits
     parent       model file to start from
-    published    folder of the published net that `init` names, if it names one
+    published    folder with the model file of the published net that `init` names, if it names one
     out          model file to write
-    curves       folder for train.csv and val.csv
-    validation   picture of predictions during training to write
+    curves       folder in which train.csv and val.csv are written
+    validation   picture of the predictions during training to write
     """
-    entry, run = dvc_yaml.read(stage, params), stage_run.Run(stage, alive=False)  # of all but the leader
-    with distributed.group() as group, ExitStack() as leading:
+    entry, run = dvc_yaml.read(stage, params), stage_run.Run(stage, alive=False)  # only the leader logs to MLflow
+    with distributed.group() as group, ExitStack() as leader_contexts:
         if group.size > params.batch_size:
-            raise UserError(f"{group.size} processes cannot share batches of {params.batch_size}; start fewer")
+            raise UserError(f"{group.size} processes cannot share a batch of {params.batch_size} images; start fewer")
         if group.is_leader:
-            leading.enter_context(files.exclusive(out))
+            leader_contexts.enter_context(files.exclusive(out))
             dvc_lock.protect()
         train = Split(data, "train")
         fingerprint = entry.fingerprint(
@@ -80,15 +80,15 @@ def train_rung(
         group.check_agreement(fingerprint)
         checkpoint = Checkpoint(dvc_lock.states() / fingerprint)
         if group.is_leader:
-            run = leading.enter_context(stage_run.stage(stage, params, entry.params, fingerprint))
+            run = leader_contexts.enter_context(stage_run.stage(stage, params, entry.params, fingerprint))
         initialized = initialize(train, stride, params, parent, published, group)
         if group.is_leader:
             print(summary(stride, params, train, initialized.table, initialized.net.preprocessing), flush=True)
             _log_initialization(run, stage, data, initialized)
-            leading.enter_context(checkpoint.exclusive())
-        work = prepare(stage, stride, params, initialized, train, group)
+            leader_contexts.enter_context(checkpoint.exclusive())
+        training = prepare(stage, stride, params, initialized, train, group)
         val = Split(data, "val")
-        _train(work, val, checkpoint, run, validation)
+        _train(training, val, checkpoint, run, validation)
         if group.is_leader:
             meta = weights.Meta(
                 architecture=initialized.architecture,
@@ -103,31 +103,33 @@ def train_rung(
                 params=entry.params,
                 scale=read_scale(data),
             )
-            weights.save(out, checkpoint.best or work.optimizer.state(initialized.net), meta)
+            weights.save(out, checkpoint.best or training.optimizer.state(initialized.net), meta)
             files.write_text(curves / "train.csv", _csv(checkpoint.train, ["iteration", "lr", "loss"]))
             files.write_text(curves / "val.csv", _csv(checkpoint.val, ["iteration", *SCORES]))
-            Preview(val).write(checkpoint.seen, validation)
+            Preview(val).write(checkpoint.previews, validation)
             run.artifact(validation, "figures")
             run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
             checkpoint.finish(out)
 
 
 def _log_initialization(run: stage_run.Run, stage: str, data: Path, initialized: Initialized) -> None:
-    """What MLflow knows of a rung before its first step."""
+    """Logs parent, data and layer table to MLflow before the first step."""
     if initialized.parent:
         run.tag(parent__sha256=initialized.parent)
     if initialized.published:
         run.tag(published__name=initialized.published.name, published__sha256=initialized.published.sha256)
     run.data(data, "train", "training")
     run.data(data, "val", "validation")
-    run.text(_csv([{"layer": layer, "initialised": fate} for layer, fate in initialized.table]), f"{stage}/layers.csv")
+    run.text(
+        _csv([{"layer": layer, "initialised": origin} for layer, origin in initialized.table]), f"{stage}/layers.csv"
+    )
 
 
 @dataclass(frozen=True)
 class RungTraining:
-    """What a rung's steps work with.
+    """Everything that the steps of a rung need.
 
-    weight   (C,) of each class in the loss, or None
+    weight   (C,) weight of each class in the loss, or None
     """
 
     stage: str
@@ -140,7 +142,7 @@ class RungTraining:
     group: Group
 
     def steps(self, first: int) -> Iterator[Step]:
-        """The rung's steps after step `first`."""
+        """Runs the steps after step `first`."""
         return steps(
             self.initialized.net,
             self.optimizer,
@@ -153,7 +155,7 @@ class RungTraining:
         )
 
     def fail(self, what: str, step: Step, checkpoint: Checkpoint) -> NoReturn:
-        """Ends a training that came to no number."""
+        """Ends a training whose loss or weights are not finite."""
         failure.stop(
             what,
             stage=self.stage,
@@ -167,11 +169,11 @@ class RungTraining:
 def prepare(
     stage: str, stride: int, params: Params, initialized: Initialized, train: Split, group: Group = SINGLE
 ) -> RungTraining:
-    """Optimiser, sampler and class weights for a net that has its first weights."""
+    """Creates optimizer, sampler and class weights for an initialized net."""
     rung = params.rung(stride)
     if rung.freeze == "backbone":
         freeze(initialized.net)
-    given = class_weights(train, params.data.class_weights)
+    class_weight = class_weights(train, params.data.class_weights)
     return RungTraining(
         stage,
         params,
@@ -179,114 +181,117 @@ def prepare(
         initialized,
         Optimizer(initialized.net, params),
         Sampler(train, params.data, seed=params.seed, stride=stride, batch_size=params.batch_size),
-        None if given is None else torch.tensor(given, dtype=torch.float32, device=machine.device()),
+        None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32, device=machine.device()),
         group,
     )
 
 
-def _train(work: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:
-    """Takes the net to the rung's end; the curves, and the best weights if those are kept, are in `checkpoint`."""
-    rung, net, group = work.rung, work.initialized.net, work.group
-    checkpoint.load(net, work.optimizer, group)
-    name, size = f"FCN-{net.stride}s", work.params.batch_size
+def _train(training: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:
+    """Trains to the last step. Curves and, with `save: best`, the best weights are collected in `checkpoint`."""
+    rung, net, group = training.rung, training.initialized.net, training.group
+    checkpoint.load(net, training.optimizer, group)
+    name, size = f"FCN-{net.stride}s", training.params.batch_size
     unread: list[Step] = []
-    with Progress(name, rung.iterations, checkpoint.number, size, quiet=not group.is_leader) as bar, signals() as ended:
-        monitor = debug.LayerMonitor(net, work.optimizer, rung.iterations) if work.params.debug else None
+    with (
+        Progress(name, rung.iterations, checkpoint.number, size, quiet=not group.is_leader) as bar,
+        signals() as received_signal,
+    ):
+        monitor = debug.LayerMonitor(net, training.optimizer, rung.iterations) if training.params.debug else None
         if monitor:
             monitor.begin(checkpoint.number + 1)
-        for step in work.steps(checkpoint.number):
+        for step in training.steps(checkpoint.number):
             if monitor:
                 _log_layers(monitor, step.number, run)
             unread.append(step)
             number, last = step.number, step.number == rung.iterations
-            end, validates = group.maximum(ended()), number % rung.validate_every == 0 or last
+            end, validates = group.maximum(received_signal()), number % rung.validate_every == 0 or last
             if step.loss.is_cuda and number % LOSS_EVERY and number not in MARKS and not (validates or end):
                 continue
             for done in unread:
-                _record_step(done, work, checkpoint, bar)
+                _record_step(done, training, checkpoint, bar)
             unread.clear()
             if group.is_leader and number in MARKS:
-                checkpoint.digests[str(number)] = weights.digest(work.optimizer.state(net))
+                checkpoint.digests[str(number)] = weights.digest(training.optimizer.state(net))
             if validates:
-                _validate(work, val, checkpoint, run, bar, validation)
+                _validate(training, val, checkpoint, run, bar, validation)
             if not (last or end or group.maximum(checkpoint.is_due())):
                 continue
-            if not failure.finite(work.optimizer.masters):
-                work.fail("a weight is no number", step, checkpoint)
+            if not failure.finite(training.optimizer.masters):
+                training.fail("a weight is not finite", step, checkpoint)
             if group.is_leader:
-                _save_if_there_is_room(checkpoint, work, bar)
+                _try_to_save(checkpoint, training, bar)
             if end:
-                bar.say(f"ended after step {number}; the same command goes on from there")
+                bar.write(f"stopped after step {number}; run the same command again to resume")
                 raise SystemExit(128 + end)
     if monitor and monitor.rows and group.is_leader:
-        path = machine.root() / ".fcn" / "debug" / f"{work.stage}.png"
+        path = machine.root() / ".fcn" / "debug" / f"{training.stage}.png"
         debug.picture(monitor.rows, name, path)
         run.artifact(path, "figures")
         print(f"{name}: gradient flow in {path}", flush=True)
 
 
 def _log_layers(monitor: debug.LayerMonitor, number: int, run: stage_run.Run) -> None:
-    """What was seen of the step that is done goes to MLflow; the next one is prepared."""
+    """Logs the statistics of the finished step to MLflow and prepares the next one."""
     if row := monitor.end():
         run.curve([{key if key == "iteration" else f"debug.{key}": value for key, value in row.items()}])
     monitor.begin(number + 1)
 
 
-def _record_step(step: Step, work: RungTraining, checkpoint: Checkpoint, bar: Progress) -> None:
-    """Reads a step's loss, for the bar and for the curve."""
+def _record_step(step: Step, training: RungTraining, checkpoint: Checkpoint, bar: Progress) -> None:
+    """Reads the loss of a step for the progress bar and the loss curve."""
     loss = float(step.loss)
     if not math.isfinite(loss):
-        work.fail(f"the loss is {loss}", step, checkpoint)
+        training.fail(f"the loss is {loss}", step, checkpoint)
     bar.step(loss)
     checkpoint.number = step.number
     checkpoint.losses.append(loss)
-    if step.number % LOSS_EVERY == 0 or step.number == work.rung.iterations:
+    if step.number % LOSS_EVERY == 0 or step.number == training.rung.iterations:
         mean = sum(checkpoint.losses) / len(checkpoint.losses)
         checkpoint.train.append({"iteration": step.number, "lr": step.lr, "loss": mean})
         checkpoint.losses.clear()
 
 
-def _save_if_there_is_room(checkpoint: Checkpoint, work: RungTraining, bar: Progress) -> None:
-    """A state that cannot be saved costs what a kill would lose, not the training."""
+def _try_to_save(checkpoint: Checkpoint, training: RungTraining, bar: Progress) -> None:
+    """Saves a checkpoint. If that fails, as on a full disk, training continues with a warning."""
     try:
-        checkpoint.save(work.initialized.net, work.optimizer)
+        checkpoint.save(training.initialized.net, training.optimizer)
     except OSError as error:
         checkpoint.saved_at = time.monotonic()
-        bar.say(f"warning: no state saved ({error.strerror}); a kill would cost the steps since the last one")
+        bar.write(f"warning: no checkpoint saved ({error.strerror}); if killed, training resumes from the previous one")
 
 
 def _validate(
-    work: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, bar: Progress, validation: Path
+    training: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, bar: Progress, validation: Path
 ) -> None:
-    """Scores the net on val, and keeps its weights if they are the best and that is what is saved."""
-    net, preview = work.initialized.net, Preview(val)
-    result = scores(counting.count(net, val, preview.keep, work.group)).asdict()
-    png = preview.gathered(work.group)
-    if work.group.is_leader:
-        if checkpoint.number in preview_steps(work.rung.iterations, work.rung.validate_every):
-            checkpoint.seen[str(checkpoint.number)] = png
+    """Scores the net on val; with `save: best`, keeps its weights if they are the best so far."""
+    net, preview = training.initialized.net, Preview(val)
+    result = scores(counting.count(net, val, preview.keep, training.group)).asdict()
+    png = preview.gathered(training.group)
+    if training.group.is_leader:
+        if checkpoint.number in preview_steps(training.rung.iterations, training.rung.validate_every):
+            checkpoint.previews[str(checkpoint.number)] = png
         try:
             _log_preview(png, val, checkpoint, run, validation)
-        except OSError as error:  # a full disk: not worth the training
-            bar.say(f"warning: no picture of what is predicted after step {checkpoint.number} ({error.strerror})")
+        except OSError as error:  # a full disk must not end the training
+            bar.write(f"warning: no preview written after step {checkpoint.number} ({error.strerror})")
     since = checkpoint.val[-1]["iteration"] if checkpoint.val else 0
     checkpoint.val.append({"iteration": checkpoint.number, **result})
-    bar.say(f"step {checkpoint.number}: mean IU {result['mean_iu']:.3f} on val")
-    # MLflow's page for a comparison opens on the value that came first.
+    bar.write(f"step {checkpoint.number}: mean IU {result['mean_iu']:.3f} on val")
+    # Validation scores first: MLflow's comparison page opens with the metric that was logged first.
     run.curve([{"iteration": checkpoint.number, **{f"val.{name}": value for name, value in result.items()}}])
     run.curve([row for row in checkpoint.train if row["iteration"] > since])
-    if work.rung.save == "best" and result["mean_iu"] > checkpoint.best_score:
+    if training.rung.save == "best" and result["mean_iu"] > checkpoint.best_score:
         checkpoint.best_score, checkpoint.best_number = result["mean_iu"], checkpoint.number
-        checkpoint.best = {name: tensor.clone() for name, tensor in work.optimizer.state(net).items()}
+        checkpoint.best = {name: tensor.clone() for name, tensor in training.optimizer.state(net).items()}
 
 
 def _log_preview(png: str, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:
-    """What is predicted of a few images now, for MLflow; and the picture of the training so far."""
+    """Logs the current preview to MLflow and rewrites the picture of the training so far."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"step_{checkpoint.number:07d}.png"
         Preview(val).write({str(checkpoint.number): png}, path)
         run.artifact(path, "validation", shared=False)
-    Preview(val).write(checkpoint.seen, validation)
+    Preview(val).write(checkpoint.previews, validation)
 
 
 def _csv(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> str:

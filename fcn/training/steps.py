@@ -1,4 +1,7 @@
-"""The training of one net: loss and a generator of steps. It trains; its caller decides the rest."""
+"""The training loop: loss, gradients and a generator of optimizer steps.
+
+It only trains; the caller decides what to log, validate and save.
+"""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -23,11 +26,12 @@ SCORE_LAYERS = ("score_fr", "score_pool4", "score_pool3", "upscore")
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimiser step did.
+    """Result of one optimizer step.
 
     number   counted from 1
-    loss     () tensor on the device: reading it waits for the step
-    lr       the rate of weights in this step
+    loss     () tensor on the device; reading it waits for the step to finish
+    lr       learning rate of the weights
+    images   names of this process's images
     """
 
     number: int
@@ -43,8 +47,9 @@ def loss_sum(logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tens
     mask     (N, H, W) integer, classes 0..C-1 or VOID
     weight   (C,) per class, or None
 
-    The two-dimensional loss has no deterministic gradient on CUDA: there pixels are laid out in a row,
-    which on a CPU takes twice as long; and summed by itself, since its own sum there keeps to one multiprocessor.
+    On CUDA the two-dimensional loss has no deterministic gradient, so pixels are flattened first; on a CPU that
+    would take twice as long. On CUDA the sum is separate, because the built-in reduction runs on a single
+    multiprocessor.
     """
     if logits.dtype == torch.bfloat16:
         logits = logits.float()
@@ -56,20 +61,20 @@ def loss_sum(logits: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tens
 
 
 def valid_pixels(mask: Tensor, weight: Tensor | None = None) -> Tensor:
-    """() fp64, what a mean loss divides by: the valid pixels, or their weights."""
+    """() fp64 denominator of the mean loss: the number of valid pixels, or the sum of their class weights."""
     valid = mask != VOID
     return valid.sum().double() if weight is None else weight.double()[mask[valid].long()].sum()
 
 
 def freeze(net: FCN) -> None:
-    """Leaves only the score layers and the upsampling to be trained (the paper's 32s-fixed)."""
+    """Freezes all but the score layers and the upsampling (FCN-32s-fixed in the paper)."""
     for name, parameter in net.named_parameters():
         if not name.startswith(SCORE_LAYERS):
             parameter.requires_grad_(False)
 
 
 def train_mode(net: FCN) -> None:
-    """Training mode; the statistics of a frozen batch norm stay as they are."""
+    """Sets training mode; frozen batch norm layers stay in evaluation mode."""
     net.train()
     for module in net.modules():
         if isinstance(module, BatchNorm) and not module.weight.requires_grad:
@@ -77,7 +82,7 @@ def train_mode(net: FCN) -> None:
 
 
 def rate(rung: Rung, lr: float, number: int) -> float:
-    """The rate of step `number`, counted from 1."""
+    """Learning rate of step `number`, counted from 1."""
     base = lr * rung.lr_factor
     if rung.schedule == "fixed":
         return base
@@ -95,7 +100,7 @@ def steps(
     start: int = 0,
     group: Group = SINGLE,
 ) -> Iterator[Step]:
-    """Trains from step `start` (0 at first) to the rung's last one, yielding after each."""
+    """Trains the steps after step `start` (0 for a new rung) up to `rung.iterations`, yielding after each."""
     wrapped = group.wrap(net)
     share = group.local_range(params.batch_size)
     for number in range(start + 1, rung.iterations + 1):
@@ -108,9 +113,9 @@ def steps(
 
 
 def _to_device(sampled: list[SampledImage], arrays: list[UInt8], device: torch.device) -> Tensor:
-    """Images or masks, (N, H, W, ...), on their way to the device, where they are mirrored.
+    """Images or masks as one tensor, (N, H, W, ...), on the device, flipped where required.
 
-    A GPU goes on with the step before meanwhile.
+    The copy to a GPU is asynchronous, so it overlaps with the previous step.
     """
     batch = torch.from_numpy(np.stack(arrays))
     if device.type == "cuda":
@@ -130,21 +135,23 @@ def backward(
     weight: Tensor | None,
     group: Group = SINGLE,
 ) -> Tensor:
-    """Gradients of one step's loss, the batch in `accumulate` passes; the passes' sizes don't matter.
+    """Computes the gradients of one step, with the batch split into `accumulate` passes.
 
-    wrapped   the net, as `group` wrapped it
-    sampled    this process's images of the batch
-    returns  () the loss over the whole batch
+    The loss is scaled by the valid pixels of the whole batch, so the sizes of the passes do not matter.
+
+    wrapped   the net, wrapped by `group.wrap`
+    sampled   this process's images of the batch
+    returns   () loss of the whole batch
     """
     net = cast(FCN, wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped)
     device = next(net.parameters()).device
     masks = [_to_device([image], [image.mask], device)[0] for image in sampled]
-    # In fp64, so that a pixel's share is not rounded on its way.
+    # In fp64, so that the weight of a pixel is not rounded.
     pixels = group.sum(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
     scale = 1 / torch.where(pixels > 0, pixels, 1.0) if reduction == "mean" else torch.ones_like(pixels)
     total = torch.zeros_like(pixels)
     size = -(-len(sampled) // -(-accumulate // group.size))
-    # Gradients that are summed, over passes or a group, have to be whole.
+    # Gradients that are summed over passes or processes cannot be left as factors.
     optimizer.zero_grad(factors=wrapped is net and len(sampled) <= size)
     for first in range(0, len(sampled), size):
         part = sampled[first : first + size]
@@ -153,11 +160,11 @@ def backward(
             dropout.generators = [
                 torch.Generator(device).manual_seed(image.seed + (dropout is net.drop7)) for image in part
             ]
-        more = first + size < len(sampled)  # the last pass sends what all have gathered
+        more = first + size < len(sampled)  # only the last pass synchronizes gradients
         with wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else nullcontext():
             logits = wrapped(images.permute(0, 3, 1, 2))
             loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
-            (loss * group.size).backward()  # type: ignore[no-untyped-call]  # wrapped gradients are means
+            (loss * group.size).backward()  # type: ignore[no-untyped-call]  # DistributedDataParallel averages gradients
         total += loss.detach()
     optimizer.gather()
     for dropout in (net.drop6, net.drop7):

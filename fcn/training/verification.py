@@ -1,4 +1,4 @@
-"""Whether a trained net can be trained again to the same bits: the first steps of its rung, once more."""
+"""Verifies that training is bit-for-bit reproducible by running the first steps of a rung again."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -20,45 +20,45 @@ PARENTS = {32: "backbone", 16: "fcn32s", 8: "fcn16s"}
 
 
 def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) -> Iterator[str]:
-    """Trains the first steps of FCN-`stride`s again, and says of each digest that was kept whether it came again.
+    """Runs the first steps of FCN-`stride`s again and compares the weights with the recorded digests.
 
-    steps    at most so many
+    steps    maximum number of steps
     folder   of the model files
     data     folder of the packed splits
-    raises   UserError if a digest differs, or if there is nothing to compare
+    yields   one line per digest that matches
+    raises   UserError if a digest differs, or if there is none to compare
     """
     path, parent = folder / f"fcn{stride}s.safetensors", folder / f"{PARENTS[stride]}.safetensors"
     published = folder / "published" / f"fcn{stride}s"
     _, meta = weights.load(path)
-    kept = {int(number): digest for number, digest in meta.digests.items() if int(number) <= steps}
-    _check_it_is_the_same(path, parent, published, meta, params, stride)
-    if not kept:
-        raise UserError(
-            f"{path} keeps no digest of its first {steps} steps; it keeps {', '.join(meta.digests) or 'none'}"
-        )
+    recorded = {int(number): digest for number, digest in meta.digests.items() if int(number) <= steps}
+    _check_same_training(path, parent, published, meta, params, stride)
+    if not recorded:
+        available = ", ".join(meta.digests) or "none"
+        raise UserError(f"{path} has no digest within its first {steps} steps; it has digests of steps {available}")
     train = Split(data, "train")
     training = rung.prepare(STAGES[stride], stride, params, initialize(train, stride, params, parent, published), train)
-    for step in islice(training.steps(0), max(kept)):
-        if step.number in kept:
-            found = weights.digest(training.optimizer.state(training.initialized.net))
-            if found != kept[step.number]:
+    for step in islice(training.steps(0), max(recorded)):
+        if step.number in recorded:
+            digest = weights.digest(training.optimizer.state(training.initialized.net))
+            if digest != recorded[step.number]:
                 raise UserError(
-                    f"FCN-{stride}s after step {step.number}: sha256 {found[:12]}…, "
-                    f"{path} keeps {kept[step.number][:12]}…; "
+                    f"FCN-{stride}s after step {step.number}: sha256 {digest[:12]}…, "
+                    f"{path} has {recorded[step.number][:12]}…; "
                     "other versions, another kind of processor or another device may round differently"
                 )
-            yield f"FCN-{stride}s after step {step.number}: sha256 {found[:12]}…, as kept"
+            yield f"FCN-{stride}s after step {step.number}: sha256 {digest[:12]}…, as recorded"
 
 
-def _check_it_is_the_same(
+def _check_same_training(
     path: Path, parent: Path, published: Path, meta: weights.Meta, params: Params, stride: int
 ) -> None:
-    """What was trained otherwise cannot come out the same."""
+    """Checks that params, parent, threads and processes are those of the recorded training."""
     entry = dvc_yaml.read(STAGES[stride], params)
     if meta.params != entry.params:
         changed = [key for key, value in entry.params.items() if meta.params.get(key) != value]
         raise UserError(
-            f"{path} was trained with another {', '.join(changed)}; run `dvc repro`, or put params.yaml back"
+            f"{path} was trained with different {', '.join(changed)}; run `dvc repro`, or restore params.yaml"
         )
     if meta.parent is not None and meta.parent != files.sha256(parent):
         raise UserError(f"{path} did not start from {parent} as it is now; run `dvc repro`")

@@ -40,7 +40,9 @@ def test_a_bit_that_flips_in_weights_and_cache_is_noticed_and_repaired_as_doctor
     assert "Data and pipelines are up to date" in ready.run("dvc", "repro")  # DVC only checks time and size
     for words in (["trace", NET], ["predict", "a.png", "--out", "out"], ["verify", "--stride", "8"]):
         printed = ready.run("fcn", *words, code=1)
-        assert printed.splitlines()[-1].startswith(f"error: {NET} is damaged: it does not hold what was saved; delete")
+        assert printed.splitlines()[-1].startswith(
+            f"error: {NET} is damaged: its content does not match its sha256; run"
+        )
         assert "Traceback" not in printed
     printed = ready.run("fcn", "doctor", code=1)
     assert f"bad   {NET} is damaged" in printed

@@ -37,7 +37,7 @@ def test_rows_feel_what_a_net_of_ones_says(pixels: int) -> None:
         near = even.flatten().lt(1).long().argmin()
         far = even.flatten().flip(0).lt(1).long().argmin()
         assert span == Span(image.shape[2], *felt(image), int(near), int(far))
-        assert span.apart
+        assert span.separable
 
 
 def test_the_image_meets_the_edge_in_block_5() -> None:
@@ -86,7 +86,7 @@ def test_logits_and_gradients_are_those_of_the_full_border(backbone: str, monkey
             logits.backward(push)
             results.append([logits.detach(), *(p.grad for p in net.parameters())])
             if apart:  # now as the reference computes it
-                net.apart = False
+                net.separate_border = False
                 for name, layer in net.named_children():
                     if name.startswith("conv"):
                         layer.padding = (BORDER, BORDER) if name == "conv1_1" else (1, 1)
@@ -96,5 +96,5 @@ def test_logits_and_gradients_are_those_of_the_full_border(backbone: str, monkey
 
 def test_batch_norm_sees_the_whole_border() -> None:
     net = FCN(3, 8, "vgg16_bn", pad=100)
-    assert not net.apart
+    assert not net.separate_border
     assert net.conv1_1.padding == (BORDER, BORDER)

@@ -193,7 +193,7 @@ def test_a_file_cut_between_two_layers_does_not_load(path: Path) -> None:
 def test_a_kernel_that_is_not_bilinear_is_refused_by_a_fixed_net(path: Path) -> None:
     net = narrow_net(32, 1, "fixed")
     path.write_bytes(net_of(blobs_of(net) | {"upscore": [numbers(3, 3, 64, 64)]}))
-    with pytest.raises(RuntimeError, match="no bilinear kernel"):
+    with pytest.raises(RuntimeError, match="not the bilinear kernel"):
         net.load_state_dict(caffemodel.state_dict(caffemodel.read(path)))
 
 

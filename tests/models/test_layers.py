@@ -48,7 +48,7 @@ def test_fixed_upsampling_takes_a_bilinear_kernel_and_refuses_another() -> None:
     assert layer.load_state_dict({"weight": bilinear_kernel(3, 4).float()}).missing_keys == []
     assert not layer.state_dict()
     for other in (2 * bilinear_kernel(3, 4), bilinear_kernel(4, 4), bilinear_kernel(3, 8)):
-        with pytest.raises(RuntimeError, match="no bilinear kernel"):
+        with pytest.raises(RuntimeError, match="not the bilinear kernel"):
             layer.load_state_dict({"weight": other})
 
 

@@ -78,7 +78,7 @@ def test_a_surprise_in_the_parent_is_refused_and_listed() -> None:
     parent["fc7.bias"] = torch.zeros(3)
     with pytest.raises(UserError) as caught:
         start(32, parent)
-    assert "conv3_2 is new; conv9_9 has no place; fc7.bias is (3,), not (512,)" in str(caught.value)
+    assert "conv3_2 is new; conv9_9 is unknown; fc7.bias is (3,), not (512,)" in str(caught.value)
 
 
 def test_8s_does_not_start_from_32s() -> None:
@@ -129,7 +129,7 @@ def test_a_damaged_or_foreign_file_is_refused_in_one_line(kind: str, tmp_path: P
     path = tmp_path / "a.safetensors"
     weights.save(path, backbone(), meta())
     path.write_bytes(damaged(path.read_bytes())[kind])
-    with pytest.raises(UserError, match="is no model file of this project") as caught:
+    with pytest.raises(UserError, match="is not a model file of this project") as caught:
         weights.load(path)
     assert "\n" not in str(caught.value)
 
@@ -145,7 +145,7 @@ def test_whichever_bit_of_a_model_file_flips_it_is_refused(tmp_path: Path) -> No
         changed = bytearray(whole)
         changed[place] ^= 1 << rng.randrange(8)
         path.write_bytes(changed)
-        with pytest.raises(UserError, match="a.safetensors is (damaged|no model file)") as caught:
+        with pytest.raises(UserError, match="a.safetensors is (damaged|not a model file)") as caught:
             weights.load(path)
         assert str(caught.value).isprintable()
 
@@ -157,7 +157,7 @@ def test_a_bit_that_flips_in_the_weights_is_told_from_a_file_that_is_none_of_our
     changed[-100] ^= 1
     path.write_bytes(changed)
     for read in (weights.load, weights.build):
-        with pytest.raises(UserError, match="a.safetensors is damaged: it does not hold what was saved; delete"):
+        with pytest.raises(UserError, match="a.safetensors is damaged: its content does not match its sha256; run"):
             read(path)
 
 

@@ -102,8 +102,8 @@ MERGED_LAUGHS = "a: &a {k: 1}\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (LAUGHS, "more than 10000 values, its aliases written out"),
-        (MERGED_LAUGHS, "more than 10000 values, its aliases written out"),
+        (LAUGHS, "more than 10000 values, with aliases expanded"),
+        (MERGED_LAUGHS, "more than 10000 values, with aliases expanded"),
         ("a: &a [*a]", "alias *a is undefined or contains itself"),
         ("a: &a {b: *a}", "alias *a is undefined or contains itself"),
     ],

@@ -52,7 +52,7 @@ def test_a_rung_that_was_done_when_dvc_was_killed_is_not_trained_again(ready: Ch
     assert "train" not in stages(ready)
     again = ready.run("dvc", "repro")
     # of 4; if all outs are in DVC's cache, the stage does not even start
-    assert ("Stage 'train' is cached" if method == "dump" else "going on after step 4") in again
+    assert ("Stage 'train' is cached" if method == "dump" else "resuming from step 4") in again
     assert "Running stage 'finetune16s'" not in again
     assert stages(ready) == expected
     with sqlite3.connect(ready.folder / "mlflow.db") as store:

@@ -100,7 +100,7 @@ def test_a_worker_killed_for_its_memory_is_one_line_and_leaves_the_old_folder_wh
     whole = content(ready)
     status, said = stage(ready, *RESIZE, before=AT_AN_IMAGE.replace("getppid", "getpid").format("SIGKILL"))
     assert (status, len(said)) == (1, 1)
-    assert said[0].startswith("error: a worker was killed, as a rule because memory ran out")
+    assert said[0].startswith("error: a worker was killed, usually because memory ran out")
     assert content(ready) == whole
 
 

@@ -60,7 +60,7 @@ def test_an_experiment_killed_with_its_worker_goes_on_where_it_was(ready: Checko
     psutil.wait_procs(group, WAIT)
     (line,) = doctor(ready)
     assert line.startswith("warn  the worker of queued experiment mine was killed; `dvc queue kill mine && ")
-    assert "going on after step" in again(ready, line)
+    assert "resuming from step" in again(ready, line)
 
 
 def test_an_experiment_that_outlives_its_worker_is_restored_once_it_has_ended(ready: Checkout) -> None:

@@ -90,8 +90,8 @@ def test_a_damaged_state_is_one_line_and_the_one_before_it_is_gone_back_to(
     assert load(newest.parent, net, saved[1]).number == 20
     assert net.score_fr.bias.tolist() == [20, 20]
     assert capsys.readouterr().out.splitlines() == [
-        f"warning: the state saved after step 40 was damaged, and is deleted ({newest.parent})",
-        "going on after step 20",
+        f"warning: the checkpoint of step 40 was damaged and has been deleted ({newest.parent})",
+        "resuming from step 20",
     ]
     assert list(newest.parent.iterdir()) == [before]
 
@@ -104,7 +104,7 @@ def test_if_both_are_damaged_the_rung_starts_again(
         path.write_bytes(DAMAGE[what](path.read_bytes()))
     assert load(saved[0].folder, net, saved[1]).number == 0
     assert net.score_fr.bias.tolist() == [0, 0]
-    assert capsys.readouterr().out.count("was damaged, and is deleted") == 2
+    assert capsys.readouterr().out.count("was damaged and has been deleted") == 2
     assert load(saved[0].folder, net, saved[1]).number == 0
     assert capsys.readouterr().out == ""
 
@@ -140,8 +140,8 @@ def test_a_rung_whose_state_was_damaged_ends_with_the_same_bits(ready: Checkout)
     newest, before = Checkpoint(next((ready.folder / ".fcn/states").iterdir())).saved()
     newest.write_bytes(newest.read_bytes()[:-1] + b"\1")
     assert before.name.startswith("2-")
-    printed = ready.run("dvc", "repro", "train", code=1)  # repeats the third step, and is killed again
-    assert "warning: the state saved after step 3 was damaged" in printed
-    assert "going on after step 2" in printed
-    assert "going on after step 3" in ready.run("dvc", "repro", "train")
+    printed = ready.run("dvc", "repro", "train", code=1)  # takes the third step again, and is killed again
+    assert "warning: the checkpoint of step 3 was damaged" in printed
+    assert "resuming from step 2" in printed
+    assert "resuming from step 3" in ready.run("dvc", "repro", "train")
     assert files.sha256(ready.folder / "data/weights/fcn32s.safetensors") == expected

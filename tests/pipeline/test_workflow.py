@@ -181,7 +181,7 @@ def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_kil
     )
     killed = subprocess.run([sys.executable, "-c", saver], cwd=folder, env=checkout.environment(), check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert "going on after step 1" in checkout.run("dvc", "repro")
+    assert "resuming from step 1" in checkout.run("dvc", "repro")
     assert checkout.read("dvc.lock") == undisturbed
     assert not list((folder / ".fcn/states").iterdir())
     trained = [run for run in runs(checkout) if run.data.tags.get("stage") == "train"]
@@ -252,8 +252,8 @@ def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(kept
     ]
     printed = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], printed
-    assert sum("computes the very same; waiting for its result" in text for text in printed) == 1, printed
-    assert sum("going on after step 60" in text for text in printed) == 1, printed
+    assert sum("is running the same training; waiting for its result" in text for text in printed) == 1, printed
+    assert sum("resuming from step 60" in text for text in printed) == 1, printed
     models = {(copy.folder / "data/weights/fcn32s.safetensors").read_bytes() for copy in copies}
     assert len(models) == 1
     (state,) = (tmp_path / ".fcn/states").iterdir()  # DVC has not recorded either result

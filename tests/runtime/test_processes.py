@@ -16,7 +16,7 @@ from fcn.models import fcn, weights
 from fcn.models.fcn import FCN, Backbone
 from fcn.models.layers import TORCHVISION
 from fcn.runtime import machine
-from fcn.runtime.distributed import Group, _wanted
+from fcn.runtime.distributed import Group, _process_count
 from fcn.runtime.errors import UserError
 
 STEPS, BATCH = 50, 4
@@ -45,12 +45,12 @@ def test_the_shares_of_a_batch_are_all_of_it_and_never_empty(count: int, size: i
 
 def test_the_number_of_processes_may_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FCN_PROCESSES", raising=False)
-    assert _wanted() == 1  # a CPU is one device
+    assert _process_count() == 1  # a CPU is one device
     monkeypatch.setenv("FCN_PROCESSES", "3")
-    assert _wanted() == 3
+    assert _process_count() == 3
     monkeypatch.setenv("FCN_PROCESSES", "all")
     with pytest.raises(UserError, match="FCN_PROCESSES is 'all'"):
-        _wanted()
+        _process_count()
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_b
     for fall in ("none", "0", "2"):
         # Of three: the sum of two numbers is the same in any order.
         printed = run(3, "climb", fall, cwd=checkout.folder, options=("--max-restarts=1",))
-        assert ("going on after step 2" in printed) == (fall != "none"), printed
+        assert ("resuming from step 2" in printed) == (fall != "none"), printed
         digests.append(out.read_bytes())
         out.unlink()
         shutil.rmtree(checkout.folder / ".fcn" / "states")  # a finished one stays until DVC has recorded its stage

@@ -28,7 +28,7 @@ import yaml
 
 STAGES = ("download", "resize", "backbone", "train", "finetune16s", "finetune8s", "evaluate", "report")
 LINE = r"error: (File too large|No space left on device): \S+; free some room and run the same command again"
-HARMLESS = ("warning: MLflow tracking is off for this stage", "warning: no state saved")
+HARMLESS = ("warning: MLflow tracking is off for this stage", "warning: no checkpoint saved")
 MLFLOW_AFTER = "finished, MLflow or a resume state without room"
 Bytes = dict[Path, bytes]
 

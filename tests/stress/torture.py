@@ -245,7 +245,7 @@ def strike(repro: Repro, todo: list[Kill], durations: dict[str, float]) -> Kille
 def outcome(repro: Repro, place: str, killed: bool) -> str:
     """What the `dvc repro` after a kill made of it."""
     said = "".join(repro.printed)
-    if "going on after step" in said:
+    if "resuming from step" in said:
         return WENT_ON
     if any(words in said for words in AT_WORK):
         return REFUSED

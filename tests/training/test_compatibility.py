@@ -153,13 +153,13 @@ def test_class_weights_must_be_as_many_as_classes_and_not_all_zero() -> None:
             {"data.tile": "16x16", "data.overlap": 16},
             "params.yaml: data.overlap is 16; it must be smaller than the tiles",
         ),
-        ({"model.weights": "caffe"}, "params.yaml: model.weights 'caffe' has no slim; there is "),
+        ({"model.weights": "caffe"}, "params.yaml: model.weights 'caffe' has no slim; available are "),
         (
             {"model.backbone": "vgg16", "model.weights": "caffe"},
             "params.yaml: model.preprocessing is torchvision; weights trained by caffe expect caffe",
         ),
-        ({"train.init": "fcn33s"}, "params.yaml: init is 'fcn33s'; there is parent, "),
-        ({"train.init": "fcn16s-heavy-pascal"}, "fcn16s-heavy-pascal is FCN-16s and cannot fill FCN-32s"),
+        ({"train.init": "fcn33s"}, "params.yaml: init is 'fcn33s'; choose from parent, "),
+        ({"train.init": "fcn16s-heavy-pascal"}, "fcn16s-heavy-pascal is FCN-16s and cannot initialize FCN-32s"),
         ({"train.init": "fcn32s-heavy-pascal"}, "fcn32s-heavy-pascal scores 21 classes of voc, the data set has 8"),
         ({"data.splits.val": "test"}, "params.yaml: scenes has no split 'test'; there is train and val"),
         ({"data.scenes.val": 0}, "params.yaml: data.scenes.val is 0; a split needs at least one image"),
@@ -200,7 +200,7 @@ def test_a_folder_of_ones_own_is_measured_and_its_classes_are_counted(small: Sma
     assert precheck.image_sizes(small(**own | {"data.size.train": 22}))[2] == ("3", (22, 30))
     with pytest.raises(UserError, match="data.class_weights has 3 weights, the data set has 2 classes"):
         precheck.check(small(**own, **{"data.class_weights": [1, 2, 3]}))
-    with pytest.raises(UserError, match=r"^params.yaml: data.folder.classes lists one class alone, no, so "):
+    with pytest.raises(UserError, match=r"^params.yaml: data.folder.classes lists only one class, no, so "):
         precheck.check(small(**own | {"data.folder.classes": ["no"]}))
     with pytest.raises(UserError, match="the widest has 60 pixels, the highest 60; "):
         precheck.check(small(**own, **{"data.crop": "61x60"}))

@@ -67,7 +67,7 @@ def decoded(png: str) -> UInt8:
 
 def test_predictions_of_images_spread_over_the_split_stand_side_by_side(split: Split) -> None:
     preview = Preview(split)
-    assert preview.places == [0, 1, 3, 5]
+    assert preview.indices == [0, 1, 3, 5]
     for i in range(6):
         height, width = split.size(i)
         preview.keep(i, torch.full((height, width), i % 2))
@@ -89,8 +89,8 @@ def test_what_processes_predict_apart_is_put_together(split: Split) -> None:
         (first, second)[i % 2].keep(i, prediction)
 
     class Two(Group):
-        def total(self, values: torch.Tensor) -> torch.Tensor:
-            other = torch.from_numpy(np.concatenate([VOID - mask.ravel() for mask in second.found])).int()
+        def sum(self, values: torch.Tensor) -> torch.Tensor:
+            other = torch.from_numpy(np.concatenate([VOID - mask.ravel() for mask in second.predictions])).int()
             return values + other
 
     assert (decoded(first.gathered(Two())) == decoded(alone.gathered())).all()
@@ -98,7 +98,7 @@ def test_what_processes_predict_apart_is_put_together(split: Split) -> None:
 
 def test_the_picture_shows_images_truth_and_steps_in_the_classes_colours(split: Split) -> None:
     preview = Preview(split)
-    for i in preview.places:
+    for i in preview.indices:
         preview.keep(i, torch.ones(split.size(i), dtype=torch.int64))
     picture = preview.picture({"150": preview.gathered()})
     assert picture.size == (90 + 320 + 3 * 57, 3 * 160 + 2 * 4)
@@ -112,7 +112,7 @@ def test_looking_at_predictions_changes_no_count(split: Split) -> None:
     net = FCN(2, 32, "slim", pad="same").eval()
     preview = Preview(split)
     assert torch.equal(counting.count(net, split), counting.count(net, split, preview.keep))
-    assert all((mask != VOID).all() for mask in preview.found)
+    assert all((mask != VOID).all() for mask in preview.predictions)
 
 
 def height(path: Path) -> int:
