@@ -275,7 +275,7 @@ def test_what_the_references_archive_lacks_is_named(mirror: Path, small: Small, 
 def test_a_split_of_nyud_names_the_file_that_it_comes_from(small: Small) -> None:
     both = nyud.archives(small(**{"data.splits.train": "trainval", "data.splits.val": "reference_val"}).data)
     assert [a.name for a in both] == [*("nyu_depth_v2_labeled.mat", "nyud_train.txt", "nyud_val.txt", "nyud.tar.gz")]
-    with pytest.raises(UserError, match="nyud has no split 'reference_all'; there is train, val, trainval, test, ref"):
+    with pytest.raises(UserError, match="nyud has no split 'reference_all'; choose from train, val, trainval, test"):
         nyud.archives(small(**{"data.splits.val": "reference_all"}).data)
 
 
@@ -339,7 +339,7 @@ def test_what_siftflows_archive_lacks_is_named(mirror: Path, small: Small, tmp_p
 
 
 def test_siftflow_has_no_other_splits(small: Small) -> None:
-    with pytest.raises(UserError, match="siftflow has no split 'val'; there is trainval, test"):
+    with pytest.raises(UserError, match="siftflow has no split 'val'; choose from trainval, test"):
         siftflow.archives(small(**{"data.splits.train": "trainval", "data.splits.val": "val"}).data)
 
 

@@ -79,7 +79,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(name: str, target: str, 
     (folder.parent / "secret").mkdir()
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(folder.parent / target)
-    with pytest.raises(UserError, match=f"the link '{name}' leads out of the folder, to '.*{target}'; put a copy"):
+    with pytest.raises(UserError, match=f"the link '{name}' points outside the folder, to '.*{target}'; replace it"):
         inspection.inspect(folder)
 
 

@@ -133,7 +133,7 @@ def test_names_too_long_for_predictions_are_refused_by_the_rule_of_resize(tmp_pa
         write(tmp_path, f"{folders}/{i}", [0, 1], i)
     errors = inspection.inspect(tmp_path, "images/*", "masks/*").errors
     assert errors == [sources.name_error(f"{folders.replace('/', '_')}_{i}") for i in range(3)]
-    assert "has 245 bytes with its folders; predictions are kept under it: at most 200" in errors[0]
+    assert "has 245 bytes with its folders; use at most 200" in errors[0]
 
 
 @pytest.mark.slow

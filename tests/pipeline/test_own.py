@@ -248,7 +248,7 @@ def test_a_deleted_mask_is_warned_of_and_comes_back_as_the_warning_says(checkout
     assert "warning: data/own/mine has lost 1 file" in checkout.run("fcn", "check")
     printed = checkout.run("dvc", "repro", "download")
     assert "warning: data/own/mine has lost 1 file, such as truth/straße 4 道路.png" in printed
-    advice = re.search("to restore: (.+); if it was meant", printed)
+    advice = re.search("to restore: (.+); if this was intended", printed)
     assert advice
     checkout.run("sh", "-c", advice[1])
     assert mask.read_bytes() == before
