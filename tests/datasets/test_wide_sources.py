@@ -225,7 +225,7 @@ def test_pascal_context_is_learned_and_scored_from_its_archives(
         ({"without": "trainval/2010_000005.mat"}, r"trainval\.tar\.gz lacks trainval/2010_000005\.mat$"),
         ({"without": "VOCdevkit/VOC2010/JPEGImages/2009_000001.jpg"}, r"lacks .*/2009_000001\.jpg$"),
         ({"without": "VOCdevkit/VOC2010/ImageSets/Main/val.txt"}, r"03-May-2010\.tar lacks .*/Main/val\.txt$"),
-        ({"broken": True}, r"2008_000008\.mat is no MATLAB file with a mask LabelMap"),
+        ({"broken": True}, r"2008_000008\.mat is not a MATLAB file with a mask LabelMap"),
     ],
 )
 def test_what_is_wrong_in_pascal_contexts_archives_is_said_in_one_line(

@@ -84,8 +84,8 @@ def test_broken_files_are_named_and_the_others_done(fcn: Fcn, model: Path) -> No
     out, err, code = fcn("predict", "in", "none.png", "--model", model, "--out", "out")
     assert [line.split(" (")[0] for line in err.splitlines()] == [
         "error: none.png is missing",
-        f"error: {Path.cwd()}/in/cut.png is no whole picture",
-        f"error: {Path.cwd()}/in/text.png is no whole picture",
+        f"error: {Path.cwd()}/in/cut.png cannot be decoded",
+        f"error: {Path.cwd()}/in/text.png cannot be decoded",
     ]
     assert code == "error: 3 of what was named could not be predicted; the lines above say why"
     assert "wrote the masks of 2 images" in out

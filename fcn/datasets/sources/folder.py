@@ -74,7 +74,7 @@ def samples(raw: Path, split: str) -> list[Sample]:
 def _folder(data: Data) -> Path:
     folder = OWN / data.folder.name
     if data.folder.name == "none":
-        raise UserError("params.yaml: data.folder.name is none; adopt a folder with `fcn inspect DIR --adopt NAME`")
+        raise UserError("params.yaml: data.folder.name is none; `fcn inspect DIR --adopt NAME` adopts a folder")
     if not folder.is_dir():
         raise UserError(f"{folder} is missing; `dvc checkout` or `dvc pull` restores it if {folder}.dvc exists")
     return folder
