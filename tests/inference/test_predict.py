@@ -132,7 +132,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").symlink_to(tmp_path)
     found = [(tmp_path / side, tmp_path / side / "x.png") for side in "ab"]
-    with pytest.raises(UserError, match="leads out of"):
+    with pytest.raises(UserError, match="is a link out of"):
         batch.name(found, batch.Outputs(tmp_path / "out"))
 
 
