@@ -1,4 +1,4 @@
-"""Makes the weights that FCN-32s starts from, and the model files of published nets that rungs start from."""
+"""Write the weights that FCN-32s starts from, and the published nets that `init` names."""
 
 import argparse
 from pathlib import Path
@@ -37,7 +37,7 @@ def _backbone(out: Path, experiment: params.Params) -> None:
         state = {name: tensor for name, tensor in net.items() if not name.startswith("score")}
         preprocessing, origin_file = PREPROCESSINGS[model.preprocessing], None
     else:
-        from fcn.pretrained import imagenet  # and with it torchvision
+        from fcn.pretrained import imagenet  # imports torchvision
 
         print(imagenet.archive(model.backbone, model.weights).notice, flush=True)
         state, preprocessing, origin_file = imagenet.backbone(model.backbone, model.weights)
@@ -57,12 +57,12 @@ def _backbone(out: Path, experiment: params.Params) -> None:
 
 
 def _published(folder: Path, stride: int, experiment: params.Params) -> None:
-    """Fills a folder with `init.txt`, which says what the rung starts from, and the published net if that is one."""
+    """Write `init.txt`, which names what the net starts from, and the published net, if `init` names one."""
     init = experiment.rung(stride).init
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.safetensors"):
         old.unlink()
-    files.write_text(folder / "init.txt", f"{init}\n")  # DVC warns of an empty folder each time it looks at one
+    files.write_text(folder / "init.txt", f"{init}\n")  # DVC would warn of an empty folder
     if init == "parent":
         return
     from fcn.pretrained import published

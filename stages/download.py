@@ -1,4 +1,4 @@
-"""Fetches a data set's archives and takes out the files that the experiment's splits name."""
+"""Fetch a data set's archives and extract the files of the experiment's splits."""
 
 import argparse
 from pathlib import Path
@@ -26,15 +26,15 @@ def _download(out: Path) -> None:
     archives = source.archives(experiment.data)
     for archive in archives:
         print(archive.notice, flush=True)
-    found = {}
+    fetched = {}
     if archives:
-        from fcn.io.download import fetch_all  # only what has archives needs the network
+        from fcn.io.download import fetch_all  # only data sets with archives need the network
 
-        found = fetch_all(archives)
+        fetched = fetch_all(archives)
     with files.replacing_folder(out) as folder:
-        source.build(experiment.data, found, folder)
+        source.build(experiment.data, fetched, folder)
     for archive in archives:
-        pins.record_unpublished(archive, found[archive.name])
+        pins.record_unpublished(archive, fetched[archive.name])
     print(f"{out}: {counted(sum(1 for p in out.rglob('*') if p.is_file()), 'file')}")
 
 

@@ -1,4 +1,4 @@
-"""Scores FCN-32s, FCN-16s and FCN-8s on the val split, and keeps what they predicted."""
+"""Score FCN-32s, FCN-16s and FCN-8s on the val split, and write their predictions."""
 
 import argparse
 import json
@@ -49,18 +49,18 @@ def main() -> None:
 
 
 def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, Tensor]]":
-    """Model file, what it says of itself, and counts of each net, its masks kept; a group shares the images out."""
+    """Model file, metadata and confusion counts of each net; writes its predictions. A group divides the images."""
     from fcn.figures import sheets
     from fcn.metrics import counting
     from fcn.models import weights
 
     if group.is_leader:
         shutil.rmtree(paths.predictions, ignore_errors=True)
-    group.broadcast(None)  # by the leader that the folder is empty
+    group.broadcast(None)  # wait until the leader has emptied the folder
     for path in paths.models:
         net, meta = weights.build(path)
         if meta.labels is None or meta.labels.names != split.labels.names:
-            raise UserError(f"{path} was trained on other classes than {paths.data} has")
+            raise UserError(f"{path} was trained on other classes than those of {paths.data}; run dvc repro")
         folder = paths.predictions / path.stem
 
         def keep(i: int, prediction: "Tensor", folder: Path = folder) -> None:
@@ -80,17 +80,17 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
     entry = dvc_yaml.read("evaluate", experiment)
     table: dict[str, dict[str, float]] = {}
     iu: dict[str, list[float]] = {}
-    shown = (Split(paths.data, "train").pixels() > 0).sum(0).tolist()
-    pixels: dict[str, list[float]] = {"train_images": shown}
+    train_images = (Split(paths.data, "train").pixels() > 0).sum(0).tolist()
+    pixels: dict[str, list[float]] = {"train_images": train_images}
     pictures: list[Path] = []
-    shutil.rmtree(paths.figures, ignore_errors=True)  # as DVC does: no picture of a net that has no score any more
+    shutil.rmtree(paths.figures, ignore_errors=True)  # as DVC does, so that no figure of an unscored net remains
     with stage_run.stage("evaluate", experiment, entry.params, entry.fingerprint()) as run:
         run.data(paths.data, "val", "evaluation")
         for path, meta, counts in _counted(paths, split, group):
             run.tag(**{f"{path.stem}__sha256": files.sha256(path)})
             pictures.append(paths.figures / f"confusion_{path.stem}.png")
             charts.confusion(counts, split.labels, pictures[-1])
-            truth, answers = counts.sum(1).tolist(), counts.sum(0).tolist()
+            truth, predicted = counts.sum(1).tolist(), counts.sum(0).tolist()
             pixels["pixels"] = truth
             if not meta.scored:
                 print(f"{path.stem}: neither trained nor published, no score")
@@ -98,15 +98,15 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
             table[path.stem] = scores.scores(counts).asdict()
             iu[path.stem] = scores.class_iu(counts).tolist()
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
-            pixels[f"{path.stem}_pixels"] = answers
+            pixels[f"{path.stem}_pixels"] = predicted
             warning = verdict.warning(
                 split.labels.names,
                 truth,
-                answers,
+                predicted,
                 pixel_accuracy=table[path.stem]["pixel_accuracy"],
                 mean_iu=table[path.stem]["mean_iu"],
                 stride=meta.architecture["stride"],
-                images=max(shown),
+                images=max(train_images),
             )
             if warning:
                 print(f"WARNING: {path.stem} {warning}", flush=True)
@@ -114,10 +114,10 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
         files.write_text(paths.classes, charts.class_table(split.labels, iu | pixels))
         pictures.append(paths.figures / "predictions.png")
         charts.predictions(split, paths.predictions, [p.stem for p in paths.models], pictures[-1])
-        found = review.review(split, paths.predictions, list(table))
-        for path, rows in zip((paths.images, paths.borders), found.tables(split), strict=True):
+        reviewed = review.review(split, paths.predictions, list(table))
+        for path, rows in zip((paths.images, paths.borders), reviewed.tables(split), strict=True):
             files.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
-        pictures += exhibits.draw(split, paths.predictions, found, iu, paths.figures)
+        pictures += exhibits.draw(split, paths.predictions, reviewed, iu, paths.figures)
         run.scores({f"{net}.{name}": value for net, row in table.items() for name, value in row.items()})
         for picture in pictures:
             run.artifact(picture, "figures")

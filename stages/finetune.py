@@ -1,4 +1,4 @@
-"""Trains FCN-16s from FCN-32s, or FCN-8s from FCN-16s."""
+"""Train FCN-16s from FCN-32s, or FCN-8s from FCN-16s."""
 
 import argparse
 from pathlib import Path

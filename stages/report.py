@@ -1,4 +1,4 @@
-"""Writes the experiment's report, as Markdown for pull requests and as one self-contained page."""
+"""Write the experiment's report as Markdown, for pull requests, and as a self-contained HTML page."""
 
 import argparse
 from pathlib import Path
@@ -35,7 +35,7 @@ def _report(paths: argparse.Namespace) -> None:
         content = markdown.gather(experiment, paths.metrics, paths.models)
         files.write_text(paths.markdown, markdown.markdown(content))
         files.write_text(paths.page, page.page(content, paths.metrics / "figures"))
-        # Here too: evaluate may have been skipped or restored, and then told MLflow nothing.
+        # Logged here too: if evaluate was skipped or restored from the cache, it logged nothing to MLflow.
         run.scores({f"{net}.{name}": v for net, row in content.scores.items() if row for name, v in row.items()})
         run.artifact(paths.curves, "figures")
         run.artifact(paths.markdown)

@@ -1,4 +1,4 @@
-"""Checks, decodes and resizes a data set once, into the packed splits that all later stages read."""
+"""Check, decode and resize a data set into the packed splits that all later stages read."""
 
 import argparse
 from pathlib import Path
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the packed splits")
     parser.add_argument("--figures", type=Path, required=True, help="folder for a contact sheet and a chart")
     paths = parser.parse_args()
-    machine.prepare()  # memory that is kept from image to image
+    machine.prepare()  # keeps freed memory for the next image
     with files.exclusive(paths.out):
         dvc_lock.protect()
         _resize(paths)
@@ -35,7 +35,7 @@ def _resize(paths: argparse.Namespace) -> None:
     native = experiment.evaluate.size == "native"
     roles: tuple[tuple[Role, str, int | str], ...]
     roles = ("train", data.splits.train, data.size.train), ("val", data.splits.val, data.size.val)
-    contents, findings = {}, []
+    contents, problems = {}, []
     with files.replacing_folder(paths.out) as folder:
         for role, split, size in roles:
             try:
@@ -43,22 +43,22 @@ def _resize(paths: argparse.Namespace) -> None:
                 masks = native and role == "val"
                 contents[role] = packing.pack(samples, labels, size, masks, role, folder, tiling)
             except UserError as error:
-                findings.append(str(error))  # who has to mend files wants to know of both splits at once
-        if findings:
-            raise UserError("\n       ".join(findings))
+                problems.append(str(error))  # report the errors of both splits at once
+        if problems:
+            raise UserError("\n       ".join(problems))
         packing.refuse_shared(contents["train"], contents["val"], getattr(source, "SHARED", ""))
         packing.write_labels(labels, folder)
         packing.write_scale(Scale(data.size.val, data.tile), folder)
     packed: dict[str, Split] = {role: Split(paths.out, role) for role, _, _ in roles}
     charts.class_frequencies(packed, paths.figures / "classes.png")
     charts.samples(packed["train"], paths.figures / "samples.png")
-    for name, there in packed.items():
-        sizes = {there.size(i) for i in range(len(there))}
-        some = ", ".join(f"{w}x{h}" for h, w in sorted(sizes)[:3])
-        print(f"{name}: {counted(len(there), 'image')}, {some}, {there.void():.1%} void")
-        if absent := there.absent():
-            so = "no net can learn it" if name == "train" else "left out of every mean"
-            print(f"warning: in no mask of {name}, {so}: {', '.join(absent)}")
+    for name, written in packed.items():
+        sizes = {written.size(i) for i in range(len(written))}
+        examples = ", ".join(f"{w}x{h}" for h, w in sorted(sizes)[:3])
+        print(f"{name}: {counted(len(written), 'image')}, {examples}, {written.void():.1%} void")
+        if absent := written.absent():
+            consequence = "cannot be learned" if name == "train" else "excluded from every mean"
+            print(f"warning: in no mask of {name}, {consequence}: {', '.join(absent)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Trains FCN-32s from the backbone."""
+"""Train FCN-32s from the backbone."""
 
 import argparse
 from pathlib import Path

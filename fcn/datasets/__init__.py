@@ -1,1 +1,1 @@
-"""From a data set's own format to the packed split."""
+"""Data set readers, label maps, resizing and the writer of packed splits."""

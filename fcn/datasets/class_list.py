@@ -1,4 +1,4 @@
-"""Classes as a user declares them in params.yaml, under data.folder."""
+"""Parse the classes of a user's data set, declared in params.yaml under data.folder."""
 
 from collections.abc import Sequence
 
@@ -11,43 +11,44 @@ from fcn.runtime.errors import UserError
 WHERE = "params.yaml: data.folder.classes"
 
 
-def labels(own: Folder) -> Labels:
-    """The classes of a label map, or of a list of names with codes or colours."""
-    if isinstance(own.classes, list):
-        return coded(own.classes, str(own.void))
-    if own.classes not in MAPS:
-        raise UserError(f"{WHERE} is {own.classes!r}; there is {', '.join(MAPS)}; or list the classes")
-    return MAPS[own.classes]
+def labels(params: Folder) -> Labels:
+    """The classes of a named label map, or of a list of names with codes or colours."""
+    if isinstance(params.classes, list):
+        return coded(params.classes, str(params.void))
+    if params.classes not in MAPS:
+        raise UserError(f"{WHERE} is {params.classes!r}; choose from {', '.join(MAPS)}; or list the classes")
+    return MAPS[params.classes]
 
 
 def coded(classes: Sequence[str | dict[str, int | str]], void: str, where: str = WHERE) -> Labels:
     """The classes of a list such as [sky, {road: 7}] or [{sky: "0,0,255"}, {road: "90,90,90 91,91,91"}].
 
-    A name alone has its place in the list, from 0, as its code; a class may have several codes, parted by blanks.
-    where    the file or key that declares them, named in errors
-    raises   UserError if a name or a code stands twice, or codes and colours are mixed
+    The code of a bare name is its index in the list, from 0. A class may have several codes, separated by spaces.
+
+    where    the file or key that declares the classes, for error messages
+    raises   UserError if a name or a code is duplicated, or codes and colours are mixed
     """
     pairs = [next(iter(c.items())) if isinstance(c, dict) and c else (c, i) for i, c in enumerate(classes)]
     for name, code in pairs:
         if not (isinstance(name, str) and name.strip() and name.isprintable() and str(code).split()):
-            raise UserError(f"{where}: {name!r} is no class; write a name, NAME: CODE or NAME: R,G,B")
+            raise UserError(f"{where}: {name!r} is not a class; write a name, NAME: CODE or NAME: R,G,B")
     if not 0 < len(pairs) < UNKNOWN or any(isinstance(c, dict) and len(c) != 1 for c in classes):
-        lines = ", each on a line that begins with -" if where == WHERE else ""
+        lines = ", one per line, each after a -" if where == WHERE else ""
         raise UserError(f"{where} must list 1 to {UNKNOWN - 1} classes{lines}")
     names = [str(name).strip() for name, _ in pairs]
-    texts = [str(code).split() for _, code in pairs]
-    unscored = [] if void == "none" else void.split()
-    every = [text for some in (*texts, unscored) for text in some]
-    colours = "," in every[0]
+    class_texts = [str(code).split() for _, code in pairs]
+    void_texts = [] if void == "none" else void.split()
+    texts = [text for group in (*class_texts, void_texts) for text in group]
+    colours = "," in texts[0]
     both = f"{where} and void" if where == WHERE else where
-    if any(("," in text) != colours for text in every):
-        raise UserError(f"{both}: some are codes, others colours; all must be one or the other")
-    for twice in (value for values in (names, every) for value in values if values.count(value) > 1):
-        raise UserError(f"{both}: {twice} stands twice")
-    codes = [tuple(_code(text, where) for text in some) for some in texts]
-    drawn = tuple(_rgb(some[0]) for some in codes) if colours else palette.class_colours(len(codes))
-    void_codes = tuple(_code(text, where) for text in unscored)
-    labels = Labels(tuple(names), drawn, void_codes, codes=tuple(codes), colours=colours)
+    if any(("," in text) != colours for text in texts):
+        raise UserError(f"{both}: some are codes, others colours; use one or the other for all")
+    for duplicate in (value for values in (names, texts) for value in values if values.count(value) > 1):
+        raise UserError(f"{both}: {duplicate} is duplicated; remove one")
+    codes = [tuple(_code(text, where) for text in group) for group in class_texts]
+    display = tuple(_rgb(group[0]) for group in codes) if colours else palette.class_colours(len(codes))
+    void_codes = tuple(_code(text, where) for text in void_texts)
+    labels = Labels(tuple(names), display, void_codes, codes=tuple(codes), colours=colours)
     if reason := labels.wrong():
         raise UserError(f"{where}: {reason}")
     return labels
@@ -59,7 +60,7 @@ def _code(text: str, where: str) -> int:
     if len(parts) not in (1, 3) or not all(
         p.isascii() and p.isdecimal() and len(p) <= 5 and int(p) < limit for p in parts
     ):
-        raise UserError(f"{where}: {text!r} is no code; write a number up to 65535, or a colour such as 128,64,128")
+        raise UserError(f"{where}: {text!r} is not a code; write a number up to 65535, or a colour such as 128,64,128")
     return int(parts[0]) if len(parts) == 1 else int(parts[0]) << 16 | int(parts[1]) << 8 | int(parts[2])
 
 

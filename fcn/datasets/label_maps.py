@@ -50,7 +50,7 @@ CAMVID = Labels(
 )
 
 
-# Names, the first of the synonyms, and colours of SceneParse150's makers. Road and skyscraper share theirs.
+# Names (the first synonym) and colours as SceneParse150 publishes them. Road and skyscraper share a colour.
 _ADE20K = (
     "wall 787878, building b47878, sky 06e6e6, floor 503232, tree 04c803, ceiling 787850, road 8c8c8c, bed cc05ff, "
     "windowpane e6e6e6, grass 04fa07, cabinet e005ff, sidewalk ebff07, person 96053d, earth 787846, door 08ff33, "
@@ -77,18 +77,18 @@ _ADE20K = (
 )
 _ADE20K_NAMES, _ADE20K_COLOURS = zip(*(entry.rsplit(" ", 1) for entry in _ADE20K.split(", ")), strict=True)
 _ADE20K_PALETTE = tuple((r, g, b) for r, g, b in map(bytes.fromhex, _ADE20K_COLOURS))
-# The benchmark does not count what is none of the 150, code 0; in the other coding that is a class too.
+# The benchmark ignores code 0, pixels of none of the 150 classes. The 151-class coding makes it a class.
 ADE20K = Labels(_ADE20K_NAMES, _ADE20K_PALETTE, (0,), tuple((code,) for code in range(1, 151)))
 ADE20K151 = Labels(("other", *_ADE20K_NAMES), ((0, 0, 0), *_ADE20K_PALETTE))
 
 
 def voc_colour(number: int) -> tuple[int, int, int]:
-    """VOC's colours: the bits of the class number, dealt in turn to red, green and blue, the highest first."""
+    """VOC's colour map: the bits of the class number go to red, green and blue in turn, highest bit first."""
     red, green, blue = (sum((number >> (3 * bit + k) & 1) << (7 - bit) for bit in range(8)) for k in range(3))
     return red, green, blue
 
 
-# PASCAL-Context's 59 most frequent classes, in their makers' order, and their codes in its raw masks.
+# PASCAL-Context's 59 most frequent classes, in the published order, and their codes in its raw masks.
 _CONTEXT59 = (
     "aeroplane 2, bicycle 23, bird 25, boat 31, bottle 34, bus 45, car 59, cat 65, chair 72, cow 98, table 397, "
     "dog 113, horse 207, motorbike 258, person 284, pottedplant 308, sheep 347, sofa 368, train 416, tvmonitor 427, "
@@ -99,7 +99,7 @@ _CONTEXT59 = (
     "window 454, wood 458"
 )
 CONTEXT59_CODES = {name: int(code) for name, code in (entry.split() for entry in _CONTEXT59.split(", "))}
-CONTEXT_CODES = 459  # 1..459 are in the raw masks, 0 where nobody drew
+CONTEXT_CODES = 459  # the raw masks hold 1..459, and 0 for unlabelled pixels
 CONTEXT59 = Labels(tuple(CONTEXT59_CODES), tuple(voc_colour(number) for number in range(1, 60)))
 
 VOC = Labels(
@@ -110,7 +110,7 @@ VOC = Labels(
     tuple(voc_colour(number) for number in range(21)),
 )
 
-# Both in the order of the reference's classes.txt. Neither set has colours of its own: VOC's, from number 1 on.
+# Both in the order of the reference's classes.txt. Neither set defines colours; VOC's are used, from number 1 on.
 NYUD = Labels(
     (
         *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture"),
@@ -133,11 +133,11 @@ SIFTFLOW = Labels(
 
 
 def _nyud_labels() -> npt.NDArray[np.uint8]:
-    """(895,) uint8: the class of each of the 894 labels that NYUDv2's own file counts from one.
+    """(895,) uint8: the class of each of the 894 raw labels of NYUDv2, which count from 1.
 
     source   Gupta et al., CVPR 2013, classMapping40.mat
     """
-    own = (
+    named = (
         *(21, 11, 3, 157, 5, 83, 19, 28, 59, 88, 64, 7, 80, 36, 42, 89, 169, 119, 122, 143, 141, 4, 85, 17, 172, 15),
         *(135, 123, 26, 45, 331, 158, 124, 24, 144, 136, 55),
     )
@@ -153,22 +153,23 @@ def _nyud_labels() -> npt.NDArray[np.uint8]:
         *(485, 486, 493, 494, 498, 499, 509, 510, 515, 521, 524, 540, 549, 551, 554, 556, 558, 576, 580, 608, 625),
         *(703, 734, 770, 772, 797, 800, 803, 804, 813, 814, 815, 820, 829, 835, 858, 863, 882, 892),
     )
-    table = np.full(895, NYUD.names.index("otherprop"), np.uint8)  # whatever is nothing else
+    table = np.full(895, NYUD.names.index("otherprop"), np.uint8)  # the default
     table[0] = VOID
-    table[list(own)] = np.arange(len(own))
+    table[list(named)] = np.arange(len(named))
     table[list(structures)] = NYUD.names.index("otherstructure")
     table[list(furniture)] = NYUD.names.index("otherfurniture")
     return table
 
 
 NYUD_LABELS = _nyud_labels()
-# CCF BDCI 2017's satellite images were labelled twice: the final round deals the numbers out anew, as do we in both.
+# CCF BDCI 2017's satellite images were labelled twice. The final round renumbered the classes; both maps give the
+# same class numbers here.
 _BDCI = ("other", "vegetation", "building", "water", "road")
-_BDCI_PALETTE = ((40, 40, 40), (70, 150, 60), (200, 80, 60), (60, 110, 200), (230, 210, 120))  # ours: it has none
+_BDCI_PALETTE = ((40, 40, 40), (70, 150, 60), (200, 80, 60), (60, 110, 200), (230, 210, 120))  # our choice
 BDCI2017_FINAL = Labels(_BDCI, _BDCI_PALETTE, (), codes=((0,), (1,), (2,), (3,), (4,)))
 BDCI2017_PRELIMINARY = Labels(_BDCI, _BDCI_PALETTE, (), codes=((0,), (1,), (3,), (4,), (2,)))
 
-# What `data.folder.classes` may name.
+# The label maps that `data.folder.classes` may name.
 MAPS: dict[str, Labels] = {
     "bdci2017-final": BDCI2017_FINAL,
     "bdci2017-preliminary": BDCI2017_PRELIMINARY,

@@ -1,4 +1,4 @@
-"""Many samples into one packed split: two files of pixels and an index."""
+"""Write samples as one packed split: a file of image pixels, a file of mask pixels and a CSV index."""
 
 import csv
 import itertools
@@ -25,14 +25,14 @@ from fcn.datasets.sources import Sample, name_error
 from fcn.runtime import machine, workers
 from fcn.runtime.errors import UserError, counted
 
-SHOWN = 20  # findings listed at once
-PART = 16  # samples that a worker gets at once
-AHEAD = 2  # parts under way for each core
+MAX_LISTED = 20  # problems listed in one error
+CHUNK = 16  # samples per task of a worker
+PREFETCH = 2  # chunks in flight per core
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says of a packed sample: shapes, and how many pixels each code 0..255 has in the mask."""
+    """The index entry of a packed sample: shapes, and the pixel count of each code 0..255 in the mask."""
 
     name: str
     image: tuple[int, ...]
@@ -51,24 +51,24 @@ def pack(
     out: Path,
     tiling: Tiling | None = None,
 ) -> dict[str, str]:
-    """Writes one split into the folder `out`.
+    """Write one split into the folder `out`.
 
     size          native, the shorter side in pixels, or WIDTHxHEIGHT
-    native_masks  keep masks in their own size, to score against
-    tiling        how larger images are cut first; in val the overlaps are void in all tiles but one
-    returns       name of each image by its fingerprint
-    raises        UserError naming every file that is missing, broken, too large, of another size than
-                  its partner, listed twice, too long of name, or holds a code that is no class
+    native_masks  keep masks at their original size, for evaluation
+    tiling        how larger images are tiled first; in val, overlaps are void in all tiles but one
+    returns       image name by fingerprint
+    raises        UserError that lists every file that is missing, broken, too large or duplicated, has another size
+                  than its partner or too long a name, or holds a code that is not a class
     """
     if reason := labels.wrong():
         raise UserError(f"the classes cannot be packed: {reason}; change data.folder.classes")
-    findings = [
-        f"{s.name!r} is no name for a file; rename {str(s.image)!r}" for s in samples if not is_file_name(s.name)
+    problems = [
+        f"{s.name!r} is not a valid file name; rename {str(s.image)!r}" for s in samples if not is_file_name(s.name)
     ]
-    if findings:
-        raise UserError(_listed(findings))
-    names: Counter[str] = Counter()  # predictions are kept under them
-    findings += filter(None, (name_error(sample.name) for sample in samples))
+    if problems:
+        raise UserError(_listed(problems))
+    names: Counter[str] = Counter()  # predictions are saved under these names
+    problems += filter(None, (name_error(sample.name) for sample in samples))
     contents: dict[str, str] = {}
     offset = mask_offset = 0
     with (
@@ -82,10 +82,10 @@ def pack(
             packed = cut(samples, labels, size, native_masks, role, tiling)
             entries: Iterable[Entry | str] = (_written(sample, images, masks) for sample in packed)
         else:
-            entries = _in_parts(samples, labels, size, native_masks, out, images, masks)
+            entries = _in_chunks(samples, labels, size, native_masks, out, images, masks)
         for entry in entries:
             if isinstance(entry, str):
-                findings.append(entry)
+                problems.append(entry)
                 continue
             pixels = [entry.pixels[VOID], *entry.pixels[: len(labels.names)]]
             sizes = [*entry.image[:2], offset, *entry.mask, mask_offset, *entry.original]
@@ -94,20 +94,20 @@ def pack(
             contents[entry.content] = entry.name
             offset += math.prod(entry.image)
             mask_offset += math.prod(entry.mask)
-    # A tile has a name of its own, which an image may have, too.
-    findings += [f"{name} stands {count} times in the list of {role}" for name, count in names.items() if count > 1]
-    if findings:
-        raise UserError(_listed(findings))
+    # Checked here, after tiling, because an image may already have the name of a tile.
+    problems += [f"{name} is listed {count} times in {role}" for name, count in names.items() if count > 1]
+    if problems:
+        raise UserError(_listed(problems))
     return contents
 
 
-def _listed(findings: list[str]) -> str:
-    more = [f"and {len(findings) - SHOWN} more"] if len(findings) > SHOWN else []
-    return "\n       ".join(findings[:SHOWN] + more)
+def _listed(problems: list[str]) -> str:
+    more = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
+    return "\n       ".join(problems[:MAX_LISTED] + more)
 
 
 def histogram(mask: UInt8) -> list[int]:
-    """How many pixels each code 0..255 has. Masks are flat: counting runs is three times as fast as counting pixels."""
+    """Pixel count of each code 0..255. Masks have long runs, so counting runs is three times as fast as pixels."""
     codes = mask.reshape(-1)
     last = np.append(np.flatnonzero(codes[1:] != codes[:-1]), codes.size - 1)  # of each run
     counts: list[int] = np.bincount(codes[last], np.diff(last, prepend=-1), 256).astype(int).tolist()
@@ -125,7 +125,7 @@ def write_scale(scale: Scale, out: Path) -> None:
     (out / "scale.json").write_text(json.dumps(asdict(scale)) + "\n")
 
 
-def _in_parts(
+def _in_chunks(
     samples: list[Sample],
     labels: Labels,
     size: int | str,
@@ -134,48 +134,50 @@ def _in_parts(
     images: BinaryIO,
     masks: BinaryIO,
 ) -> Iterator[Entry | str]:
-    """Over all cores, in order, a few parts at a time, so that memory stays flat.
+    """Resize samples on all cores and yield entries in order. Few chunks are in flight, so memory use is constant.
 
-    In processes: threads spend a quarter of their time in waiting for Python's lock. Pixels come back in files,
-    which costs half of what a pipe does, and in the same few again and again: a new file's memory is dear.
+    Workers are processes: threads spend a quarter of their time waiting for the GIL. They return pixels in files,
+    which costs half as much as a pipe. The files are reused, because allocating pages for new ones is slow.
     """
     import torch  # noqa: F401  once, before the workers are forked
 
-    ahead: deque[tuple[Path, Future[list[Entry | str]]]] = deque()
+    pending: deque[tuple[Path, Future[list[Entry | str]]]] = deque()
 
-    def first() -> list[Entry | str]:
-        part, entries = ahead.popleft()
-        done = entries.result()
-        for whole, kind in (images, ".images"), (masks, ".masks"):
-            with part.with_suffix(kind).open("rb") as file:
-                shutil.copyfileobj(file, whole, 1 << 20)
-        return done
+    def next_entries() -> list[Entry | str]:
+        buffer, future = pending.popleft()
+        entries = future.result()
+        for packed, suffix in (images, ".images"), (masks, ".masks"):
+            with buffer.with_suffix(suffix).open("rb") as file:
+                shutil.copyfileobj(file, packed, 1 << 20)
+        return entries
 
-    most = AHEAD * machine.cores()
+    max_pending = PREFETCH * machine.cores()
     with tempfile.TemporaryDirectory(dir=out) as folder, workers.pool() as pool:
-        parts = itertools.cycle(Path(folder, str(i)) for i in range(most + 1))
-        for i in range(0, len(samples), PART):
-            part = next(parts)
-            ahead.append((part, pool.submit(_part, samples[i : i + PART], labels, size, native_masks, part)))
-            if len(ahead) > most:
-                yield from first()
-        while ahead:
-            yield from first()
+        buffers = itertools.cycle(Path(folder, str(i)) for i in range(max_pending + 1))
+        for i in range(0, len(samples), CHUNK):
+            buffer = next(buffers)
+            pending.append((buffer, pool.submit(_chunk, samples[i : i + CHUNK], labels, size, native_masks, buffer)))
+            if len(pending) > max_pending:
+                yield from next_entries()
+        while pending:
+            yield from next_entries()
 
 
-def _part(samples: list[Sample], labels: Labels, size: int | str, native_mask: bool, part: Path) -> list[Entry | str]:
+def _chunk(
+    samples: list[Sample], labels: Labels, size: int | str, native_mask: bool, buffer: Path
+) -> list[Entry | str]:
     import torch
 
-    torch.set_num_threads(1)  # the other cores have workers of their own
-    with _over(part.with_suffix(".images")) as images, _over(part.with_suffix(".masks")) as masks:
+    torch.set_num_threads(1)  # each core runs one worker
+    with _overwrite(buffer.with_suffix(".images")) as images, _overwrite(buffer.with_suffix(".masks")) as masks:
         entries = [_written(resize(sample, labels, size, native_mask), images, masks) for sample in samples]
         images.truncate()
         masks.truncate()
     return entries
 
 
-def _over(path: Path) -> BinaryIO:
-    """A file, new or there already, to be written over from its beginning; what it held stays until then."""
+def _overwrite(path: Path) -> BinaryIO:
+    """Open a file for overwriting from its beginning, without truncating it; create it if it does not exist."""
     return open(path, "wb", opener=lambda name, _: os.open(name, os.O_WRONLY | os.O_CREAT, 0o600))
 
 
@@ -189,12 +191,11 @@ def _written(packed: Packed | str, images: BinaryIO, masks: BinaryIO) -> Entry |
 
 
 def refuse_shared(train: dict[str, str], val: dict[str, str], advice: str = "") -> None:
-    """raises UserError if an image, by its content, is in both splits: its score would mean nothing."""
+    """raises UserError if an image, compared by content, is in both splits: its score would be meaningless"""
     shared = sorted(f"{train[c]} (train) is {val[c]} (val)" for c in train.keys() & val.keys())
     if shared:
-        more = f" and {len(shared) - SHOWN} more" if len(shared) > SHOWN else ""
+        more = f" and {len(shared) - MAX_LISTED} more" if len(shared) > MAX_LISTED else ""
         raise UserError(
-            f"{counted(len(shared), 'image is', 'images are')} in both splits, which would be scored on what was "
-            "learned by heart: "
-            f"{', '.join(shared[:SHOWN])}{more}; {advice or 'change data.splits in params.yaml, or the lists'}"
+            f"{counted(len(shared), 'image is', 'images are')} in both splits, so training images would be scored: "
+            f"{', '.join(shared[:MAX_LISTED])}{more}; {advice or 'change data.splits in params.yaml, or the lists'}"
         )

@@ -1,4 +1,4 @@
-"""One sample of a data set: checked, decoded and resized."""
+"""Decode, check and resize one sample of a data set."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from fcn.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Packed:
-    """A checked and resized sample, or what is wrong with it.
+    """A checked and resized sample.
 
     image, mask   as in the packed split
-    original      height and width in pixels, before
-    content       fingerprint of the decoded image, before
+    original      height and width in pixels before resizing
+    content       fingerprint of the decoded image before resizing
     """
 
     name: str
@@ -32,7 +32,7 @@ class Packed:
 
 
 def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -> Packed | str:
-    """One sample, as it is packed, or what is wrong with it."""
+    """Resize one sample; returns an error message if it is invalid."""
     try:
         image, mask = read(sample, labels)
         return _fit(sample.name, image, mask, images.fingerprint(image), size, native_mask)
@@ -43,9 +43,9 @@ def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -
 def cut(
     samples: list[Sample], labels: Labels, size: int | str, native_masks: bool, role: Role, tiling: Tiling
 ) -> Iterator[Packed | str]:
-    """The tiles of each sample, one decoded after the other, so that memory holds one raster.
+    """The tiles of each sample. Samples are decoded one at a time, so that memory holds one raster.
 
-    A tile's name says where it lies: NAME_yTOP_xLEFT in pixels; an image that fits into one keeps its own.
+    A tile is named NAME_yTOP_xLEFT, in pixels; an image that fits into one tile keeps its name.
     """
     for sample in samples:
         try:
@@ -61,7 +61,7 @@ def cut(
                 part = answered(part, rows, columns)
             whole = part.shape == (height, width)
             name = sample.name if whole else f"{sample.name}_y{rows.start:05d}_x{columns.start:05d}"
-            # A copy: a view would keep the whole raster while the next is decoded.
+            # A copy: a view would keep the whole raster in memory while the next one is decoded.
             try:
                 yield _fit(name, image[tile].copy(), part.copy(), content, size, native_masks)
             except UserError as error:
@@ -70,9 +70,10 @@ def cut(
 
 
 def read(sample: Sample, labels: Labels) -> tuple[UInt8, UInt8]:
-    """Image (H, W, 3) and mask (H, W), decoded.
+    """Decode a sample.
 
-    raises   UserError if one of them is not right, or they differ in size
+    returns  image (H, W, 3) uint8 RGB, mask (H, W) uint8, classes 0..C-1 or VOID
+    raises   UserError if one of them is invalid, or their sizes differ
     """
     image = images.image(sample.image, sample.upright)
     mask = images.mask(sample.mask, labels, sample.upright)
@@ -83,12 +84,12 @@ def read(sample: Sample, labels: Labels) -> tuple[UInt8, UInt8]:
 
 
 def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: int | str, native_mask: bool) -> Packed:
-    """Image antialiased, mask by nearest pixel, so that no class is invented between two."""
+    """Resize the image with antialiasing and the mask by nearest neighbour, which cannot create new classes."""
     height, width = mask.shape
     target = target_size((width, height), size)
-    if max(target) > LONGEST or target[0] * target[1] > images.LARGEST:
-        asked = f"{name} is {width}x{height} and would be resized to {target[0]}x{target[1]}"
-        raise UserError(f"{asked}, which is too large; change data.size, or leave it out")
+    if max(target) > LONGEST or target[0] * target[1] > images.MAX_PIXELS:
+        problem = f"{name} is {width}x{height} and would be resized to {target[0]}x{target[1]}, which is too large"
+        raise UserError(f"{problem}; change data.size, or leave the image out")
     if target != (width, height):
         image = shrink(image, *target)
         if not native_mask:

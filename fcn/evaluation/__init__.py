@@ -1,1 +1,1 @@
-"""What the predictions on the evaluation split say, image by image."""
+"""Analyse the predictions on the evaluation split, image by image."""

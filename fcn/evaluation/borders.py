@@ -1,6 +1,6 @@
-"""How far each pixel is from the border of its class: where a coarse net is expected to err.
+"""Distance of each pixel from the nearest class border, where coarse nets are expected to err.
 
-source   Kohli, Ladický, Torr (IJCV 2009), who score the pixels within some width of a border, the "trimap"
+source   Kohli, Ladický, Torr (IJCV 2009), who score the pixels within a given width of a border, the "trimap"
 """
 
 import numpy as np
@@ -12,17 +12,17 @@ FARTHER, NEVER = len(WITHIN), len(WITHIN) + 1
 
 
 def rings(mask: UInt8) -> UInt8:
-    """The first distance in WITHIN that reaches a pixel of another class.
+    """The smallest distance in WITHIN at which there is a pixel of another class.
 
-    Distance is counted in steps to any of the eight neighbours, so that neighbours of two classes are at 1. Void is no
-    class: it makes no border, and is crossed to reach one. Where a data set draws contours as void, as VOC does some
-    five pixels wide, the classes on both sides are that far apart, and hardly a pixel is nearer.
+    The distance is counted in steps to the eight neighbours: adjacent pixels of two classes have distance 1. Void is
+    not a class. It has no border of its own, and distances are measured across it. If a data set draws contours as
+    void, as VOC does with a width of about five pixels, few pixels are nearer to another class than that width.
 
     mask      (H, W) uint8, classes 0..C-1 or VOID
-    returns   (H, W) uint8, a place in WITHIN, FARTHER, or NEVER where the mask is void
+    returns   (H, W) uint8, an index of WITHIN, FARTHER, or NEVER where the mask is void
     """
     void = mask == VOID
-    # Another class is in reach where the least class in reach is not the greatest; void is neither.
+    # Another class is within reach where the minimum and maximum of the classes within reach differ, void excluded.
     least, greatest = mask, np.where(void, np.uint8(0), mask)
     result = np.full(mask.shape, FARTHER, np.uint8)
     reach = 0
@@ -36,11 +36,11 @@ def rings(mask: UInt8) -> UInt8:
 
 
 def _spread(values: UInt8, step: int, choose: np.ufunc) -> UInt8:
-    """What is chosen of each pixel and those `step` away: if each stood for a square, a square so much larger."""
+    """Minimum or maximum of each pixel and those `step` away: a square filter, applied by row and column."""
     for axis in (0, 1):
         spread = values.copy()
-        here, there = spread.swapaxes(0, axis), values.swapaxes(0, axis)
-        choose(here[:-step], there[step:], out=here[:-step])
-        choose(here[step:], there[:-step], out=here[step:])
+        target, source = spread.swapaxes(0, axis), values.swapaxes(0, axis)
+        choose(target[:-step], source[step:], out=target[:-step])
+        choose(target[step:], source[:-step], out=target[step:])
         values = spread
     return values

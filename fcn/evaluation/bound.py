@@ -1,9 +1,9 @@
-"""How well a net could do that answers once for every n×n pixels: the bound that needs no training.
+"""Bound of the scores of a net with one prediction per n×n pixels, computed without training.
 
-The paper calls it approximate: a net whose scores are interpolated can draw edges inside a block, and pass it.
+The paper calls the bound approximate: a net that interpolates its scores can draw edges inside a block and exceed it.
 
-source   CVPR paper (arXiv 1411.4038v2), appendix A; it does not say how masks are brought down: here the
-         commonest class of a block wins
+source   CVPR paper (arXiv 1411.4038v2), appendix A; it does not say how masks are downsampled: here each block gets
+         its most frequent class
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ FACTORS = (128, 64, 32, 16, 8, 4)
 
 
 def bounds(split: Split) -> dict[int, Scores]:
-    """The scores of a split's own masks, brought down by each factor and back."""
+    """The scores of a split's own masks, downsampled by each factor and upsampled again."""
     classes = len(split.labels.names)
     result = {}
     for factor in FACTORS:
@@ -33,10 +33,10 @@ def bounds(split: Split) -> dict[int, Scores]:
 
 
 def down_and_back(mask: UInt8, factor: int, classes: int) -> UInt8:
-    """The mask with each block of factor×factor pixels in the class that most of its pixels have.
+    """The mask with each block of factor×factor pixels set to its most frequent class.
 
-    mask      (H, W) uint8, classes 0..C-1 or VOID; VOID has no say
-    returns   (H, W) uint8, classes 0..C-1; of equally common classes the lower
+    mask      (H, W) uint8, classes 0..C-1 or VOID; VOID is not counted
+    returns   (H, W) uint8, classes 0..C-1; ties go to the lower class
     """
     height, width = mask.shape
     padded = np.pad(mask, ((0, -height % factor), (0, -width % factor)), constant_values=VOID)
@@ -49,14 +49,14 @@ def down_and_back(mask: UInt8, factor: int, classes: int) -> UInt8:
 
 
 def published(dataset: str) -> dict[int, float]:
-    """The paper's mean IU by factor, per cent; empty for another data set than VOC."""
+    """The paper's mean IU by factor, in per cent; empty for data sets other than VOC."""
     return paper.BOUNDS if dataset == "voc" else {}
 
 
 def table(rows: dict[int, Scores], published: dict[int, float]) -> str:
-    """The scores by factor, per cent, beside the paper's mean IU where it has one."""
-    heads = [*SCORES.values(), *(["paper's mean IU"] if published else [])]
-    lines = [f"{'factor':>8}" + "".join(f"{head:>17}" for head in heads)]
+    """A table of the scores by factor, in per cent, with the paper's mean IU if it has one."""
+    headers = [*SCORES.values(), *(["paper's mean IU"] if published else [])]
+    lines = [f"{'factor':>8}" + "".join(f"{header:>17}" for header in headers)]
     for factor, row in rows.items():
         values = [*(100 * value for value in row.asdict().values()), *(published[f] for f in [factor] if published)]
         lines.append(f"{factor:8}" + "".join(f"{value:17.1f}" for value in values))

@@ -1,4 +1,4 @@
-"""Pictures of what `fcn.evaluation.review` found: where nets are right and wrong, and where they differ."""
+"""Contact sheets of the results of `fcn.evaluation.review`: best and worst images, and where the nets differ."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -18,21 +18,21 @@ from fcn.figures import sheets
 from fcn.ladder import NETS
 
 Bits = npt.NDArray[np.bool_]
-# What is marked as which colour, unless a class has one like it.
+# Colours of the marks; `palette.marks` replaces one that resembles a class colour.
 WRONG = {"wrong": (213, 0, 0)}
-# Blue, orange and pink of Okabe and Ito: apart for every eye.
 GREYS = [(grey, grey, grey) for grey in (170, 200, 230, 255)]  # of the image below the marks
+# Blue, orange and pink of Okabe and Ito's colour-blind safe palette.
 MARKS = {"mended": (0, 114, 178), "spoiled": (230, 159, 0), "wrong, another way": (204, 121, 167)}
 
 
-def draw(split: Split, folder: Path, review: Review, iu: Mapping[str, Sequence[float]], place: Path) -> list[Path]:
-    """All of them, and their paths.
+def draw(split: Split, folder: Path, review: Review, iu: Mapping[str, Sequence[float]], out: Path) -> list[Path]:
+    """Write all figures and return their paths.
 
-    folder   of predicted masks
-    iu       by net that has a score, coarse to fine, a value a class, NaN where there is none
-    place    folder of the pictures
+    folder   folder of the predicted masks
+    iu       IU of each class by scored net, coarse to fine; NaN where undefined
+    out      folder of the figures
     """
-    paths = [place / f"{name}.png" for name in ("iu", "best", "worst", "strides", "borders")]
+    paths = [out / f"{name}.png" for name in ("iu", "best", "worst", "strides", "borders")]
     iu_path, best, worst, steps, near = paths
     if iu:
         score_charts.class_iu(split.labels, iu, iu_path)
@@ -46,9 +46,9 @@ def draw(split: Split, folder: Path, review: Review, iu: Mapping[str, Sequence[f
 
 
 def best_and_worst(split: Split, folder: Path, scores: Mapping[str, Numbers], best: Path, worst: Path) -> None:
-    """Two contact sheets: image, truth, predictions, and what the finest net has wrong, the scores beside them.
+    """Two contact sheets: image, truth, predictions and the finest net's errors, with the scores.
 
-    scores   of each image by net that has a score, coarse to fine, as in `fcn.evaluation.review.Review`
+    scores   scores of each image by scored net, coarse to fine, as in `fcn.evaluation.review.Review`
     """
     nets = list(scores)
     marks = palette.marks(WRONG, [*split.labels.palette, *GREYS])
@@ -60,17 +60,17 @@ def best_and_worst(split: Split, folder: Path, scores: Mapping[str, Numbers], be
             counts += sheets.counted([mask, *found.values()])
             shown = [split.image(i), *(sheets.colour(m, split.labels) for m in (mask, *found.values()))]
             rows.append([_small(picture) for picture in (*shown, _marked(split.image(i), wrong, marks))])
-            own = (f"{NETS[net]}  {100 * scores[net][i]:.1f}" for net in nets)
-            notes.append([_short(split.name(i)), "mean IU, %", *own])
+            values = (f"{NETS[net]}  {100 * scores[net][i]:.1f}" for net in nets)
+            notes.append([_short(split.name(i)), "mean IU, %", *values])
         titles = ["image", "truth", *(NETS[net] for net in nets), *(f"{NETS[net]}'s errors" for net in nets[-1:])]
         _sheet(rows, split.labels, path, counts, titles, notes, marks)
 
 
 def strides(split: Split, folder: Path, differ: Numbers, nets: Sequence[str], path: Path) -> None:
-    """A contact sheet of the images on which nets differ most: what each finer net mends and spoils of the coarser's.
+    """A contact sheet of the images on which nets differ most: what each finer net corrects and what it breaks.
 
     differ   as in `fcn.evaluation.review.Review`
-    nets     those that have a score, coarse to fine
+    nets     scored nets, coarse to fine
     """
     titles = [f"{NETS[coarse]} to {NETS[fine].removeprefix('FCN-')}" for coarse, fine in pairwise(nets)]
     marks = palette.marks(MARKS, [*split.labels.palette, *GREYS])
@@ -91,14 +91,14 @@ def strides(split: Split, folder: Path, differ: Numbers, nets: Sequence[str], pa
 
 
 def changes(mask: UInt8, coarse: UInt8, fine: UInt8) -> dict[str, Bits]:
-    """Where the finer net says something else than the coarser one, and what became of it."""
+    """Masks of the pixels on which the finer net differs from the coarser one, by outcome."""
     differ = (mask != VOID) & (coarse != fine)
     mended, spoiled = differ & (fine == mask), differ & (coarse == mask)
     return dict(zip(MARKS, (mended, spoiled, differ & ~mended & ~spoiled), strict=True))
 
 
 def _marked(image: UInt8, places: Mapping[str, Bits], marks: Mapping[str, Colour]) -> UInt8:
-    """The image in pale grey, and places in their colours; as large as those are."""
+    """The image in pale grey at the size of the masks, with the masks' pixels in their colours."""
     height, width = next(iter(places.values())).shape
     grey = np.asarray(Image.fromarray(image).convert("L").resize((width, height)))
     pale = np.repeat(255 - (255 - grey[..., None]) // 3, 3, 2)
@@ -108,7 +108,7 @@ def _marked(image: UInt8, places: Mapping[str, Bits], marks: Mapping[str, Colour
 
 
 def _small(picture: UInt8) -> UInt8:
-    """As it stands in a contact sheet: large pictures are not kept until all are there."""
+    """A thumbnail, so that full-size images are not kept in memory until the sheet is complete."""
     return np.asarray(sheets.thumbnail(Image.fromarray(np.ascontiguousarray(picture))))
 
 
@@ -132,7 +132,7 @@ def _sheet(
 
 
 def _nothing(path: Path) -> None:
-    """DVC wants every picture, even where there is nothing to show."""
+    """Write a placeholder: DVC requires every output file, even if there is nothing to show."""
     picture = Image.new("RGB", (3 * sheets.TILE, 40), "white")
     text = "nothing to show: too few nets have a score, or they agree"
     ImageDraw.Draw(picture).text((6, 20), text, "black", ImageFont.load_default(14), "lm")

@@ -1,6 +1,6 @@
-"""What is published: scores to stand beside ours, by data set, split and net.
+"""Published scores to compare ours with, by data set, split and net.
 
-Per cent, in the order of titles.SCORES. `ours` are compared only where data set, split and size are the same.
+In per cent, in the order of fcn.ladder.SCORES. Compared only if data set, split and size are the same.
 
 source   Long, Shelhamer, Darrell, CVPR 2015, as arXiv 1411.4038v2: tables 2, 4, 5 and 6, appendix A;
          the reference's caffemodels on seg11valid: README of wkentaro/fcn
@@ -16,9 +16,9 @@ Row = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Published:
-    """Scores of one net: in the paper, and of the weights that the reference's authors gave out.
+    """Scores of one net: in the paper, and of the weights published by the reference's authors.
 
-    source   where the paper has them
+    source   the table of the paper
     """
 
     paper: Row | None
@@ -44,15 +44,15 @@ PUBLISHED = {
         "fcn8s": Published((65.9, 46.5, 35.1, 51.0), TABLE + "6, 59 classes"),
     },
 }
-# Mean IU of VOC 2011's masks (a subset of val), brought down by a factor and back.
+# Mean IU of VOC 2011's masks (a subset of val), downsampled by a factor and upsampled again.
 BOUNDS = {128: 50.9, 64: 73.3, 32: 86.1, 16: 92.8, 8: 96.4, 4: 98.5}
 BOUNDS_SOURCE = "CVPR 2015 (arXiv 1411.4038v2), appendix A, VOC 2011"
 
 
 def beside(params: Params) -> dict[str, Published]:
-    """What stands beside each net of this experiment; empty where nothing comparable is published.
+    """The published scores to compare each net of this experiment with; empty if nothing comparable is published.
 
-    With a frozen backbone that is FCN-32s-fixed and nothing else, with at_once the FCN-8s trained at once.
+    A frozen backbone is compared with FCN-32s-fixed only, at_once with the FCN-8s trained at once.
     """
     at_once, frozen = params.model.at_once, params.train.freeze == "backbone"
     native = "native" in (params.evaluate.size, params.data.size.val)

@@ -1,5 +1,5 @@
-"""What nets predicted, gone through image by image: which came out best and worst, where the nets differ, and how
-their errors lie about the borders of classes. Nothing grows with the split but a row of numbers an image.
+"""Review predictions image by image: the best and worst images, where the nets differ, and errors by distance from
+class borders. Memory use is constant except for one row of numbers per image.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from fcn.figures import tables
 
 Numbers = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
-ENDS = 10  # images that are shown of the best and of the worst, at most
-DISPUTED = 8  # images that are shown of those on which nets differ most
+MAX_ENDS = 10  # best images shown, and worst images shown
+MAX_DISPUTED = 8  # images shown on which nets differ most
 
 
 @dataclass(frozen=True)
 class Review:
-    """scores   of each image by net, (N,) fractions in the split's order, NaN where a mask is all void
-    differ   share of each image's pixels on which not all nets agree, (N,) fractions
-    pixels   in each ring about the borders of classes: those of WITHIN, then farther
-    wrong    how many of them each net has wrong
+    """The review of a split; void pixels are not counted.
 
-    Void counts nowhere.
+    scores   mean IU of each image by net, (N,) fractions in the split's order, NaN if a mask is all void
+    differ   fraction of each image's pixels on which the nets do not all agree, (N,)
+    pixels   number of pixels by distance from a class border: those of WITHIN, then farther
+    wrong    number of wrong pixels by distance, for each net
     """
 
     scores: dict[str, Numbers]
@@ -38,7 +38,7 @@ class Review:
     wrong: dict[str, Counts]
 
     def tables(self, split: Split) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """A row an image, named as `fcn.figures.tables` says; and a row a distance: pixels, and each net's errors."""
+        """One row per image, with names escaped by `fcn.figures.tables`; one row per distance: pixels and errors."""
         names = [tables.cell(split.name(i)) for i in range(len(split))]
         distances = [*map(str, WITHIN), "farther"]
         return (
@@ -48,49 +48,49 @@ class Review:
 
 
 def review(split: Split, folder: Path, nets: Sequence[str]) -> Review:
-    """Goes once through the masks of a split and what nets predicted, folder/NET/IMAGE.png."""
+    """Review the predictions of a split, folder/NET/IMAGE.png, in one pass."""
     scores = {net: np.full(len(split), np.nan) for net in nets}
     differ = np.full(len(split), np.nan)
     pixels = np.zeros(FARTHER + 1, np.int64)
     wrong = {net: np.zeros_like(pixels) for net in nets}
     for i in range(len(split)):
-        mask, found = split.mask(i), predictions(split, folder, nets, i)
+        mask, predicted = split.mask(i), predictions(split, folder, nets, i)
         ring = rings(mask)
-        here = _count(ring)
-        pixels += here
-        apart = np.zeros(mask.shape, bool)
-        for net, prediction in found.items():
+        counts = _count(ring)
+        pixels += counts
+        disagree = np.zeros(mask.shape, bool)
+        for net, prediction in predicted.items():
             scores[net][i] = mean_iu(mask, prediction, len(split.labels.names))
             wrong[net] += _count(ring[prediction != mask])
-            apart |= prediction != found[nets[0]]
-        if here.any():
-            differ[i] = _count(ring[apart]).sum() / here.sum()
+            disagree |= prediction != predicted[nets[0]]
+        if counts.any():
+            differ[i] = _count(ring[disagree]).sum() / counts.sum()
     return Review(scores, differ, pixels, wrong)
 
 
 def predictions(split: Split, folder: Path, nets: Sequence[str], i: int) -> dict[str, UInt8]:
-    """What each net predicted of image i, (H, W) uint8 in the mask's size."""
+    """Each net's prediction for image i, (H, W) uint8 at the mask's size."""
     return {net: np.asarray(Image.open(folder / net / f"{split.name(i)}.png")) for net in nets}
 
 
 def mean_iu(mask: UInt8, prediction: UInt8, num_classes: int) -> float:
-    """Over the classes that this image's mask or prediction has; NaN if all of the mask is void.
+    """Mean IU over the classes that occur in this image's mask or prediction; NaN if the mask is all void.
 
-    Unlike pixel accuracy it does not call an image good for a large sky. Over a split the paper's mean IU leaves out
-    classes that no mask has; in one image such a class is an error to be seen, and counts as 0.
+    Unlike pixel accuracy, it is not dominated by a large sky. For a split, the paper's mean IU excludes classes that
+    are in no mask; in one image, a predicted class that is not in the mask is an error and counts as 0.
     """
-    # A row for each value of the mask; those of classes come first. NumPy: so small a sum keeps no second core busy.
-    places = mask.astype(np.int32) * num_classes + prediction
-    counts = np.bincount(places.ravel(), minlength=256 * num_classes)[: num_classes**2].reshape(num_classes, -1)
+    # One row per mask value, classes first. NumPy, because the sum is too small to profit from torch's threads.
+    cells = mask.astype(np.int32) * num_classes + prediction
+    counts = np.bincount(cells.ravel(), minlength=256 * num_classes)[: num_classes**2].reshape(num_classes, -1)
     hits = counts.diagonal()
     union = counts.sum(0) + counts.sum(1) - hits
     return float((hits[union > 0] / union[union > 0]).mean()) if union.any() else np.nan
 
 
-def ends(scores: Numbers, count: int = ENDS) -> tuple[list[int], list[int]]:
-    """Places of the best and of the worst, best and worst first; of equals the earlier.
+def ends(scores: Numbers, count: int = MAX_ENDS) -> tuple[list[int], list[int]]:
+    """Indices of the best images, best first, and of the worst, worst first; ties keep the split's order.
 
-    No more than half of all, so that none is among both, unless there is but one.
+    Each list has at most half of all images, so that they do not overlap, except for a single image.
     """
     scored = np.flatnonzero(~np.isnan(scores))
     half = min(count, max(1, len(scored) // 2))
@@ -100,14 +100,14 @@ def ends(scores: Numbers, count: int = ENDS) -> tuple[list[int], list[int]]:
     return best.tolist(), worst.tolist()
 
 
-def disputed(differ: Numbers, count: int = DISPUTED) -> list[int]:
-    """Places of the images on which nets differ most, the most first; of equals the earlier, none where all agree."""
+def disputed(differ: Numbers, count: int = MAX_DISPUTED) -> list[int]:
+    """Indices of the images on which nets differ most, in descending order; images on which all agree are excluded."""
     order = np.argsort(-np.nan_to_num(differ), kind="stable")[:count]
     return [int(i) for i in order if differ[i] > 0]
 
 
 def shares(wrong: Counts, pixels: Counts) -> Numbers:
-    """Share of the pixels that is wrong, NaN of none."""
+    """Fraction of the pixels that is wrong; NaN if there are none."""
     with np.errstate(invalid="ignore"):
         return np.asarray(wrong / pixels)
 

@@ -1,4 +1,4 @@
-"""Charts of what `fcn.evaluation.review` found: errors about the borders of classes, and IU by class."""
+"""Charts of the results of `fcn.evaluation.review`: errors by distance from class borders, and IU by class."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,11 +15,11 @@ from fcn.figures import charts
 from fcn.figures.charts import COLOURS
 from fcn.ladder import NETS
 
-TALL = 80  # classes that one column of a chart holds
+MAX_ROWS = 80  # classes per column of a chart
 
 
 def borders(review: Review, path: Path) -> None:
-    """Share of wrong pixels by distance from a border between classes, a line a net: within it, and ring by ring."""
+    """Share of wrong pixels by distance from a class border, one line per net: within each distance, and at it."""
     ends = list(map(str, WITHIN))
     rings = [high if int(high) - int(low) == 1 else f"{int(low) + 1}–{high}" for low, high in pairwise(["0", *ends])]
     within = {net: shares(wrong.cumsum(), review.pixels.cumsum()) for net, wrong in review.wrong.items()}
@@ -47,12 +47,12 @@ def _by_distance(axes: Axes, title: str, wrong: Mapping[str, Numbers], part: Num
 
 
 def class_iu(labels: Labels, iu: Mapping[str, Sequence[float]], path: Path) -> None:
-    """IU by class, a dot a net, the finest net's best class first; classes that no mask has are left out."""
+    """IU by class, one dot per net, sorted by the finest net's IU; classes in no mask are excluded."""
     values = 100 * np.array(list(iu.values()))
     means = np.nanmean(values, axis=1)
     order = np.argsort(-values[-1], kind="stable")
     order = order[~np.isnan(values[-1][order])]
-    columns = -(-len(order) // TALL)
+    columns = -(-len(order) // MAX_ROWS)
     rows = -(-len(order) // columns)
     figure = Figure((2.2 + 4.2 * columns, 1.2 + 0.19 * rows), layout="constrained")
     for k, axes in enumerate(figure.subplots(1, columns, squeeze=False, sharex=True)[0]):

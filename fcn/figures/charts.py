@@ -1,4 +1,4 @@
-"""Pictures: what is in the data, what was learned, where it is wrong."""
+"""Charts of the data, of training and of errors."""
 
 import csv
 import io
@@ -24,31 +24,31 @@ from fcn.runtime import files
 if TYPE_CHECKING:
     from torch import Tensor
 
-# By net; orange, green and blue of Okabe and Ito: apart for every eye. The same in .dvc/plots/nets.json.
+# By net; orange, green and blue of Okabe and Ito's colour-blind safe palette. The same in .dvc/plots/nets.json.
 COLOURS = {"fcn32s": "#e69f00", "fcn16s": "#009e73", "fcn8s": "#0072b2"}
-COLUMN, COLUMNS = 40, 3  # classes in a column of the chart of class frequencies, and columns
+COLUMN, COLUMNS = 40, 3  # classes per column of the class frequency chart, and maximal number of columns
 
 
 def samples(split: Split, path: Path, count: int = 10) -> None:
-    """A contact sheet of images and masks, evenly spread over the split."""
+    """A contact sheet of images and masks, spread evenly over the split."""
     chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
     rows = [[split.image(i), colour(split.mask(i), split.labels)] for i in chosen]
     sheet(rows, split.labels, path, counted(split.mask(i) for i in chosen))
 
 
 def predictions(split: Split, folder: Path, nets: Sequence[str], path: Path, count: int = 6) -> None:
-    """Image, truth and what each net predicted, for images spread evenly over the split."""
+    """A contact sheet of image, truth and each net's prediction, for images spread evenly over the split."""
     rows, shown = [], counted([])
     for i in np.linspace(0, len(split) - 1, min(count, len(split))).astype(int):
-        found = [np.asarray(Image.open(folder / net / f"{split.name(i)}.png")) for net in nets]
-        masks = [split.mask(i), *found]
+        predicted = [np.asarray(Image.open(folder / net / f"{split.name(i)}.png")) for net in nets]
+        masks = [split.mask(i), *predicted]
         shown += counted(masks)
         rows.append([split.image(i), *(colour(mask, split.labels) for mask in masks)])
     sheet(rows, split.labels, path, shown, ["image", "truth", *(NETS.get(net, net) for net in nets)])
 
 
 def class_frequencies(splits: Mapping[str, Split], path: Path) -> None:
-    """Share of the pixels that each class has, in train and in val, on a logarithmic axis; of many, the commonest."""
+    """Each class's share of the pixels in train and val, on a logarithmic axis; of many classes, the most frequent."""
     labels = next(iter(splits.values())).labels
     pixels = {role: split.pixels().sum(0) for role, split in splits.items()}
     shares = {role: counts / max(1, counts.sum()) for role, counts in pixels.items()}
@@ -78,14 +78,14 @@ def _frequencies(
     axes.set_yticks(at + 0.2, [labels.names[i] for i in chosen], parse_math=False)
     axes.set_ylim(rows - 0.4, -0.4)
     axes.set_xscale("log")
-    axes.xaxis.set_minor_formatter(NullFormatter())  # the values stand beside the bars
+    axes.xaxis.set_minor_formatter(NullFormatter())  # the values are next to the bars
     axes.margins(x=0.15)
     axes.set_xlabel("share of pixels")
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
-    """Each row says, of all pixels of a class, which shares were taken for which."""
+    """The confusion matrix, normalised by row: for the pixels of each true class, the share of each prediction."""
     shares = (counts.double() / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
     classes = len(labels.names)
     side = 2.2 + 0.42 * min(classes, 40)
@@ -106,7 +106,7 @@ def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
 
 
 def curves(metrics: Path, path: Path) -> None:
-    """Loss and mean IU of the three rungs, one after the other on one axis of steps."""
+    """Training loss and mean IU of the three rungs, concatenated on one axis of steps."""
     figure = Figure((9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     start = 0
@@ -135,7 +135,7 @@ def curves(metrics: Path, path: Path) -> None:
 
 
 def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str, path: Path) -> None:
-    """Mean IU of masks brought down by each factor and back, per cent, and the paper's for VOC if given."""
+    """Mean IU, in per cent, of masks downsampled by each factor and upsampled again; the paper's for VOC if given."""
     figure = Figure((6, 3.6), layout="constrained")
     axes = figure.subplots()
     lines = [(rows, "o-", COLOURS["fcn8s"], title), (published, "s--", COLOURS["fcn32s"], "the paper, on VOC 2011")]
@@ -147,7 +147,7 @@ def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str,
     axes.set_xscale("log", base=2)
     axes.set_xticks(list(rows), [str(factor) for factor in rows])
     axes.minorticks_off()
-    axes.invert_xaxis()  # finer to the right, as the nets are
+    axes.invert_xaxis()  # finer to the right
     axes.margins(y=0.15)
     axes.set_ylim(top=102)
     axes.set_xlabel("downsampling factor")
@@ -159,9 +159,9 @@ def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str,
 
 
 def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
-    """Numbers by class as CSV: IU and pixels; empty where one is not a number, as the IU of a class in no mask.
+    """Values by class as CSV: IU and pixels. NaN, such as the IU of a class in no mask, becomes an empty cell.
 
-    Names are written as `fcn.figures.tables` says.
+    Names are escaped by `fcn.figures.tables`.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -173,6 +173,6 @@ def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG file, whole or not at all."""
+    """Write a PNG file atomically."""
     with files.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

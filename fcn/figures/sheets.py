@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in rows, of a size that a screen shows, with the classes' colours below."""
+"""Contact sheets: images in rows, scaled to fit a screen, with a legend of class colours below."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
@@ -12,11 +12,11 @@ from fcn.data.labels import VOID, Labels, UInt8
 from fcn.data.palette import Colour
 from fcn.runtime import files
 
-MOST = 2000  # pixels, of a sheet's side, its legend left out
-TILE, LEAST = 256, 64  # pixels, the height of a picture, at most and at least
+MAX_SIDE = 2000  # pixels, of a sheet without its legend
+TILE, MIN_TILE = 256, 64  # pixels: maximal and minimal height of an image
 GAP = 6
 LINE = 20  # pixels, the height of a line of text
-ENTRIES = 40  # classes that a legend names
+MAX_ENTRIES = 40  # classes in a legend
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 Counts = npt.NDArray[np.int64]
 Size = tuple[int, int]  # width and height, in pixels
@@ -28,7 +28,7 @@ def colour(mask: npt.NDArray[np.integer], labels: Labels) -> UInt8:
 
 
 def counted(masks: Iterable[npt.NDArray[np.integer]]) -> Counts:
-    """(256,) pixels of each class, and of VOID, in all of the masks."""
+    """(256,) pixels of each class and of VOID over all masks."""
     return sum((np.bincount(mask.ravel(), minlength=256) for mask in masks), np.zeros(256, np.int64))
 
 
@@ -41,11 +41,11 @@ def sheet(
     notes: Sequence[Sequence[str]] = (),
     marks: Mapping[str, Colour] | None = None,
 ) -> None:
-    """Pictures in rows, under titles if there are any; many rows in several columns, or in smaller pictures.
+    """Write a contact sheet: images in rows below column titles. Many rows are put side by side, or made smaller.
 
-    shown   pixels of each class in the masks among the pictures, as `counted` gives them: what the legend names
-    notes   lines of text that stand before each row
-    marks   colours that are no class's, by what they mean
+    shown   pixels of each class in the displayed masks, from `counted`; selects the entries of the legend
+    notes   lines of text to the left of each row
+    marks   additional legend entries: colours by meaning
     """
     font = ImageFont.load_default(14)
     notes = notes or [()] * len(rows)
@@ -58,7 +58,7 @@ def sheet(
     widths, heights = _measures(sizes, lines, side)
     wide, many = left + sum(widths) + GAP * len(widths), -(-len(rows) // groups)
     parts = [range(first, min(first + many, len(rows))) for first in range(0, len(rows), many)]
-    width = max(len(parts) * wide - GAP, 3 * TILE)  # the classes' names need some room too
+    width = max(len(parts) * wide - GAP, 3 * TILE)  # the legend needs some width too
     height = top + max(sum(heights[i] for i in part) for part in parts)
     legend = _legend(_entries(labels, shown, marks or {}), width, font)
     whole = Image.new("RGB", (width, height + legend.height), "white")
@@ -79,7 +79,7 @@ def sheet(
 
 
 def thumbnail(image: Image.Image, side: int = TILE) -> Image.Image:
-    """As high as a row of a contact sheet, or as wide as three rows are high."""
+    """Scale an image to height `side`, or to width 3 × `side` if it is wider than that."""
     size = _fitted(image.size, side)
     return image.resize(size, Image.Resampling.NEAREST if size > image.size else Image.Resampling.BOX)
 
@@ -91,51 +91,51 @@ def _fitted(size: Size, side: int) -> Size:
 
 
 def _layout(sizes: Sequence[Sequence[Size]], lines: Sequence[int], left: int, top: int) -> tuple[int, int]:
-    """The largest height of a picture, and how many groups of rows beside one another, that MOST has room for."""
-    for side in range(TILE, LEAST, -8):
+    """The largest image height for which the sheet fits into MAX_SIDE, and the number of row groups side by side."""
+    for side in range(TILE, MIN_TILE, -8):
         widths, heights = _measures(sizes, lines, side)
         wide = left + sum(widths) + GAP * len(widths)
-        for groups in range(1, max(1, (MOST + GAP) // wide) + 1):
+        for groups in range(1, max(1, (MAX_SIDE + GAP) // wide) + 1):
             many = -(-len(sizes) // groups)
             tall = max(sum(heights[first : first + many]) for first in range(0, len(sizes), many))
-            if groups * wide - GAP <= MOST and top + tall <= MOST:
+            if groups * wide - GAP <= MAX_SIDE and top + tall <= MAX_SIDE:
                 return side, groups
-    return LEAST, max(1, MOST // wide)
+    return MIN_TILE, max(1, MAX_SIDE // wide)
 
 
 def _measures(sizes: Sequence[Sequence[Size]], lines: Sequence[int], side: int) -> tuple[list[int], list[int]]:
-    """Widths of columns and heights of rows, the gap below included."""
+    """Widths of columns and heights of rows, including the gap below."""
     fitted = [[_fitted(size, side) for size in row] for row in sizes]
     widths = [max(size[0] for size in column if size) for column in zip_longest(*fitted)]
     return widths, [max(*(height for _, height in row), least) + GAP for row, least in zip(fitted, lines, strict=True)]
 
 
 def _entries(labels: Labels, shown: Counts, marks: Mapping[str, Colour]) -> list[tuple[str, Colour | None]]:
-    """What a legend names: marks, classes, those with the most pixels if they are many, and void if it is shown."""
+    """The legend's entries: marks, classes (of many, those with the most pixels), and void if it is displayed."""
     classes = len(labels.names)
     chosen = range(classes)
-    if classes > ENTRIES:
-        most = np.argsort(-shown[:classes], kind="stable")[:ENTRIES]
+    if classes > MAX_ENTRIES:
+        most = np.argsort(-shown[:classes], kind="stable")[:MAX_ENTRIES]
         chosen = sorted(int(i) for i in most if shown[i])  # type: ignore[assignment]
     entries: list[tuple[str, Colour | None]] = [*marks.items()]
     entries += [(labels.names[i], labels.palette[i]) for i in chosen]
-    more = np.count_nonzero(shown[:classes]) - len(chosen) if classes > ENTRIES else 0
+    more = np.count_nonzero(shown[:classes]) - len(chosen) if classes > MAX_ENTRIES else 0
     entries += [(f"and {more} more", None)] if more else []
     return entries + ([("void", (255, 255, 255))] if shown[VOID] else [])
 
 
 def _legend(entries: Sequence[tuple[str, Colour | None]], width: int, font: Font) -> Image.Image:
-    """Names beside their colours, in as many lines as they need."""
-    places, x, y = [], 0, 4
+    """Names next to their colours, wrapped into lines."""
+    positions, x, y = [], 0, 4
     for name, fill in entries:
         wide = 22 + int(font.getlength(name)) + 14
         if x and x + wide > width:
             x, y = 0, y + 22
-        places.append((x, y, name, fill))
+        positions.append((x, y, name, fill))
         x += wide
     legend = Image.new("RGB", (width, y + 24), "white")
     draw = ImageDraw.Draw(legend)
-    for x, y, name, fill in places:
+    for x, y, name, fill in positions:
         if fill:
             draw.rectangle((x, y + 2, x + 15, y + 17), fill, "gray")
         draw.text((x + (21 if fill else 0), y + 10), name, "black", font, "lm")
@@ -143,11 +143,11 @@ def _legend(entries: Sequence[tuple[str, Colour | None]], width: int, font: Font
 
 
 def save_mask(mask: npt.NDArray[np.integer], labels: Labels, path: Path) -> None:
-    """A mask as palette PNG: its pixels are class numbers, its colours the data set's."""
+    """Write a mask as palette PNG: pixels are class numbers, colours those of the data set."""
     save(labels.picture(mask), path)
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG file, whole or not at all."""
+    """Write a PNG file atomically."""
     with files.replacing(path) as temporary:
         picture.save(temporary, "png")

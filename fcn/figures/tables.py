@@ -1,17 +1,17 @@
-"""Names in tables that a spreadsheet may open, so that it takes none of them for a formula.
+"""Escape names in CSV tables, so that spreadsheets do not interpret them as formulas.
 
-A name that begins with one of FORMULA, or with an apostrophe, is written with an apostrophe before it; whoever reads
-the table takes one apostrophe away.
+A name that begins with one of FORMULA, or with an apostrophe, is written with a leading apostrophe. Readers of the
+table remove one apostrophe.
 """
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def cell(name: str) -> str:
-    """What is written for a name."""
+    """The escaped form of a name."""
     return f"'{name}" if name.startswith((*FORMULA, "'")) else name
 
 
 def name(cell: str) -> str:
-    """The name that was written as this cell."""
+    """The name of an escaped cell."""
     return cell.removeprefix("'")

@@ -1,1 +1,1 @@
-"""A trained net on images of any size."""
+"""Run a trained net on images of any size."""

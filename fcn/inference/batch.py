@@ -1,4 +1,4 @@
-"""Many images in, their masks out: one that is broken is named, and keeps none of the others waiting."""
+"""Predict many image files; a broken one is reported, and the others are processed."""
 
 import sys
 from collections import Counter
@@ -20,14 +20,14 @@ from fcn.io import images
 from fcn.models import FCN
 from fcn.runtime.errors import UserError, printable
 
-SHEET = 40  # images that a contact sheet shows at most
-LARGEST = 1 << 30  # pixels, of one image at a time; Pillow holds four bytes for each
+MAX_ROWS = 40  # images on the contact sheet
+MAX_PIXELS = 1 << 30  # of one image; Pillow needs four bytes for each, and one image is in memory at a time
 BAR = "{desc}  {percentage:3.0f}% |{bar}| {n:.4g}/{total_fmt} images{postfix}, {remaining} left"
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where pictures go, and which: masks always."""
+    """The output folder, and what is written to it: always masks; on request overlays, confidence, a contact sheet."""
 
     folder: Path
     overlays: bool = False
@@ -35,11 +35,11 @@ class Outputs:
     sheet: bool = False
 
     def of(self, name: Path) -> dict[str, Path]:
-        """The files made of one image."""
+        """The output files of one image, by kind."""
         file = name.with_name(f"{name.name}.png")
         kinds = {"mask": file, "overlay": "overlays" / file, "confidence": "confidence" / file}
-        asked = {"mask": True, "overlay": self.overlays, "confidence": self.confidence}
-        return {kind: self.folder / path for kind, path in kinds.items() if asked[kind]}
+        requested = {"mask": True, "overlay": self.overlays, "confidence": self.confidence}
+        return {kind: self.folder / path for kind, path in kinds.items() if requested[kind]}
 
     @property
     def contact_sheet(self) -> Path:
@@ -49,19 +49,19 @@ class Outputs:
 def run(
     net: FCN, labels: Labels, named: list[str], outputs: Outputs, tile: int, target: Target = lambda size: size
 ) -> tuple[int, int]:
-    """Predicts every image that is named, and says on stderr which could not be.
+    """Predict all named images; errors of single images are printed to stderr.
 
-    target   the size at which the net sees an image
-    returns  how many were done, how many were not
-    raises   UserError if nothing is found, or a result would overwrite an image
+    target   maps an image's size to the size of the net's input
+    returns  number of images done, number of failures
+    raises   UserError if a result would overwrite an image
     """
-    found, findings = input_files.find(named, outputs.folder)
-    for finding in findings:
-        print(f"error: {printable(finding)}", file=sys.stderr)
+    found, errors = input_files.find(named, outputs.folder)
+    for message in errors:
+        print(f"error: {printable(message)}", file=sys.stderr)
     targets = name(found, outputs)
     rows: list[list[UInt8]] = []
     shown = sheets.counted([])
-    failed = len(findings)
+    failed = len(errors)
     with tqdm(total=len(targets), desc="predict", bar_format=BAR, disable=not sys.stderr.isatty()) as bar:
         for done, (file, paths) in enumerate(targets.items()):
             bar.set_postfix_str(printable(file.name), refresh=False)
@@ -71,13 +71,13 @@ def run(
                 failed += 1
                 tqdm.write(f"error: {printable(str(error))}", file=sys.stderr)
             else:
-                if outputs.sheet and len(rows) < SHEET:
+                if outputs.sheet and len(rows) < MAX_ROWS:
                     rows.append(row)
                     shown += counts
             bar.update(done + 1 - bar.n)
     if rows:
         sheets.sheet(rows, labels, outputs.contact_sheet, shown, ["image", "prediction", "both"])
-    return len(targets) + len(findings) - failed, failed
+    return len(targets) + len(errors) - failed, failed
 
 
 def _one(
@@ -89,9 +89,9 @@ def _one(
     target: Target,
     progress: Callable[[float], object],
 ) -> tuple[list[UInt8], sheets.Counts]:
-    """Predicts one image, writes what is asked for, and gives its row of the contact sheet and pixels by class."""
-    image = images.rgb(images.load(file, True, largest=LARGEST), str(file))
-    size = seen_size(image.size, target, str(file), LARGEST)
+    """Predict one image and write its outputs; returns its row of the contact sheet and the pixels by class."""
+    image = images.rgb(images.load(file, True, largest=MAX_PIXELS), str(file))
+    size = seen_size(image.size, target, str(file), MAX_PIXELS)
     result = predict(net, image, seen=size, tile=tile, confidence="confidence" in outputs, progress=progress)
     sheets.save_mask(result.mask, labels, outputs["mask"])
     if result.confidence is not None:
@@ -105,12 +105,12 @@ def _one(
 
 
 def name(found: Sequence[tuple[Path, Path]], outputs: Outputs) -> dict[Path, dict[str, Path]]:
-    """The files to be made of each image: named as it is, in the same folders below the outputs' one.
+    """The output files of each image: the image's name, in the same subfolder of the output folder.
 
-    Images whose names differ by no more than case or ending keep their ending: x.png and x.jpg give
-    x.png.png and x.jpg.png; a number behind the name settles what is left.
+    Images whose names differ only by case or suffix keep their suffix: x.png and x.jpg give x.png.png and x.jpg.png.
+    Remaining conflicts are resolved by a number after the name.
 
-    raises   UserError if one would overwrite an image, or lie elsewhere
+    raises   UserError if an output would overwrite an image, or lie outside the output folder
     """
     base = Path(commonpath([root for root, _ in found])) if found else Path()
     relative = {file: Path(file.relative_to(base)) for _, file in found}
@@ -118,11 +118,11 @@ def name(found: Sequence[tuple[Path, Path]], outputs: Outputs) -> dict[Path, dic
     taken = {_key(outputs.contact_sheet)}
     targets = {}
     for file, path in relative.items():
-        own = path if shared[_key(path.with_suffix(""))] > 1 else path.with_suffix("")
-        chosen, number = own, 1
+        stem = path if shared[_key(path.with_suffix(""))] > 1 else path.with_suffix("")
+        chosen, number = stem, 1
         while taken & {_key(target) for target in outputs.of(chosen).values()}:
             number += 1
-            chosen = own.with_name(f"{own.name}-{number}")
+            chosen = stem.with_name(f"{stem.name}-{number}")
         targets[file] = outputs.of(chosen)
         taken |= {_key(target) for target in targets[file].values()}
     _refuse_overwriting(targets, outputs)
@@ -130,15 +130,15 @@ def name(found: Sequence[tuple[Path, Path]], outputs: Outputs) -> dict[Path, dic
 
 
 def _key(path: Path) -> str:
-    """Names that a file system may take for the same one."""
+    """A key that is equal for names that are the same on a case-insensitive file system."""
     return str(path).casefold()
 
 
 def _refuse_overwriting(targets: dict[Path, dict[str, Path]], outputs: Outputs) -> None:
-    whole, sources = outputs.folder.resolve(), {file.resolve() for file in targets}
+    root, sources = outputs.folder.resolve(), {file.resolve() for file in targets}
     for target in [outputs.contact_sheet, *(path for paths in targets.values() for path in paths.values())]:
-        place = target.parent.resolve()
-        if place / target.name in sources:
+        parent = target.parent.resolve()
+        if parent / target.name in sources:
             raise UserError(f"{target} is one of the images; name another folder with --out")
-        if not place.is_relative_to(whole):
-            raise UserError(f"{target.parent} leads out of {outputs.folder}; name another folder with --out")
+        if not parent.is_relative_to(root):
+            raise UserError(f"{target.parent} is a link out of {outputs.folder}; name another folder with --out")

@@ -1,4 +1,4 @@
-"""What a net makes of one image of any size: classes, how sure it is of them, a picture of both."""
+"""Predict one image of any size, in tiles: classes, confidence, overlay."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -19,27 +19,27 @@ from fcn.models.border import BORDER
 from fcn.runtime import machine
 from fcn.runtime.errors import UserError
 
-TILE = 1024  # pixels: 512 of them are kept, the rest is overlap; more is faster, and takes memory
-STRIP = 256  # rows of an overlay that are blended together
+TILE = 1024  # pixels: 512 are kept, the rest is overlap; larger tiles are faster and take more memory
+STRIP = 256  # rows of an overlay that are blended at once
 
 
 def load(path: Path) -> tuple[FCN, Labels, Scale]:
-    """The net of a model file, where it is to compute, its classes, and how images were resized for its scores.
+    """Load a model file: the net on the compute device, its classes, and how images are resized for evaluation.
 
-    raises   UserError if it is missing, damaged, or says nothing of classes
+    raises   UserError if the file is missing, damaged, or has no classes
     """
     net, meta = weights.build(path)
     if meta.labels is None:
-        raise UserError(f"{path} does not say what its classes are; take one that `dvc repro` made")
+        raise UserError(f"{path} holds no class names; use a model file made by `dvc repro`")
     if not meta.scored:
-        print(f"warning: {path} was neither trained nor published: what it predicts means nothing", file=sys.stderr)
+        print(f"warning: {path} was neither trained nor published: its predictions are meaningless", file=sys.stderr)
     return net.to(machine.device()), meta.labels, meta.scale or Scale()
 
 
 def seen_size(image: Size, target: Target, name: str, largest: int) -> Size:
-    """Width and height at which the net sees an image of this size.
+    """Width and height of the net's input for an image of this size.
 
-    raises   UserError if that is more than `largest` pixels, as for an image that is a thousand times as wide as high
+    raises   UserError if that is more than `largest` pixels, as for an image with an extreme aspect ratio
     """
     width, height = target(image)
     if width * height > largest:
@@ -49,8 +49,10 @@ def seen_size(image: Size, target: Target, name: str, largest: int) -> Size:
 
 @dataclass(frozen=True)
 class Prediction:
-    """mask        (H, W) uint8, classes 0..C-1
-    confidence  (H, W) uint8, the softmax probability of that class times 255, rounded; if asked for
+    """A predicted mask.
+
+    mask        (H, W) uint8, classes 0..C-1
+    confidence  (H, W) uint8, the softmax probability of that class times 255, rounded; None if not requested
     """
 
     mask: UInt8
@@ -67,37 +69,36 @@ def predict(
     confidence: bool = False,
     progress: Callable[[float], object] = lambda fraction: None,
 ) -> Prediction:
-    """The class of every pixel, the same whatever the tiles' size, up to rounding.
+    """Predict the class of every pixel. The result does not depend on the tile size, up to rounding.
 
-    Logits are upsampled to the result, not the mask.
+    Logits, not the mask, are upsampled to the size of the result.
 
     image     RGB
-    seen      width and height that the image is resized to for the net, as `fcn.datasets.packing` does it;
-              its own by default
-    size      of the result; the image's own by default
-    tile      pixels, the side of the largest piece that the net sees at once: more is faster and takes memory
-    progress  is told, after each tile, the fraction of the image that it was
+    seen      width and height of the net's input, resized as in `fcn.datasets.packing`; default: those of the image
+    size      width and height of the result; default: those of the image
+    tile      largest side of a tile in pixels; larger tiles are faster and take more memory
+    progress  called after each tile with the fraction of the image that it covers
     """
     width, height = size or image.size
     mask = np.empty((height, width), np.uint8)
-    sure = np.empty_like(mask) if confidence else None
+    probabilities = np.empty_like(mask) if confidence else None
     if seen not in (None, image.size):
         image = Image.fromarray(shrink(np.array(image), *seen))
     for rows, columns, logits in tiles(net, image, tile, (width, height)):
         kept = np.s_[rows, columns]
         best, winner = logits.max(0)
         mask[kept] = winner.to(torch.uint8).cpu().numpy()
-        if sure is not None:  # exp(best) / sum of all exp: the softmax of the best, in the logits' own memory
+        if probabilities is not None:  # softmax of the best class, exp(best) / sum(exp), computed in place
             probability = 1 / logits.sub_(best).exp_().sum(0)
-            sure[kept] = (255 * probability).round().to(torch.uint8).cpu().numpy()
+            probabilities[kept] = (255 * probability).round().to(torch.uint8).cpu().numpy()
         progress(winner.numel() / mask.size)
-    return Prediction(mask, sure)
+    return Prediction(mask, probabilities)
 
 
 def work(net: FCN, size: Size, tile: int = TILE) -> int:
-    """Pixels of all tiles of an image, overlaps and the reference's border included: what predicting it costs.
+    """The cost of predicting an image: pixels of all its tiles, including overlaps and the reference's border.
 
-    The border stands for what a small tile costs without it, too.
+    The border is counted for nets without it too, as the fixed cost of a small tile.
     """
     window = context(net)
     across, down = (sum(span.stop - span.start + 2 * BORDER for span in on_grid(n, tile, window)) for n in size)
@@ -106,14 +107,14 @@ def work(net: FCN, size: Size, tile: int = TILE) -> int:
 
 @torch.no_grad()
 def tiles(net: FCN, image: Image.Image, tile: int, size: Size) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Rows, columns and logits of pieces of the result, in its size; together they cover it once.
+    """The result in parts that cover it exactly once.
 
-    yields   (rows, columns, logits): logits (C, H, W), as many as there are rows and columns
+    yields   (rows, columns, logits): slices of the result, logits (C, rows, columns)
     """
     device = next(net.parameters()).device
     down, across = (layers.axis(*sides) for sides in zip(reversed(image.size), reversed(size), strict=True))
     before, after = context(net)
-    # What lies between two pixels of the image needs both: the tiles keep one more row and column.
+    # Interpolation needs the pixels on both sides, so tiles keep one more row and column.
     more = int(size != image.size)
     for rows in on_grid(image.height, tile, (before, after + more)):
         for columns in on_grid(image.width, tile, (before, after + more)):
@@ -134,7 +135,7 @@ def tiles(net: FCN, image: Image.Image, tile: int, size: Size) -> Iterator[tuple
 
 
 def overlay(image: Image.Image, mask: UInt8, labels: Labels) -> None:
-    """Lays the classes' colours over the image, half and half, in place: a second large picture takes memory."""
+    """Blend the class colours over the image, half and half, in place to save memory."""
     for top in range(0, image.height, STRIP):
         box = (0, top, image.width, min(top + STRIP, image.height))
         colours = labels.picture(mask[top : box[3]]).convert("RGB")

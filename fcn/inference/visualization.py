@@ -1,4 +1,4 @@
-"""Validation images drawn by lot, with the truth and what a net predicts."""
+"""Write random validation images with their true and predicted masks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +14,10 @@ from fcn.models import FCN
 
 
 def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Iterator[Path]:
-    """Writes image, truth and prediction of `count` images, then one sheet of them all; names each file written.
+    """Write image, truth and prediction of `count` random images, then a contact sheet; yields each file written.
 
-    count   images; all there are, if there are fewer
-    seed    of the draw: the same number gives the same images
+    count   number of images; at most all of the split
+    seed    random seed for the choice of images
     """
     rows: list[list[UInt8]] = []
     shown = sheets.counted([])

@@ -1,1 +1,1 @@
-"""A folder of one's own images and masks: what is wrong with it, and the recipe it becomes."""
+"""Inspect a user's folder of images and masks, and adopt it as a data set with a recipe."""

@@ -1,6 +1,6 @@
-"""A folder's table of classes, as people and labelling tools write it.
+"""Parse a folder's class table, in the formats that people and labelling tools write.
 
-A class a line: a name alone, or with a code, a colour or both. A line that could mean two things is an error.
+One class per line: a name alone, or with a code, a colour or both. An ambiguous line is an error.
 """
 
 import csv
@@ -13,9 +13,15 @@ from pathlib import Path
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, counted
 
-TABLES = ("classes.csv", "class_dict.csv", "classes.txt", "class_names.txt", "labels.txt")  # the first one counts
-LARGEST = 1 << 16  # bytes; 253 classes need a tenth of that
-LONGEST = 100  # characters of a class name
+TABLES = (
+    "classes.csv",
+    "class_dict.csv",
+    "classes.txt",
+    "class_names.txt",
+    "labels.txt",
+)  # the first one is read
+MAX_SIZE = 1 << 16  # bytes; 253 classes need a tenth of that
+MAX_NAME = 100  # characters of a class name
 VOIDS = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "__ignore__")
 DELIMITERS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 ROLES = {
@@ -35,7 +41,7 @@ NUMBER_LAST = re.compile(r"(.*[^\d\s:=])(?:\s*[:=]\s*|\s+)(\d+(?:[\s,]+\d+[\s,]+
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `colour` is spelt R,G,B; what the line does not say is empty."""
+    """A line of the table. `colour` is "R,G,B"; fields that the line does not give are empty."""
 
     line: int
     name: str
@@ -49,7 +55,7 @@ class Row:
 
 @dataclass
 class Table:
-    """What the file `name` says, with what is wrong and what was assumed."""
+    """The content of the file `name`, with errors and notes on assumptions made."""
 
     name: str
     rows: list[Row] = field(default_factory=list)
@@ -58,24 +64,24 @@ class Table:
 
     @property
     def in_colours(self) -> bool:
-        """Whether classes are known by colours alone."""
+        """Whether classes are declared by colours only."""
         return any(row.colour for row in self.rows) and not any(row.code for row in self.rows)
 
 
 def find(folder: Path, names: Sequence[str]) -> Table | None:
-    """The table at the top of a folder that holds the files `names`; None if it has none."""
-    here = [name for known in TABLES for name in names if name.lower() == known]
-    if not here:
+    """The class table in the top folder, whose files are `names`; None if it has none."""
+    candidates = [name for known in TABLES for name in names if name.lower() == known]
+    if not candidates:
         return None
-    table = read(folder / here[0])
+    table = read(folder / candidates[0])
     table.notes.insert(0, f"the classes are those of {table.name}")
-    if others := here[1:]:
+    if others := candidates[1:]:
         table.notes.append(f"not read, because there is {table.name}: {', '.join(others)}")
     return table
 
 
 def read(path: Path) -> Table:
-    """Parses a table by the delimiter that fits it best: tabs, semicolons or commas."""
+    """Parse a table with the best delimiter of tabs, semicolons and commas: fewest errors, then most codes."""
     try:
         text = _text(path)
         delimiters = [sign for sign in DELIMITERS if sign in text] or [","]
@@ -93,9 +99,9 @@ def read(path: Path) -> Table:
 
 
 def _text(path: Path) -> str:
-    """The file's text: UTF-8, or UTF-16 as spreadsheets export it."""
+    """The file's text: UTF-8, or UTF-16 as exported by spreadsheets."""
     try:
-        content = files.read_regular(path, LARGEST)
+        content = files.read_regular(path, MAX_SIZE)
     except UserError as error:
         raise UserError(str(error).replace(f"{path.parent}/", "")) from None
     try:
@@ -137,7 +143,7 @@ def _parsed(name: str, text: str, delimiter: str) -> Table:
 
 
 def _header(lines: list[tuple[int, list[str]]], table: Table) -> list[str]:
-    """What each column holds, if the first line says so."""
+    """The role of each column, if the first line is a header; else an empty list."""
     if not lines:
         return []
     first, rest = lines[0][1], [cells for _, cells in lines[1:]]
@@ -146,7 +152,7 @@ def _header(lines: list[tuple[int, list[str]]], table: Table) -> list[str]:
         return []
     if not rest or any(map(_is_number, first)):
         return []
-    for i, role in enumerate(roles):  # in `class,name` the class is a number
+    for i, role in enumerate(roles):  # in `class,name`, the column `class` holds numbers
         if role == "name" and roles.count("name") > 1 and all(NUMBER.fullmatch(c[i]) for c in rest if len(c) > i):
             roles[i] = "code"
     once = all(roles.count(role) == 1 for role in roles)
@@ -154,7 +160,7 @@ def _header(lines: list[tuple[int, list[str]]], table: Table) -> list[str]:
         table.errors.append(
             f"{table.name}: the header {','.join(first)!r} is not understood; write name,code or name,r,g,b"
         )
-    table.notes.append(f"line {lines[0][0]} of {table.name}, {','.join(first)!r}, is taken for its header")
+    table.notes.append(f"line {lines[0][0]} of {table.name}, {','.join(first)!r}, is treated as its header")
     return roles
 
 
@@ -176,16 +182,16 @@ def _by_content(number: int, cells: list[str]) -> Row:
         what = "holds no name" if not names else "is not NAME, NAME,CODE or NAME,R,G,B"
         more = "; put quotes around a name that contains the delimiter" if len(names) > 1 else ""
         raise UserError(f"{what}: {','.join(cells)!r}{more}")
-    written = ",".join(numbers)
-    return _row(number, names[0], "", written) if COLOUR.fullmatch(written) else _row(number, names[0], written, "")
+    value = ",".join(numbers)
+    return _row(number, names[0], "", value) if COLOUR.fullmatch(value) else _row(number, names[0], value, "")
 
 
 def _row(number: int, name: str, code: str, colour: str) -> Row:
     if not name:
         raise UserError("has no name; delete it, or write NAME,CODE")
-    if len(name) > LONGEST or not name.isprintable():
-        raise UserError(f"has a name of {len(name)} characters; at most {LONGEST} printable ones are allowed")
-    if code == "-1" and name.lower() in VOIDS:  # as labelme counts `__ignore__`
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise UserError(f"has a name of {len(name)} characters; at most {MAX_NAME} printable ones are allowed")
+    if code == "-1" and name.lower() in VOIDS:  # labelme's code of `__ignore__`
         code = ""
     if code and not (code.isdecimal() and code.isascii() and len(code) <= 5 and int(code) < 1 << 16):
         raise UserError(f"has the code {code[:20]!r}; a code is a number up to 65535")
@@ -201,14 +207,14 @@ def _is_number(cell: str) -> bool:
 
 
 def _refuse_numbers_in_names(table: Table) -> None:
-    """`1 road` and `road: 1` are names with codes to whoever wrote them, and would be counted from 0."""
+    """Add an error for names such as `1 road` or `road: 1`, whose numbers are codes but would be read as names."""
     names = [row.name for row in table.rows if not (row.code or row.colour or row.is_void)]
-    before = [NUMBER_FIRST.fullmatch(name) for name in names]
-    behind = [NUMBER_LAST.fullmatch(name) for name in names]
-    if names and all(before) and before[0]:
-        found, written = names[0], f"{before[0][2]},{before[0][1]}"
-    elif len(names) > 1 and all(behind) and behind[0] and len({fit[1] for fit in behind if fit}) > 1:
-        found, written = names[0], f"{behind[0][1]},{re.sub('[, ]+', ',', behind[0][2])}"  # not class 1, class 2
+    first = [NUMBER_FIRST.fullmatch(name) for name in names]
+    last = [NUMBER_LAST.fullmatch(name) for name in names]
+    if names and all(first) and first[0]:
+        corrected = f"{first[0][2]},{first[0][1]}"
+    elif len(names) > 1 and all(last) and last[0] and len({match[1] for match in last if match}) > 1:
+        corrected = f"{last[0][1]},{re.sub('[, ]+', ',', last[0][2])}"  # but not for class 1, class 2
     else:
         return
-    table.errors.append(f"{table.name}: {found!r} holds a name and a number; write {written}")
+    table.errors.append(f"{table.name}: {names[0]!r} holds a name and a number; write {corrected}")

@@ -1,4 +1,4 @@
-"""What a folder of pictures and masks holds, and what is wrong with it, before anything is made of it."""
+"""Inspect a folder of images and masks: layout, classes, splits, and problems to fix before it is used."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,29 +21,32 @@ from fcn.params import Folder
 from fcn.runtime import machine
 from fcn.runtime.errors import UserError, counted
 
-FEW = 64  # pairs for which starting processes takes longer than looking
-FEW_IMAGES = 10  # in all: scores of fewer say little
+MIN_PARALLEL = 64  # pairs; for fewer, starting processes takes longer than scanning
+FEW_IMAGES = 10  # in total; the scores of fewer are unreliable
 SPLITS = (("train", "val"), ("train", "valid"), ("training", "validation"), ("train", "test"))
 
 
 @dataclass
 class Inspection:
-    """A folder, as far as one must know it to learn from it.
+    """The result of inspecting a folder.
 
-    own      the data.folder section that reads it
-    table    of the classes, if there is one
-    members  pairs by split, train first
-    codes    by raw code, in order
-    labels   the classes, if they make sense
-    bounds   of mean IU by size, where there is a choice; smallest size first
-    errors   what must be mended first; warnings, what was assumed or spoils scores; notes, what is good to know
+    scans     one per pair of `matches`
+    params    the data.folder section that reads the folder
+    codes     statistics by raw code, sorted
+    table     the class table, if there is one
+    labels    the classes, if they are valid
+    members   pairs by split, train first
+    bounds    bound of mean IU by size, smallest size first; empty if there is no choice
+    errors    problems that must be fixed first
+    warnings  assumptions, and problems that make scores unreliable
+    notes     other information
     """
 
     folder: Path
     names: list[str]
     matches: Matches
-    seen: list[ScannedPair]
-    own: Folder
+    scans: list[ScannedPair]
+    params: Folder
     codes: dict[int, Code]
     table: Table | None = None
     labels: Labels | None = None
@@ -60,24 +63,25 @@ class Inspection:
 
     @property
     def in_colours(self) -> bool:
-        """Whether masks hold colours, not codes."""
-        return any(seen.colours for seen in self.seen)
+        """Whether masks hold colours rather than codes."""
+        return any(scan.colours for scan in self.scans)
 
     def masks(self, split: str) -> Counter[int]:
-        """How many masks of a split hold each code."""
+        """Number of masks of a split that hold each code."""
         chosen = set(self.members[split])
-        pairs = zip(self.matches.pairs, self.seen, strict=True)
-        return Counter(code for pair, seen in pairs if pair in chosen for code in seen.codes)
+        pairs = zip(self.matches.pairs, self.scans, strict=True)
+        return Counter(code for pair, scan in pairs if pair in chosen for code in scan.codes)
 
-    def heads(self) -> list[ImageInfo]:
-        """Those of the images."""
-        return [seen.image for seen in self.seen if seen.image]
+    def images(self) -> list[ImageInfo]:
+        """Header information of all readable images."""
+        return [scan.image for scan in self.scans if scan.image]
 
 
 def inspect(folder: Path, images: str | None = None, masks: str | None = None) -> Inspection:
-    """Looks at every head and every mask of a folder.
+    """Read every image header and decode every mask of a folder.
 
-    images, masks   patterns such as images/*; without them, those that pair most files
+    images, masks   patterns such as images/*; by default, those that pair the most files
+    raises          UserError if a pattern is invalid, or no image has a mask
     """
     for pattern in (images, masks):
         if pattern is not None and ("*" not in pattern or pattern.startswith("/") or ".." in pattern.split("/")):
@@ -90,59 +94,60 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
         raise UserError(f"{folder}: no image of {images} has a mask of {masks}; * must stand for the same text in both")
     table = class_table.find(folder, names)
     in_colours = bool(table and table.in_colours)
-    if len(matches.pairs) < FEW:
-        seen = [scan_pair(folder, pair, in_colours) for pair in matches.pairs]
+    if len(matches.pairs) < MIN_PARALLEL:
+        scans = [scan_pair(folder, pair, in_colours) for pair in matches.pairs]
     else:
         with ProcessPoolExecutor(machine.cores(), get_context("forkserver")) as pool:
-            seen = list(pool.map(scan_pair, repeat(folder), matches.pairs, repeat(in_colours), chunksize=8))
+            scans = list(pool.map(scan_pair, repeat(folder), matches.pairs, repeat(in_colours), chunksize=8))
     codes: dict[int, Code] = {}
-    for pair, one in zip(matches.pairs, seen, strict=True):
-        for code, pixels in one.codes.items():
+    for pair, scan in zip(matches.pairs, scans, strict=True):
+        for code, pixels in scan.codes.items():
             entry = codes.setdefault(code, Code(first=pair.mask))
             entry.pixels, entry.masks = entry.pixels + pixels, entry.masks + 1
-    own = Folder(
+    params = Folder(
         name="none", images=images, masks=masks, classes="none", void="none", fraction="none", seed=0, group="none"
     )
-    found = Inspection(folder, names, matches, seen, own, dict(sorted(codes.items())), table, warnings=warnings)
-    for check in (_pairs, _classes, _splits, _duplicates, _shares):
-        check(found)
-    sizes = sizing.candidates(found.heads())
-    if len(sizes) > 1 and found.labels and not found.errors:
-        found.bounds = sizing.bounds(folder, [pair.mask for pair in matches.pairs], found.labels, sizes)
-    return found
+    result = Inspection(folder, names, matches, scans, params, dict(sorted(codes.items())), table, warnings=warnings)
+    for check in (_pairs, _classes, _splits, _duplicates, _small_samples):
+        check(result)
+    sizes = sizing.candidates(result.images())
+    if len(sizes) > 1 and result.labels and not result.errors:
+        result.bounds = sizing.bounds(folder, [pair.mask for pair in matches.pairs], result.labels, sizes)
+    return result
 
 
-def _pairs(found: Inspection) -> None:
-    errors = [seen.error for seen in found.seen if seen.error]
-    found.errors += errors
-    found.errors += filter(None, (sources.name_error(pair.name) for pair in found.matches.pairs))
-    for kind, lonely, other in (
-        ("images", found.matches.images, "a mask"),
-        ("masks", found.matches.masks, "an image"),
+def _pairs(result: Inspection) -> None:
+    """Check the files of the pairs, and list the files that belong to none."""
+    errors = [scan.error for scan in result.scans if scan.error]
+    result.errors += errors
+    result.errors += filter(None, (sources.name_error(pair.name) for pair in result.matches.pairs))
+    for kind, unmatched, other in (
+        ("images", result.matches.images, "a mask"),
+        ("masks", result.matches.masks, "an image"),
     ):
-        if lonely:
-            found.notes.append(f"{kind} without {other}, left out: {len(lonely)}, {_some(lonely)}")
-    if others := _uncovered(found):
-        listed = [f"{count} in {place}/" if place else f"{count} beside the folders" for place, count in others]
-        found.notes.append(
-            f"pictures that fit neither pattern, left out: {_some(listed)}; `fcn predict` takes images without masks"
+        if unmatched:
+            result.notes.append(f"{kind} without {other}, skipped: {len(unmatched)}, {_some(unmatched)}")
+    if others := _uncovered(result):
+        listed = [f"{count} in {folder}/" if folder else f"{count} in the top folder" for folder, count in others]
+        result.notes.append(
+            f"images that match neither pattern, skipped: {_some(listed)}; `fcn predict` accepts images without masks"
         )
-    if len({seen.colours for seen in found.seen if not seen.error}) > 1:
-        other = next(p.mask for p, s in zip(found.matches.pairs, found.seen, strict=True) if s.colours)
-        found.errors.append(f"some masks hold codes, others colours, such as {other}; make them all alike")
-    turned = sum(head.turned for head in found.heads())
-    if turned:
-        found.notes.append(f"turned upright, as their EXIF orientation says: {counted(turned, 'image')}")
-    for mode, count in Counter(head.mode for head in found.heads()).items():
+    if len({scan.colours for scan in result.scans if not scan.error}) > 1:
+        other = next(p.mask for p, s in zip(result.matches.pairs, result.scans, strict=True) if s.colours)
+        result.errors.append(f"some masks hold codes, others colours, such as {other}; use one or the other for all")
+    rotated = sum(info.rotated for info in result.images())
+    if rotated:
+        result.notes.append(f"EXIF orientation applied: {counted(rotated, 'image')}")
+    for mode, count in Counter(info.mode for info in result.images()).items():
         if how := rule(mode):
-            found.notes.append(f"{how}: {counted(count, 'image')}")
+            result.notes.append(f"{how}: {counted(count, 'image')}")
 
 
-def _uncovered(found: Inspection) -> list[tuple[str, int]]:
-    """Folders, and the number of pictures in each that fit neither pattern; the most first."""
-    covered = {name for pair in found.matches.pairs for name in (pair.image, pair.mask)}
-    covered |= {*found.matches.images, *found.matches.masks}
-    left = (name for name in found.names if name.lower().endswith(SUFFIXES) and name not in covered)
+def _uncovered(result: Inspection) -> list[tuple[str, int]]:
+    """Folders, and the number of images in each that match neither pattern, in descending order."""
+    covered = {name for pair in result.matches.pairs for name in (pair.image, pair.mask)}
+    covered |= {*result.matches.images, *result.matches.masks}
+    left = (name for name in result.names if name.lower().endswith(SUFFIXES) and name not in covered)
     return Counter(name.rpartition("/")[0] for name in left).most_common()
 
 
@@ -150,76 +155,82 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _classes(found: Inspection) -> None:
-    """Fills in classes and void."""
-    guessed = class_guess.guess(found.table, found.codes, found.in_colours)
-    found.labels = guessed.labels()
-    found.own = found.own.model_copy(update={"classes": guessed.classes, "void": " ".join(guessed.void) or "none"})
-    found.errors += guessed.errors
-    found.warnings += guessed.warnings
-    found.notes[:0] = guessed.notes  # first: what is taken for a class matters most
-    if found.labels:
-        named = zip(found.labels.names, found.labels.codes, strict=True)
-        absent = [name for name, codes in named if not set(codes) & set(found.codes)]
+def _classes(result: Inspection) -> None:
+    """Set labels, and classes and void in params."""
+    guessed = class_guess.guess(result.table, result.codes, result.in_colours)
+    result.labels = guessed.labels()
+    result.params = result.params.model_copy(
+        update={"classes": guessed.classes, "void": " ".join(guessed.void) or "none"}
+    )
+    result.errors += guessed.errors
+    result.warnings += guessed.warnings
+    result.notes[:0] = guessed.notes  # first, because the choice of classes matters most
+    if result.labels:
+        named = zip(result.labels.names, result.labels.codes, strict=True)
+        absent = [name for name, codes in named if not set(codes) & set(result.codes)]
         if absent:
-            found.warnings.append(f"in no mask: {counted(len(absent), 'class', 'classes')}, {_some(absent)}")
-        if len(found.labels.names) == 1 and not guessed.errors:
-            found.errors.append(
-                f"one class alone, {found.labels.names[0]}: nothing to tell it from, so that any net scores 100 %; "
-                "list every class, the background too, as lines NAME,CODE in classes.csv"
+            result.warnings.append(f"in no mask: {counted(len(absent), 'class', 'classes')}, {_some(absent)}")
+        if len(result.labels.names) == 1 and not guessed.errors:
+            result.errors.append(
+                f"only one class, {result.labels.names[0]}: any net would score 100 %; "
+                "list every class, including the background, as lines NAME,CODE in classes.csv"
             )
 
 
-def _splits(found: Inspection) -> None:
-    """Lists or subfolders that are named as splits usually are, else a fifth of the images for val."""
-    drawn = found.own.model_copy(update={"fraction": 0.2})
-    for splits, own in [*((splits, found.own) for splits in SPLITS), (("train", "val"), drawn)]:
+def _splits(result: Inspection) -> None:
+    """Use lists or subfolders with the usual names of splits, or else a random fifth of the images for val."""
+    random_split = result.params.model_copy(update={"fraction": 0.2})
+    for splits, params in [*((splits, result.params) for splits in SPLITS), (("train", "val"), random_split)]:
         try:
-            chosen = [pairing.members(found.folder, found.names, found.matches.pairs, s, own) for s in splits]
+            chosen = [pairing.members(result.folder, result.names, result.matches.pairs, s, params) for s in splits]
         except UserError as error:
-            if own is drawn or all(f"{split}.txt" in found.names for split in splits):
-                found.errors.append(str(error))
+            if params is random_split or all(f"{split}.txt" in result.names for split in splits):
+                result.errors.append(str(error))
                 return
         else:
-            found.own, found.members = own, dict(zip(splits, chosen, strict=True))
+            result.params, result.members = params, dict(zip(splits, chosen, strict=True))
             return
 
 
-def _duplicates(found: Inspection) -> None:
-    """Images that are the same: an error in two splits, worth knowing in one."""
-    split_of = {pair: split for split, pairs in found.members.items() for pair in pairs}
-    same: dict[str, list[Pair]] = {}
-    for pair, seen in zip(found.matches.pairs, found.seen, strict=True):
-        if seen.content and pair in split_of:
-            same.setdefault(seen.content, []).append(pair)
-    for pairs in same.values():
+def _duplicates(result: Inspection) -> None:
+    """Report identical images: an error across splits, a note within one."""
+    split_of = {pair: split for split, pairs in result.members.items() for pair in pairs}
+    by_content: dict[str, list[Pair]] = {}
+    for pair, scan in zip(result.matches.pairs, result.scans, strict=True):
+        if scan.content and pair in split_of:
+            by_content.setdefault(scan.content, []).append(pair)
+    for pairs in by_content.values():
         named = [f"{pair.image} ({split_of[pair]})" for pair in pairs]
         if len({split_of[pair] for pair in pairs}) > 1:
-            found.errors.append(f"the same image is in both splits: {_some(named)}; {SHARED}")
+            result.errors.append(f"the same image is in both splits: {_some(named)}; {SHARED}")
         elif len(pairs) > 1:
-            found.notes.append(f"the same image: {_some(named)}")
+            result.notes.append(f"duplicated image: {_some(named)}")
 
 
-def _shares(found: Inspection) -> None:
-    """What makes the scores of a split say little."""
-    if not found.members:
+def _small_samples(result: Inspection) -> None:
+    """Warn of few images, and of classes that occur in one split only."""
+    if not result.members:
         return
-    if (count := len(found.matches.pairs)) < FEW_IMAGES:
-        found.warnings.append(f"{counted(count, 'image')} in all: too few to learn from, and to trust a score")
-    train, val = found.members
-    if found.parts[val] == 1:
-        found.warnings.append(f"{val} has 1 image: its scores say little; more, or another data.folder.fraction, help")
-    if found.labels:
-        has = {split: found.masks(split) for split in found.members}
-        for one, other, so in (
-            (val, train, "the nets cannot learn what they never see"),
+    if (count := len(result.matches.pairs)) < FEW_IMAGES:
+        result.warnings.append(f"only {counted(count, 'image')}: too few for training and for reliable scores")
+    train, val = result.members
+    if result.parts[val] == 1:
+        result.warnings.append(
+            f"{val} has 1 image: its scores are unreliable; add images, or change data.folder.fraction"
+        )
+    if result.labels:
+        masks = {split: result.masks(split) for split in result.members}
+        for one, other, consequence in (
+            (val, train, "the nets cannot learn them"),
             (train, val, "they will have no score"),
         ):
-            named = zip(found.labels.names, found.labels.codes, strict=True)
+            named = zip(result.labels.names, result.labels.codes, strict=True)
             only = [
-                name for name, codes in named if any(map(has[one].get, codes)) and not any(map(has[other].get, codes))
+                name
+                for name, codes in named
+                if any(map(masks[one].get, codes)) and not any(map(masks[other].get, codes))
             ]
             if only:
-                found.warnings.append(
-                    f"in masks of {one} alone: {counted(len(only), 'class', 'classes')}, {_some(only)}; {so}"
+                result.warnings.append(
+                    f"only in masks of {one}: {counted(len(only), 'class', 'classes')}, {_some(only)}; {consequence}"
                 )

@@ -1,1 +1,1 @@
-"""Readers for every byte that comes from outside: archives, HTTP, images, MATLAB files, Caffe models."""
+"""Readers of untrusted input: archives, HTTP, images, MATLAB files, Caffe models."""

@@ -1,4 +1,4 @@
-"""A file to fetch: where it lies, its digest, its licence."""
+"""A file to fetch: its addresses, digest and licence."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to fetch: under this name in the mirror folder, else from these addresses in turn.
+    """A file to fetch, by its name from the mirror folder or else from its addresses in turn.
 
-    sha256   its digest, or as much of it as its makers publish; None where it is not known, or its bytes vary
-    md5      where only this digest is known: of the file, and of other forms in which servers send it
-    sha1     where only this digest is known
-    size     in bytes, where known
-    members  whether each of its files is compared with a digest of its own
-    pin      the file that records `sha256`, if its makers do not publish it
-    licence  what its makers allow, in a line
-    kind     what it holds: decides which folder of data/pins records its digest, and so which stage depends on it
+    sha256   digest, or the published prefix of it; None if it is unknown, or the bytes vary
+    md5      digests of the file and of the other forms in which servers send it, if no sha256 is known
+    sha1     digest, if no sha256 is known
+    size     in bytes, if known
+    members  whether each file inside is compared with a digest
+    pin      the file that records `sha256`, if it is not published
+    licence  the terms of use, in one line
+    kind     selects the folder of data/pins that records the digest, and with it the stage that depends on it
     """
 
     name: str
@@ -32,20 +32,20 @@ class Archive:
 
     @property
     def stem(self) -> str:
-        """Its name without any ending."""
+        """The name without suffixes."""
         return self.name.partition(".")[0]
 
     @property
     def has_digest(self) -> bool:
-        """Whether what is fetched is compared with a whole digest; the first digits of one can be forged."""
+        """Whether the file is verified with a full digest; a prefix of one can be forged."""
         return len(self.sha256 or "") == 64 or bool(self.md5 or self.sha1) or self.members
 
     @property
     def notice(self) -> str:
-        """What whoever uses the file is to be told."""
+        """The licence notice that is printed for users of the file."""
         return f"{self.name}: {self.licence}"
 
 
 def at(address: str) -> tuple[str, str]:
-    """The addresses of a file on a host that may lack https, which is tried first."""
+    """The addresses of a file on a host that may lack https; https is tried first."""
     return f"https://{address}", f"http://{address}"

@@ -1,4 +1,4 @@
-"""Archives, fetched once: from the mirror folder, else from their addresses, resumed where a kill left them."""
+"""Fetch archives once, from the mirror folder or else from their addresses; interrupted downloads are resumed."""
 
 import fcntl
 import gzip
@@ -16,30 +16,30 @@ from fcn.io.transfer import TransferError
 from fcn.runtime import files, machine
 from fcn.runtime.errors import UserError
 
-PATIENCE = (1, 4, 16)  # seconds before all addresses are tried once more
-GAIN = 1 << 20  # bytes that are worth going on at once after an answer broke off
+RETRY_DELAYS = (1, 4, 16)  # seconds before each further round over the addresses
+MIN_GAIN = 1 << 20  # bytes; an interrupted response that brought as many is resumed immediately
 
 
 def fetch_all(archives: Sequence[Archive]) -> dict[str, Path]:
     """The archives' files by name.
 
-    raises   UserError with a line for each that cannot be had: who is offline brings them all at once
+    raises   UserError with one line for each failed archive, so that an offline user sees all of them at once
     """
-    found, failures = {}, []
+    fetched, failures = {}, []
     for archive in archives:
         try:
-            found[archive.name] = fetch(archive)
+            fetched[archive.name] = fetch(archive)
         except UserError as error:
             failures.append(str(error))
     if failures:
         raise UserError("\n       ".join(failures))
-    return found
+    return fetched
 
 
 def fetch(archive: Archive) -> Path:
-    """The archive's file, verified: the mirror's own, or one kept in `.fcn/downloads/`.
+    """The archive's verified file, in the mirror folder or in `.fcn/downloads/`.
 
-    raises   UserError that names the file and where to put it, if nobody has it; or both digests, if it is another
+    raises   UserError that says where to put the file if no address has it, or that shows both digests if they differ
     """
     archive = pins.pinned(archive)
     path = find(archive)
@@ -47,32 +47,32 @@ def fetch(archive: Archive) -> Path:
         folder = machine.root() / ".fcn" / "downloads"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / archive.name
-        with _alone(folder / f"{archive.name}.lock"):
-            if not path.is_file():  # nor has the one that we have waited for fetched it
-                _from_anywhere(archive, path)
+        with _locked(folder / f"{archive.name}.lock"):
+            if not path.is_file():  # another process may have fetched it in the meantime
+                _try_all(archive, path)
     elif reason := verification.fault(path, archive):
         if archive.pin:
-            raise UserError(f"{path} is not the file that was used first: {reason}; {pins.advice(archive.pin)}")
+            raise UserError(f"{path} differs from the file that was used first: {reason}; {pins.advice(archive.pin)}")
         raise UserError(f"{path} is not the published {archive.name}: {reason}; delete or replace it")
     return path
 
 
 def find(archive: Archive) -> Path | None:
-    """Where the archive's file is already: in the folder that FCN_MIRROR names, or among earlier downloads.
+    """The archive's file in the folder that FCN_MIRROR names or among earlier downloads; None if it is in neither.
 
-    raises   UserError if FCN_MIRROR names no folder: who set it does not want gigabytes from elsewhere
+    raises   UserError if FCN_MIRROR is not a folder: its user does not expect gigabytes to be downloaded instead
     """
     folders = [machine.root() / ".fcn" / "downloads"]
     if mirror := os.environ.get("FCN_MIRROR"):
         folders.insert(0, machine.root() / Path(mirror).expanduser())
         if not folders[0].is_dir():
-            raise UserError(f"FCN_MIRROR is {mirror!r}, but {folders[0]} is no folder; correct it, or unset it")
+            raise UserError(f"FCN_MIRROR is {mirror!r}, but {folders[0]} is not a folder; correct it, or unset it")
     return next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Waits until no other process fetches the same file."""
+def _locked(path: Path) -> Iterator[None]:
+    """Wait until no other process fetches the same file."""
     with path.open("w") as lock:
         if not files.try_lock(lock):
             print(f"{path.stem}: another process is fetching it; waiting", file=sys.stderr, flush=True)
@@ -80,72 +80,72 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _from_anywhere(archive: Archive, place: Path) -> None:
-    """Fetches from the archive's addresses in turn; then, with patience, again from those where it may help."""
-    waiting, failures, asked = list(archive.urls), {}, 0.0
-    for pause in (0, *PATIENCE):
-        time.sleep(max(pause, asked))
-        for url in tuple(waiting):
+def _try_all(archive: Archive, path: Path) -> None:
+    """Fetch from the archive's addresses in turn; retry, with increasing delays, those that failed temporarily."""
+    remaining, failures, retry_after = list(archive.urls), {}, 0.0
+    for pause in (0, *RETRY_DELAYS):
+        time.sleep(max(pause, retry_after))
+        for url in tuple(remaining):
             if url.startswith("http:") and url not in failures and not archive.has_digest:
                 print(
-                    f"warning: {archive.name} comes from {url} without protection, and no digest of it is published; "
-                    f"what comes is recorded in {pins.path(archive)}",
+                    f"warning: {archive.name} is fetched from {url} without encryption, and has no published digest; "
+                    f"its digest will be recorded in {pins.path(archive)}",
                     file=sys.stderr,
                     flush=True,
                 )
             try:
-                return _from(url, archive, place)
+                return _try_one(url, archive, path)
             except TransferError as error:
-                failures[url], asked = str(error), error.seconds
+                failures[url], retry_after = str(error), error.seconds
             except UserError as error:
                 failures[url] = str(error)
-                waiting.remove(url)
+                remaining.remove(url)
             print(f"{archive.name}: {url}: {failures[url]}", file=sys.stderr, flush=True)
-        if not waiting:
+        if not remaining:
             break
     facts = [f"{archive.size} bytes"] * bool(archive.size) + [f"sha256 {archive.sha256}"] * bool(archive.sha256)
-    facts += [f"recorded at its first use; delete the line in {archive.pin} to accept another"] * bool(archive.pin)
+    facts += [f"recorded at first use; delete the line in {archive.pin} to accept another"] * bool(archive.pin)
     raise UserError(
         f"{archive.name} could not be fetched ({'; '.join(f'{url}: {why}' for url, why in failures.items())}); "
-        f"put the file into {place.parent}, or into a folder that FCN_MIRROR names"
+        f"put the file into {path.parent}, or into a folder that FCN_MIRROR names"
         + (f"; it has {', '.join(facts)}" if facts else "")
     )
 
 
-def _from(url: str, archive: Archive, place: Path) -> None:
-    """Fetches from one address, again and again as long as each answer brings it further."""
-    part, anew = place.with_name(f"{place.name}.part"), False
+def _try_one(url: str, archive: Archive, path: Path) -> None:
+    """Fetch from one address; resume for as long as each response brings at least MIN_GAIN bytes."""
+    part, restarted = path.with_name(f"{path.name}.part"), False
     size = None if verification.is_gzip(archive) else archive.size
     while True:
-        begun = _size(part)
+        initial = _size(part)
         try:
             transfer.receive(url, part, size, bool(archive.sha256 or archive.md5 or archive.sha1))
         except TransferError:
-            if _size(part) - begun < GAIN:
+            if _size(part) - initial < MIN_GAIN:
                 raise
             continue
-        reason = _finish(part, archive, place)
+        reason = _finish(part, archive, path)
         if reason is None:
             return
-        if anew or not begun:
+        if restarted or not initial:
             raise UserError(reason)
-        anew = True  # what was begun was another file; once more, from the beginning
+        restarted = True  # the resumed part belonged to another file; download all of it again, once
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _finish(part: Path, archive: Archive, place: Path) -> str | None:
-    """Puts what has come in its place if it is the archive; else takes it away and says why."""
-    plain = place.with_name(f"{place.name}.plain")
+def _finish(part: Path, archive: Archive, path: Path) -> str | None:
+    """Verify a complete download and move it to `path`; if it is invalid, delete it and return the reason."""
+    plain = path.with_name(f"{path.name}.plain")
     try:
-        whole = plain if verification.unpack(part, archive, plain) else part
-        if (reason := verification.fault(whole, archive)) is None:
-            whole.replace(place)
+        complete = plain if verification.unpack(part, archive, plain) else part
+        if (reason := verification.fault(complete, archive)) is None:
+            complete.replace(path)
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        reason = "it is packed, and broken"
+        reason = "it is a broken gzip file"
     finally:
         plain.unlink(missing_ok=True)
-    transfer.discard(part)  # in its place by now, or wrong: that cannot be resumed into what is right
+    transfer.discard(part)  # moved by now, or invalid, and then resuming it cannot help
     return reason

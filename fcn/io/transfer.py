@@ -1,4 +1,4 @@
-"""One file over HTTP, into a `.part` that any later try goes on with."""
+"""Download one file over HTTP into a `.part` file, which later attempts resume."""
 
 import errno
 import json
@@ -18,16 +18,16 @@ from tqdm import tqdm
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
 
-TIMEOUT = (10, 60)  # seconds to connect, and without a single byte
-SLOWEST = 64 << 10  # bytes that must come in such a time, lest a server that trickles keeps us for ever
+TIMEOUT = (10, 60)  # seconds to connect, and to wait for data
+MIN_PROGRESS = 64 << 10  # bytes per TIMEOUT[1] seconds; a slower server is given up
 PIECE = 1 << 20
-MOST = 16 << 30  # bytes; the largest file that we know has 3 GB
-BEGINNING = 512  # bytes by which a file is known
-AGAIN = (408, 425, 429, 500, 502, 503, 504)  # states of a server that may pass
+MAX_SIZE = 16 << 30  # bytes; the largest known file has 3 GB
+BEGINNING = 512  # bytes that suffice to detect a file's type
+RETRIED = (408, 425, 429, 500, 502, 503, 504)  # temporary HTTP errors
 
 
 class TransferError(Exception):
-    """It did not come, or not to its end, but may if one tries again after so many seconds."""
+    """A download that failed or was cut off, and may succeed if retried after `seconds`."""
 
     def __init__(self, reason: str, seconds: float = 0) -> None:
         super().__init__(reason)
@@ -35,33 +35,32 @@ class TransferError(Exception):
 
 
 def receive(url: str, part: Path, size: int | None, checked: bool) -> None:
-    """Fetches a file as the server keeps it into `part`, from where that ends.
+    """Download a file to `part`, resuming after the bytes that are already there.
 
-    size     its bytes, where known
-    checked  whether its digest is known: only then may it be put together from pieces that nobody
-             says are of the same file
-    raises   TransferError, and what has come so far stays; UserError if this address will not give it
+    size     size in bytes, if known
+    checked  whether the digest is known: only then may `part` be resumed if the server gives neither ETag nor date
+    raises   TransferError if a retry may help; the bytes received so far are kept. UserError if it cannot help
     """
-    start, headers = _begun(part, url, checked)
+    start, headers = _resume_request(part, url, checked)
     try:
-        with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as answer:
-            _refuse(answer, url)
-            if answer.status_code == requests.codes.requested_range_not_satisfiable:
-                if start == (_total(answer) or size):
-                    return  # it was whole when it was left
-                raise _anew(part, "no longer has what was begun")
-            start = _agreed(answer, url, part, start, size)
-            _save(answer, url, part, start)
+        with requests.get(url, stream=True, timeout=TIMEOUT, headers=headers) as response:
+            _refuse(response, url)
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                if start == (_total(response) or size):
+                    return  # the file is already complete
+                raise _restart(part, "the server no longer has the bytes received so far")
+            start = _start_offset(response, url, part, start, size)
+            _save(response, url, part, start)
     except requests.exceptions.ProxyError:
         raise UserError("the proxy cannot be reached") from None
     except requests.exceptions.SSLError:
-        raise TransferError("no secure connection: its certificate was refused, or it broke off") from None
+        raise TransferError("TLS failed: the certificate is not trusted, or the connection broke off") from None
     except (requests.Timeout, urllib3.exceptions.TimeoutError):
-        raise TransferError("no answer, or none any more") from None
-    except urllib3.exceptions.HTTPError:  # while reading; before that requests has put it into its own words
+        raise TransferError("timed out") from None
+    except urllib3.exceptions.HTTPError:  # raised while reading; earlier errors are wrapped by requests
         raise TransferError("broke off") from None
     except requests.ConnectionError as error:
-        if "resolve" in str(error):  # asking again will not help
+        if "resolve" in str(error):  # a retry will not help
             raise UserError("no such host, or no network") from None
         raise TransferError("no connection") from None
     except requests.RequestException as error:
@@ -69,23 +68,23 @@ def receive(url: str, part: Path, size: int | None, checked: bool) -> None:
 
 
 def discard(part: Path) -> None:
-    """Takes away what was begun, and what is known of it."""
+    """Delete a partial download and its metadata."""
     part.unlink(missing_ok=True)
     _origin(part).unlink(missing_ok=True)
 
 
 def is_page(beginning: bytes) -> bool:
-    """Whether a file begins as a web page does: an error, a login, a licence to be clicked away."""
+    """Whether a file begins like an HTML page, such as an error, login or licence page."""
     return beginning.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html", b"<head"))
 
 
 def _origin(part: Path) -> Path:
-    """The file beside `.part` that says where its bytes came from."""
+    """The file beside `.part` that records where its bytes came from."""
     return part.with_name(f"{part.name}.json")
 
 
-def _begun(part: Path, url: str, checked: bool) -> tuple[int, dict[str, str]]:
-    """Where to go on, and the request's headers; from the beginning if the rest might be another file's."""
+def _resume_request(part: Path, url: str, checked: bool) -> tuple[int, dict[str, str]]:
+    """The offset to resume from and the request headers; offset 0 if the rest might belong to another file."""
     headers = {"Accept-Encoding": "identity"}
     start = part.stat().st_size if part.exists() else 0
     known = _known(part)
@@ -104,97 +103,97 @@ def _known(part: Path) -> dict[str, Any]:
         return {}
 
 
-def _facts(answer: requests.Response, url: str) -> dict[str, Any]:
-    """What tells whether a later answer is of the same file. A weak ETag does not."""
-    etag = answer.headers.get("ETag", "")
-    modified = answer.headers.get("Last-Modified")
-    return {"url": url, "etag": etag if etag.startswith('"') else None, "modified": modified, "total": _total(answer)}
+def _facts(response: requests.Response, url: str) -> dict[str, Any]:
+    """What identifies the file in later responses: URL, ETag, date, size. A weak ETag does not identify it."""
+    etag = response.headers.get("ETag", "")
+    modified = response.headers.get("Last-Modified")
+    return {"url": url, "etag": etag if etag.startswith('"') else None, "modified": modified, "total": _total(response)}
 
 
-def _total(answer: requests.Response) -> int | None:
-    """Bytes of the whole file, as the server says."""
-    if answer.status_code == requests.codes.ok:
-        length = answer.headers.get("Content-Length", "")
+def _total(response: requests.Response) -> int | None:
+    """Size of the whole file in bytes, according to the server."""
+    if response.status_code == requests.codes.ok:
+        length = response.headers.get("Content-Length", "")
     else:
-        length = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        length = response.headers.get("Content-Range", "").rpartition("/")[2]
     return int(length) if length.isdecimal() else None
 
 
-def _refuse(answer: requests.Response, url: str) -> None:
-    """Whether the server, or one that it sent us to, gives the file at all."""
-    if url.startswith("https:") and not answer.url.startswith("https:"):
-        raise UserError("leads to an address without protection")
-    if answer.status_code in AGAIN:
-        after = answer.headers.get("Retry-After", "")
-        raise TransferError(f"status {answer.status_code}", min(60, int(after)) if after.isdecimal() else 0)
-    if answer.status_code not in (200, 206, 416):
-        raise UserError(f"status {answer.status_code} {answer.reason or ''}".rstrip())
-    if answer.status_code != 416 and answer.headers.get("Content-Type", "").startswith("text/html"):
-        raise UserError("the answer is a web page, not the file")
-    encoding = answer.headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("identity", "gzip", "x-gzip"):  # gzip is taken off at the end, if it is not the file's own
-        raise UserError(f"sends it packed as {encoding}")
+def _refuse(response: requests.Response, url: str) -> None:
+    """raises TransferError or UserError if the response, after redirects, is not the file"""
+    if url.startswith("https:") and not response.url.startswith("https:"):
+        raise UserError("redirects to an address without https")
+    if response.status_code in RETRIED:
+        after = response.headers.get("Retry-After", "")
+        raise TransferError(f"status {response.status_code}", min(60, int(after)) if after.isdecimal() else 0)
+    if response.status_code not in (200, 206, 416):
+        raise UserError(f"status {response.status_code} {response.reason or ''}".rstrip())
+    if response.status_code != 416 and response.headers.get("Content-Type", "").startswith("text/html"):
+        raise UserError("the response is a web page, not the file")
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", "gzip", "x-gzip"):  # gzip is removed at the end, unless the file itself is gzip
+        raise UserError(f"sends it with Content-Encoding {encoding}, which is not supported")
 
 
-def _agreed(answer: requests.Response, url: str, part: Path, start: int, size: int | None) -> int:
-    """Where the answer's bytes belong: zero if it is the whole file, whatever was asked for."""
-    total = _total(answer)
-    if total is not None and total > MOST:
-        raise UserError(f"it has {total} bytes, which no file of ours has")
-    if total is not None and size is not None and total != size and "Content-Encoding" not in answer.headers:
+def _start_offset(response: requests.Response, url: str, part: Path, start: int, size: int | None) -> int:
+    """The offset of the response's first byte: `start`, or 0 if the server sends the whole file regardless."""
+    total = _total(response)
+    if total is not None and total > MAX_SIZE:
+        raise UserError(f"it has {total} bytes, more than the limit of {MAX_SIZE}")
+    if total is not None and size is not None and total != size and "Content-Encoding" not in response.headers:
         raise UserError(f"it has {total} bytes, {size} are published")
-    if answer.status_code == requests.codes.ok:
+    if response.status_code == requests.codes.ok:
         return 0
-    known, now = _known(part), _facts(answer, url)
+    known, now = _known(part), _facts(response, url)
     if known.get("url") == url and any(known[key] and now[key] and known[key] != now[key] for key in now):
-        raise _anew(part, "has another file by now")  # and the server has not heeded If-Range
-    if not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        raise _anew(part, "sends other bytes than were asked for")
+        raise _restart(part, "the file has changed on the server")  # and the server ignored If-Range
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise _restart(part, "the server sends another range than requested")
     return start
 
 
-def _anew(part: Path, reason: str) -> TransferError:
+def _restart(part: Path, reason: str) -> TransferError:
     discard(part)
-    return TransferError(f"{reason}; starting anew")
+    return TransferError(f"{reason}; starting over")
 
 
-def _save(answer: requests.Response, url: str, part: Path, start: int) -> None:
-    total, pieces, beginning = _total(answer), _pieces(answer), b""
+def _save(response: requests.Response, url: str, part: Path, start: int) -> None:
+    total, pieces, beginning = _total(response), _pieces(response), b""
     while len(beginning) < BEGINNING and (piece := next(pieces, b"")):
         beginning += piece
     if start == 0 and is_page(beginning):
-        raise UserError("the answer is a web page, not the file")  # before it replaces what was begun
+        raise UserError("the response is a web page, not the file")  # before it overwrites a partial download
     with files.naming(part):
-        there = part.stat().st_size if part.exists() else 0
-        if total is not None and shutil.disk_usage(part.parent).free < total - there:
+        existing = part.stat().st_size if part.exists() else 0
+        if total is not None and shutil.disk_usage(part.parent).free < total - existing:
             raise OSError(errno.ENOSPC, f"No room for {total} bytes", str(part))
         with part.open("ab" if start else "wb") as file, _bar(part.stem, start, total) as bar:
-            if not start:  # only now: these facts hold of none of the bytes that were there before
-                files.write_text(_origin(part), json.dumps(_facts(answer, url)))
+            if not start:  # only now that the old bytes are gone, which came from elsewhere
+                files.write_text(_origin(part), json.dumps(_facts(response, url)))
             for piece in chain([beginning], pieces):
                 file.write(piece)
                 bar.update(len(piece))
-                if bar.n > MOST:
-                    raise UserError("it does not end")
+                if bar.n > MAX_SIZE:
+                    raise UserError(f"it has more than {MAX_SIZE} bytes")
             file.flush()
             os.fsync(file.fileno())
     if total is not None and bar.n != total:
         raise TransferError(f"broke off at byte {bar.n} of {total}")
 
 
-def _pieces(answer: requests.Response) -> Iterator[bytes]:
-    """What comes, as it comes, and undecoded: ranges and lengths count these bytes."""
-    since, came = time.monotonic(), 0
-    while piece := answer.raw.read1(PIECE, decode_content=False):
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """The response body as received, not decoded: ranges and lengths refer to these bytes."""
+    since, received = time.monotonic(), 0
+    while piece := response.raw.read1(PIECE, decode_content=False):
         yield piece
-        came += len(piece)
+        received += len(piece)
         if time.monotonic() - since > TIMEOUT[1]:
-            if came < SLOWEST:
-                raise TransferError("hardly anything comes")
-            since, came = time.monotonic(), 0
+            if received < MIN_PROGRESS:
+                raise TransferError(f"less than {MIN_PROGRESS >> 10} KiB in {TIMEOUT[1]} seconds")
+            since, received = time.monotonic(), 0
 
 
 def _bar(name: str, start: int, total: int | None) -> "tqdm[Any]":
-    """Rate and time left: on a terminal at once, in a log every half minute."""
-    every = 0.2 if sys.stderr.isatty() else 30
-    return tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, mininterval=every, file=sys.stderr)
+    """A progress bar: updated continuously on a terminal, every half minute in a log."""
+    interval = 0.2 if sys.stderr.isatty() else 30
+    return tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=name, mininterval=interval, file=sys.stderr)

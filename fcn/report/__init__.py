@@ -1,1 +1,1 @@
-"""report.md and report.html."""
+"""Write the experiment's report: report.md and report.html."""

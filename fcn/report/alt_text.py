@@ -1,4 +1,4 @@
-"""What the report's pictures show, in words, for whoever sees them or does not."""
+"""Alternative text and captions of the report's figures."""
 
 from fcn.evaluation.review import disputed, ends, shares
 from fcn.ladder import NETS
@@ -6,24 +6,24 @@ from fcn.report.markdown import Content, percent, share_of
 
 
 def captions(content: Content) -> dict[str, str]:
-    """What each picture shows, with the numbers that one would look for in it."""
+    """A description of each figure, with its key numbers, by file name."""
     last = {NETS[net]: rows["mean_iu"].iloc[-1] for net, rows in content.curves.items()}
-    ends = ", ".join(f"{net} ends at {percent(value)}" for net, value in last.items()) or "no net was trained"
+    final = ", ".join(f"{net} ends at {percent(value)}" for net, value in last.items()) or "no net was trained"
     columns = ", ".join(NETS.values())
-    alts = {"curves": f"Training loss and mean IU on val by step, one net after the other: {ends}."}
+    alts = {"curves": f"Training loss and mean IU on val by step, one net after the other: {final}."}
     for net, name in NETS.items():
         if net in content.curves:
             steps = content.curves[net]["iteration"]
             alts[f"validation_{net}"] = (
-                f"What {name} predicts of the same few validation images while it is trained, below the images and "
+                f"Predictions of {name} for the same few validation images during training, below the images and "
                 f"their true masks: from step {steps.iloc[0]} to step {steps.iloc[-1]}."
             )
     alts["evaluate/predictions"] = (
-        f"Validation images in rows: the image, its true mask, and what each net makes of it ({columns})."
+        f"Validation images in rows: the image, its true mask, and each net's prediction ({columns})."
     )
     alts |= {f"evaluate/{name}": text for name, text in _reviewed(content).items()}
     for net, name in reversed(NETS.items()):
-        text = f"Confusion matrix of {name}: which share of each class's pixels was taken for which"
+        text = f"Confusion matrix of {name}: for each true class, the share of pixels predicted as each class"
         iu = content.classes[net].dropna().to_dict() if net in content.classes else {}
         if iu:
             best, worst = max(iu, key=iu.__getitem__), min(iu, key=iu.__getitem__)
@@ -40,7 +40,7 @@ def captions(content: Content) -> dict[str, str]:
 
 
 def _reviewed(content: Content) -> dict[str, str]:
-    """The same of what is shown image by image and about borders; of nets that have a score alone."""
+    """Descriptions of the figures by image, by class and by border distance; only of scored nets."""
     nets = [net for net, row in content.scores.items() if row]
     if not nets:
         return {}
@@ -75,11 +75,11 @@ def _reviewed(content: Content) -> dict[str, str]:
 
 
 def _borders(content: Content, nets: list[str]) -> str:
-    """The same of errors about borders, in numbers for pixels near one and for all."""
+    """Description of the border chart, with the error of pixels near a border and of all pixels."""
     distances = content.borders["distance"].tolist()
     pixels = content.borders["pixels"].to_numpy().cumsum()
     wrong = {NETS[net]: shares(content.borders[net].to_numpy().cumsum(), pixels) for net in nets}
-    near = int((pixels >= pixels[-1] / 100).argmax())  # the nearest distance that more than a few pixels keep
+    near = int((pixels >= pixels[-1] / 100).argmax())  # the smallest distance that covers 1 % of the pixels
     reached = {near: f"within {distances[near]}"} if near < len(pixels) - 1 else {}
     numbers = (
         f"{where}: " + ", ".join(f"{net} {percent(values[k])}" for net, values in wrong.items())

@@ -1,4 +1,4 @@
-"""The report of an experiment: what was run, how well it did, beside the paper, class by class; as Markdown here."""
+"""The report of an experiment as Markdown: configuration, scores, comparison with the paper, IU by class."""
 
 import json
 import re
@@ -18,21 +18,23 @@ from fcn.params import Params
 from fcn.runtime import files
 from fcn.runtime.errors import counted
 
-FEW_IMAGES = 10  # of val: scores of fewer say little
+FEW_IMAGES = 10  # in val; the scores of fewer are unreliable
 
 
 @dataclass(frozen=True)
 class Content:
-    """facts      what was run, as pairs
-    scores     the four by net, None for a net that was neither trained nor published
-    published  what stands beside each net
+    """The content of a report.
+
+    facts      configuration, as names and values
+    scores     the four scores by net, None for a net that was neither trained nor published
+    published  published scores to compare with, by net
     classes    IU by class (rows) and net (columns)
-    shares     of each class among the scored pixels
+    shares     fraction of each class among the scored pixels
     missing    classes that are in no mask
-    warnings   few images of val; nets that a constant answer beats, or nearly, and why
-    curves     validation rows by net: iteration and scores; none for a net that was not trained
-    images     mean IU by image and net, and the share of pixels on which the nets differ
-    borders    pixels, and how many each net has wrong, by distance from a border between classes
+    warnings   few images in val; nets that are no better, or hardly better, than a constant answer, with causes
+    curves     validation rows by net: iteration and scores; only of trained nets
+    images     mean IU by image and net, and the fraction of pixels on which the nets differ
+    borders    pixels, and each net's wrong pixels, by distance from a class border
     """
 
     title: str
@@ -50,7 +52,7 @@ class Content:
 
 
 def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
-    """Everything that the report says, from params, metrics and model files."""
+    """Collect the content of the report from params, metrics and model files."""
     scores: dict[str, Any] = json.loads((metrics / "scores.json").read_text())
     table = _table(metrics / "classes.csv", "class").set_index("class")
     metas = {path: weights.load(path)[1] for path in models}
@@ -90,24 +92,24 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
 
 
 def _table(path: Path, names: str) -> pd.DataFrame:
-    """A table of numbers whose column `names` is text: an image or a class may be called NA, null or 1e5."""
+    """Read a table whose column `names` is kept as text: an image or a class may be called NA, null or 1e5."""
     table = pd.read_csv(path, dtype={names: str}, keep_default_na=False, na_values=[""])
     return table.assign(**{names: table[names].map(tables.name)})
 
 
 def _scored(names: Sequence[str], tiled: bool) -> int:
-    """The number of images that were scored on; a large one has a row for each of its tiles."""
+    """The number of scored images; a tiled image has one row per tile."""
     return len({re.sub(r"_y\d{5,}_x\d{5,}$", "", name) if tiled else name for name in names})
 
 
 def _dataset(params: Params) -> str:
-    """The data set's name; for pictures of one's own, their folder's."""
-    dataset, own = params.data.dataset, params.data.folder.name
-    return own if dataset == "folder" else dataset
+    """The data set's name; for a user's folder, the folder's name."""
+    dataset, folder = params.data.dataset, params.data.folder.name
+    return folder if dataset == "folder" else dataset
 
 
 def _facts(params: Params, metas: dict[Path, weights.Meta], images: int, rows: int) -> dict[str, str]:
-    """What was run. Rows are more than images where these were cut into tiles."""
+    """The configuration. There are more rows than images if images were tiled."""
     data, model = params.data, params.model
     tiles = f", in {counted(rows, 'tile')}" if rows > images else ""
     facts = {
@@ -129,7 +131,7 @@ def _facts(params: Params, metas: dict[Path, weights.Meta], images: int, rows: i
 
 
 def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
-    """For each net with published scores: measure, paper, reference weights, ours and the difference, in print."""
+    """For each net with published scores, formatted rows: measure, paper, reference weights, ours, difference."""
     result: dict[str, list[tuple[str, ...]]] = {}
     for net, published in content.published.items():
         row = content.scores[net]
@@ -147,7 +149,7 @@ def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
 
 
 def sources(content: Content) -> str:
-    """Where the published scores stand, in a line; or that there are none."""
+    """The sources of the published scores in one line, or a line that there are none."""
     if not content.published:
         return "Nothing comparable is published for this data set, split and size."
     tables = dict.fromkeys(published.source for published in content.published.values() if published.source)
@@ -160,20 +162,20 @@ def sources(content: Content) -> str:
 
 
 def note(content: Content) -> str:
-    """What the table of scores does not say itself."""
-    said = ["Per cent, on the val split."]
+    """The note below the table of scores."""
+    sentences = ["Per cent, on the val split."]
     if None in content.scores.values():
-        said.append("— was neither trained nor published.")
+        sentences.append("— was neither trained nor published.")
     if content.missing:
-        said.append(f"In no mask of val, and so left out of every mean: {', '.join(content.missing)}.")
-    return " ".join(said)
+        sentences.append(f"In no mask of val, and excluded from every mean: {', '.join(content.missing)}.")
+    return " ".join(sentences)
 
 
 def markdown(content: Content) -> str:
-    """The report for pull requests."""
-    heads = SCORES.values()
+    """The report as Markdown, for pull requests."""
+    headers = SCORES.values()
     lines = [f"# {plain(content.title)}", "", *(f"**Warning:** {plain(warning)}\n" for warning in content.warnings)]
-    lines += ["| net | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(heads)]
+    lines += ["| net | " + " | ".join(headers) + " |", "|---|" + "---:|" * len(headers)]
     lines += [f"| {NETS[net]} | " + " | ".join(cells(row)) + " |" for net, row in content.scores.items()]
     lines += ["", plain(note(content)), ""]
     lines += ["## Beside the paper", ""]
@@ -194,20 +196,20 @@ def markdown(content: Content) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it is: no HTML, no formulas, no table's columns of a class's name."""
+    """Escape text for Markdown, so that a name cannot add HTML, formulas or table columns."""
     return re.sub(r"([\\`*_\[\]<>&|~$])", r"\\\1", " ".join(text.split()))
 
 
 def cells(row: dict[str, float] | None) -> list[str]:
-    """A net's four scores in print."""
+    """A net's four scores, formatted."""
     return [percent(row[measure]) for measure in SCORES] if row else ["—"] * len(SCORES)
 
 
 def percent(value: float) -> str:
-    """A fraction in print; a dash where there is none."""
+    """A fraction as per cent; a dash for NaN."""
     return "—" if value != value else f"{100 * value:.1f}"
 
 
 def share_of(share: float) -> str:
-    """A class's share of the scored pixels in print, fine enough for rare classes."""
+    """A class's share of the scored pixels as per cent, with enough digits for rare classes."""
     return f"{100 * share:.2f} %" if share else "none"

@@ -1,4 +1,4 @@
-"""The report as one page that needs no other file, for a desk or a phone, by day or by night."""
+"""The report as one self-contained HTML page, responsive, with light and dark colour schemes."""
 
 import base64
 import html
@@ -12,7 +12,7 @@ from fcn.ladder import NETS, SCORES
 from fcn.report.alt_text import captions
 from fcn.report.markdown import Content, cells, comparison, note, percent, share_of, sources
 
-# Pictures that lossy compression suits.
+# Figures that are compressed lossily.
 PHOTOGRAPHS = ("predictions", "best", "worst", "strides", "samples", *(f"validation_{net}" for net in NETS))
 
 STYLE = """
@@ -41,7 +41,7 @@ dt { font-weight: 600 } dd { margin: 0 0 .5rem; overflow-wrap: anywhere }
 }
 """
 
-# A click on a column's head sorts the rows by it: numbers from the largest, names from A; again, the other way.
+# A click on a column header sorts the rows: numbers descending, names ascending; a second click reverses the order.
 SORT = """
 for (const button of document.querySelectorAll("th button")) button.onclick = () => {
   const head = button.parentNode, table = head.closest("table"), body = table.tBodies[0]
@@ -56,9 +56,9 @@ for (const button of document.querySelectorAll("th button")) button.onclick = ()
 
 
 def page(content: Content, figures: Path) -> str:
-    """The page.
+    """The report as HTML.
 
-    figures   folder of the pictures; those that are missing are left out
+    figures   folder of the figures; missing ones are skipped
     """
     title = html.escape(content.title)
     curves, *others = (_picture(figures / f"{name}.png", text) for name, text in captions(content).items())
@@ -100,7 +100,7 @@ def _beside(content: Content) -> str:
 
 
 def _classes(content: Content) -> str:
-    """IU by class with the classes' colours, to be sorted by any column."""
+    """The table of IU by class with class colours, sortable by any column."""
     rows = []
     each = zip(content.classes.iterrows(), content.labels.palette, content.shares, strict=True)
     for (name, values), (red, green, blue), share in each:
@@ -123,16 +123,18 @@ def _data(values: Iterable[str]) -> list[str]:
 
 
 def _picture(path: Path, text: str) -> str:
-    """The picture inside the page, made lighter; its text stands below it for everyone."""
+    """A figure embedded as WebP, with its description as alt text and caption."""
     if not path.is_file():
         return ""
     text = html.escape(text)
     with Image.open(path) as image:
         width, height = image.size
-        light = io.BytesIO()
+        compressed = io.BytesIO()
         photograph = path.stem in PHOTOGRAPHS
-        # Without loss, quality is effort: 100 would save one byte in a hundred, for seconds a picture.
-        image.convert("RGB").save(light, "WebP", lossless=not photograph, quality=70 if photograph else 85, method=6)
-    source = f"data:image/webp;base64,{base64.b64encode(light.getvalue()).decode()}"
+        # For lossless WebP, quality is effort: 100 would save 1 % of the bytes and take seconds per figure.
+        image.convert("RGB").save(
+            compressed, "WebP", lossless=not photograph, quality=70 if photograph else 85, method=6
+        )
+    source = f"data:image/webp;base64,{base64.b64encode(compressed.getvalue()).decode()}"
     image_tag = f'<img alt="{text}" width="{width}" height="{height}" src="{source}">'
     return f'<figure><div class="wide" tabindex="0">{image_tag}</div><figcaption>{text}</figcaption></figure>'

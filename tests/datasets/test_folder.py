@@ -102,7 +102,7 @@ def test_what_has_no_partner_is_known() -> None:
 @pytest.mark.parametrize(
     ("files", "line"),
     [
-        (["images/a.png", "images/a.jpg", "masks/a.png"], "images/a.jpg and images/a.png are both images/* with a"),
+        (["images/a.png", "images/a.jpg", "masks/a.png"], "images/a.jpg and images/a.png both match images/* with a"),
         (["images/a/b.png", "images/a_b.png", "masks/a/b.png", "masks/a_b.png"], "would both be called a_b; rename"),
     ],
 )
@@ -124,7 +124,7 @@ def test_hidden_files_are_left_out_and_links_followed_once(tmp_path: Path) -> No
 
 def test_a_name_that_no_list_can_hold_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a\tb.png").touch()
-    with pytest.raises(UserError, match=r"the name 'a\\tb.png' has characters that are no letters; rename it"):
+    with pytest.raises(UserError, match=r"the name 'a\\tb.png' has control characters or invalid UTF-8; rename it"):
         pairing.files(tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_a_drawn_split_has_the_share_asked_for_and_never_an_empty_side(fraction:
 
 
 def test_one_group_cannot_be_split() -> None:
-    with pytest.raises(UserError, match="needs two images or groups at least"):
+    with pytest.raises(UserError, match="needs at least two images or groups"):
         pairing.divide(["a_1", "a_2"], 0.5, 0, "_")
 
 
@@ -221,13 +221,13 @@ def test_classes_are_names_or_names_with_codes_or_names_with_colours() -> None:
     [
         ([{"sky": "70,130,180"}, {"road": 1}], "none", "some are codes, others colours"),
         ([{"sky": "70,130,180"}], "255", "some are codes, others colours"),
-        (["sky", "sky"], "none", "sky stands twice"),
-        (["sky", {"road": 0}], "none", "0 stands twice"),
-        (["sky"], "0", "0 stands twice"),
-        ([{"sky": "70,130"}], "none", "'70,130' is no code"),
-        ([{"sky": 70000}], "none", "'70000' is no code; write a number up to 65535"),
+        (["sky", "sky"], "none", "sky is duplicated"),
+        (["sky", {"road": 0}], "none", "0 is duplicated"),
+        (["sky"], "0", "0 is duplicated"),
+        ([{"sky": "70,130"}], "none", "'70,130' is not a code"),
+        ([{"sky": 70000}], "none", "'70000' is not a code; write a number up to 65535"),
         ([], "none", "must list 1 to 253 classes"),
-        ([""], "none", "'' is no class"),
+        ([""], "none", "'' is not a class"),
         (["a</script>"], "none", "a name does not contain </"),
         (["x" * 201], "none", "a name has 1 to 200 letters"),
     ],
@@ -242,7 +242,7 @@ def test_classes_that_make_no_sense_are_one_line(classes: list[Any], void: str, 
 def test_a_label_map_is_chosen_by_name() -> None:
     assert class_list.labels(own(classes="bdci2017-final")).names[2] == "building"
     assert class_list.labels(own(classes="voc")).decode(np.array([[20]], np.uint8), "m").tolist() == [[20]]
-    with pytest.raises(UserError, match=r"data\.folder\.classes is 'none'; there is .*bdci2017-preliminary"):
+    with pytest.raises(UserError, match=r"data\.folder\.classes is 'none'; choose from .*bdci2017-preliminary"):
         class_list.labels(own())
 
 
@@ -260,14 +260,14 @@ def inspected(folder: Path, **patterns: str) -> inspection.Inspection:
 def test_inspect_counts_codes_sizes_and_modes(make: Make) -> None:
     found = inspected(make(PLAIN))
     assert found.errors == []
-    assert found.own.classes == ["class_0", "class_1"]
-    assert found.own.void == "255"
+    assert found.params.classes == ["class_0", "class_1"]
+    assert found.params.void == "255"
     assert {code: seen.pixels for code, seen in found.codes.items()} == {0: 32, 1: 32, 255: 32}
     assert found.parts == {"train": 3, "val": 1}
     text = "\n".join(summary.report(found))
     assert "images/*             JPEG RGB (4); 4x6 (4)" in text
     assert "class_1                 33.33%      4" in text
-    assert "255 is taken for void" in text
+    assert "255 is treated as void" in text
 
 
 def test_inspect_takes_colours_for_classes_and_vocs_border_for_void(make: Make) -> None:
@@ -275,8 +275,8 @@ def test_inspect_takes_colours_for_classes_and_vocs_border_for_void(make: Make) 
     for i in range(3):
         coloured(folder, f"masks/{i}.png", [0, 1, 3])
     found = inspected(folder)
-    assert found.own.classes == [{"class_0": "0,0,0"}, {"class_1": "200,30,30"}]
-    assert found.own.void == "224,224,192"
+    assert found.params.classes == [{"class_0": "0,0,0"}, {"class_1": "200,30,30"}]
+    assert found.params.void == "224,224,192"
 
 
 def test_inspect_reads_a_table_of_classes_and_lists_what_it_lacks(make: Make) -> None:
@@ -288,29 +288,29 @@ def test_inspect_reads_a_table_of_classes_and_lists_what_it_lacks(make: Make) ->
     coloured(folder, "masks/1.png", [0, 1])
     coloured(folder, "masks/2.png", [1, 2])
     found = inspected(folder)
-    assert found.own.classes == [{"sky": "0,0,0"}, {"rare": "1,1,1"}]
-    assert found.own.void == "30,30,200"
+    assert found.params.classes == [{"sky": "0,0,0"}, {"rare": "1,1,1"}]
+    assert found.params.void == "30,30,200"
     assert found.errors == ["1 colour not in classes.csv: 200,30,30 (24 pixels, first in masks/1.png)"]
     assert "in no mask: 1 class, rare" in found.warnings
 
 
 def test_inspect_takes_names_from_a_text_file(make: Make) -> None:
     found = inspected(make(PLAIN | {"classes.txt": "Himmel\nStraße\n"}))
-    assert found.own.classes == ["Himmel", "Straße"]
+    assert found.params.classes == ["Himmel", "Straße"]
     assert found.errors == []
 
 
 def test_inspect_takes_black_and_white_for_two_classes(make: Make) -> None:
     found = inspected(make(PLAIN | {f"masks/{i}.png": [0, 255] for i in range(4)}))
-    assert found.own.classes == [{"class_0": 0}, {"class_255": 255}]
-    assert found.own.void == "none"
+    assert found.params.classes == [{"class_0": 0}, {"class_255": 255}]
+    assert found.params.void == "none"
 
 
 def test_inspect_counts_sixteen_bit_masks_and_says_how_sixteen_bit_images_are_converted(make: Make) -> None:
     files = {f"images/{i}.png": np.arange(24, dtype=np.uint16) * 2000 for i in range(3)}
     found = inspected(make(files | {f"masks/{i}.png": np.array([5, 1000], np.uint16) for i in range(3)}))
-    assert found.own.classes == [{"class_5": 5}, {"class_1000": 1000}]
-    assert "grey of 16 bits, made 8-bit RGB by round(v / 257): 3 images" in found.notes
+    assert found.params.classes == [{"class_5": 5}, {"class_1000": 1000}]
+    assert "16-bit greyscale, converted to 8-bit RGB by round(v / 257): 3 images" in found.notes
 
 
 def test_inspect_names_what_is_broken_or_alone(make: Make) -> None:
@@ -320,11 +320,11 @@ def test_inspect_names_what_is_broken_or_alone(make: Make) -> None:
     write(folder / "masks" / "3.jpg", np.zeros(SIZE, np.uint8))
     found = inspected(folder)
     first, second, third = found.errors
-    assert first.startswith("images/1.jpg is no whole picture (")
+    assert first.startswith("images/1.jpg cannot be decoded (")
     assert second == "masks/2.png is 5x3, its image images/2.jpg is 4x6"
-    assert third == "masks/3.jpg is a JPEG whose compression invents codes; export masks as PNG"
-    assert "images without a mask, left out: 1, images/9.jpg" in found.notes
-    assert "masks without an image, left out: 1, masks/8.png" in found.notes
+    assert third == "masks/3.jpg is a JPEG with lossy compression, which changes codes; export masks as PNG"
+    assert "images without a mask, skipped: 1, images/9.jpg" in found.notes
+    assert "masks without an image, skipped: 1, masks/8.png" in found.notes
 
 
 def test_inspect_refuses_masks_with_soft_edges(make: Make) -> None:
@@ -356,7 +356,7 @@ def test_inspect_finds_the_usual_layouts(patterns: tuple[str, str], make: Make) 
         for i in range(3):
             files |= {image.format(f"{i:03d}"): "image", mask.format(f"{i:03d}"): [0, 1, 2]}
     found = inspected(make(files))
-    assert (found.own.images, found.own.masks) == patterns
+    assert (found.params.images, found.params.masks) == patterns
     assert found.errors == []
     assert len(found.matches.pairs) == 3 * len(LAYOUTS[patterns])
 
@@ -383,7 +383,7 @@ def test_numbered_pictures_of_a_test_folder_are_never_paired_with_masks_of_other
     folders: tuple[str, ...], expected: tuple[str, str], counts: dict[str, int], make: Make
 ) -> None:
     found = inspected(make(side_by_side(*folders, counts=counts)))
-    assert (found.own.images, found.own.masks) == expected
+    assert (found.params.images, found.params.masks) == expected
     assert len(found.matches.pairs) == counts.get("image", 4)
 
 
@@ -397,7 +397,7 @@ def test_pictures_of_one_split_and_masks_of_another_are_no_pairs(make: Make) -> 
 def test_where_another_folder_fits_too_inspect_says_so_and_what_to_type(make: Make) -> None:
     found = inspected(make(side_by_side("image", "label", "test")))
     assert found.warnings[0] == (
-        "TWO SETS OF IMAGES fit the masks of label/* by name: image/* was taken, not test/*; "
+        "TWO SETS OF IMAGES fit the masks of label/* by name: image/* was chosen, not test/*; "
         "if that is wrong, add --images 'test/*' --masks 'label/*'"
     )
 
@@ -409,7 +409,7 @@ def test_two_folders_of_images_that_fit_the_same_masks_are_refused_and_both_name
     assert "the masks of label/* fit the images of" in str(caught.value)
     for choice in ("raw", "enhanced"):
         assert f"--images '{choice}/*' --masks 'label/*'" in str(caught.value)
-        assert inspected(folder, images=f"{choice}/*").own.masks == "label/*"
+        assert inspected(folder, images=f"{choice}/*").params.masks == "label/*"
 
 
 def test_of_two_folders_of_images_the_one_whose_sizes_are_the_masks_is_taken_and_the_other_named(make: Make) -> None:
@@ -417,14 +417,14 @@ def test_of_two_folders_of_images_the_one_whose_sizes_are_the_masks_is_taken_and
     for i in range(4):
         write(folder / f"large/{i}.png", np.random.default_rng(i).integers(0, 256, (12, 8), dtype=np.uint8))
     found = inspected(folder)
-    assert (found.own.images, found.own.masks) == ("raw/*", "label/*")
-    assert "raw/* was taken, not large/*" in found.warnings[0]
+    assert (found.params.images, found.params.masks) == ("raw/*", "label/*")
+    assert "raw/* was chosen, not large/*" in found.warnings[0]
 
 
 def test_inspect_says_when_nothing_belongs_together(make: Make) -> None:
-    with pytest.raises(UserError, match="no image and mask share a name; say where they are with --images"):
+    with pytest.raises(UserError, match="no image and mask share a name; give their paths with --images"):
         inspection.inspect(make({"a.png": "image", "b.png": [0]}))
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         inspection.inspect(Path("nowhere"))
 
 
@@ -453,7 +453,7 @@ def test_the_recipe_is_complete_and_differs_where_the_folder_does(make: Make, mo
 )
 def test_sizes_suit_the_images(sizes: list[tuple[int, int]], expected: dict[str, Any], make: Make) -> None:
     found = inspected(make(PLAIN))
-    found.seen = [inspection.ScannedPair(image=inspection.ImageInfo("JPEG", "RGB", size, False)) for size in sizes]
+    found.scans = [inspection.ScannedPair(image=inspection.ImageInfo("JPEG", "RGB", size, False)) for size in sizes]
     assert expected.items() <= adoption.sizes(found).items()
 
 
@@ -479,10 +479,10 @@ def test_images_whose_masks_hold_thin_structures_stay_in_their_own_size(
     expected = {"data.size.train": "native", "data.crop": "224x224", "evaluate.size": "native"}
     assert expected.items() <= adoption.sizes(found).items()
     bounds, costs = adoption.costs(found)
-    assert bounds.startswith("mean IU by size, one answer for every 8 pixels: 512 -> 256: at most 25, 512 -> 384: at ")
-    assert bounds.endswith("native: at most 100; taken: native")
+    assert bounds.startswith("mean IU by size, one prediction per 8 pixels: 512 -> 256: at most 25, 512 -> 384: at ")
+    assert bounds.endswith("native: at most 100; chosen: native")
     assert re.fullmatch(
-        r"about what that takes here: training on 224x224 .+, scoring an image .+ s at 256, .+ at 384, .+ at native",
+        r"estimated time here: training on 224x224 .+, scoring an image .+ s at 256, .+ at 384, .+ at native",
         costs,
     )
 

@@ -180,8 +180,8 @@ def removed(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (removed, "it holds no array labels"),
-        (linked, "it holds no array labels"),
+        (removed, "array labels is missing"),
+        (linked, "array labels is missing"),
         (replaced("labels", (1449, 480, 640), "u2"), "labels is 1449x480x640 of uint16, not 1449x640x480 of uint16"),
         (replaced("labels", (1449, 640, 480), "f8"), "labels is 1449x640x480 of float64, not"),
         (replaced("images", (10**9, 3, 640, 480), "u1"), "images is 1000000000x3x640x480 of uint8, not"),
@@ -206,9 +206,7 @@ def test_a_damaged_labeled_file_is_refused_in_one_line(mirror: Path, small: Smal
         start = file["images"].id.get_chunk_info(0).byte_offset
     content[start : start + 50] = bytes(50)
     path.write_bytes({"cut": content[: len(content) // 2], "spoilt": content}.get(damage, b"no such thing"))
-    with pytest.raises(
-        UserError, match=r"nyu_depth_v2_labeled\.mat is not the MATLAB file that it should be"
-    ) as caught:
+    with pytest.raises(UserError, match=r"nyu_depth_v2_labeled\.mat is not the expected MATLAB file") as caught:
         built(nyud, small(**{"data.splits.train": "test", "data.splits.val": "test"}), tmp_path / "raw")
     assert "\n" not in str(caught.value)
 
@@ -244,9 +242,9 @@ def test_nyud_is_read_from_the_references_archive(mirror: Path, small: Small, tm
         (version5({"segmentation": np.array([[0, 41, 1]] * 2, np.uint8)}), "has class 41 at row 0, column 1"),
         (
             version5({"S": np.arange(6).reshape(2, 3)}),
-            r"is no MATLAB file with a mask segmentation \(it holds segmentation nowhere\)",
+            r"is not a MATLAB file with a mask segmentation \(variable segmentation is missing\)",
         ),
-        (b"", "is no MATLAB file"),
+        (b"", "is not a MATLAB file"),
     ],
 )
 def test_a_wrong_mask_in_the_references_archive_is_named(
@@ -275,7 +273,7 @@ def test_what_the_references_archive_lacks_is_named(mirror: Path, small: Small, 
 def test_a_split_of_nyud_names_the_file_that_it_comes_from(small: Small) -> None:
     both = nyud.archives(small(**{"data.splits.train": "trainval", "data.splits.val": "reference_val"}).data)
     assert [a.name for a in both] == [*("nyu_depth_v2_labeled.mat", "nyud_train.txt", "nyud_val.txt", "nyud.tar.gz")]
-    with pytest.raises(UserError, match="nyud has no split 'reference_all'; there is train, val, trainval, test, ref"):
+    with pytest.raises(UserError, match="nyud has no split 'reference_all'; choose from train, val, trainval, test"):
         nyud.archives(small(**{"data.splits.val": "reference_all"}).data)
 
 
@@ -317,7 +315,7 @@ def test_siftflow_gives_images_and_semantic_masks_of_its_lists(
         (version5({"S": np.full((256, 256), 34)}), "has class 34 at row 0, column 0; only 0..33 are known"),
         (version5({"S": np.full((256, 256), -1)}), "has class -1 at row 0, column 0"),
         (version5({"S": np.full((256, 256), 1.5)}), "has class 1.5 at row 0, column 0"),
-        (b"", "is no MATLAB file"),
+        (b"", "is not a MATLAB file"),
     ],
 )
 def test_a_wrong_mask_of_siftflow_is_named(
@@ -339,7 +337,7 @@ def test_what_siftflows_archive_lacks_is_named(mirror: Path, small: Small, tmp_p
 
 
 def test_siftflow_has_no_other_splits(small: Small) -> None:
-    with pytest.raises(UserError, match="siftflow has no split 'val'; there is trainval, test"):
+    with pytest.raises(UserError, match="siftflow has no split 'val'; choose from trainval, test"):
         siftflow.archives(small(**{"data.splits.train": "trainval", "data.splits.val": "val"}).data)
 
 

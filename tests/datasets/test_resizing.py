@@ -99,13 +99,13 @@ def test_a_name_too_long_for_the_files_that_are_called_after_it_is_refused_in_by
     for name, length in (("x" * 201, 201), ("道" * 67, 201)):
         said = refusal([Sample(name, first.image, first.mask)], tmp_path / "out")
         assert said == (
-            f"the name {name[:40]}… has {length} bytes with its folders; predictions are kept under it: at most 200"
+            f"the name {name[:40]}… has {length} bytes with its folders; use at most 200: predictions are named so"
         )
     assert len(pack([Sample("道" * 66 + "xy", first.image, first.mask)], tmp_path / "out")) == 1
 
 
 def test_the_longest_name_that_is_allowed_has_room_for_all_that_is_added_to_it(tmp_path: Path) -> None:
-    name = f"{'x' * sources.LONGEST}_y999999999_x999999999.prediction.png"
+    name = f"{'x' * sources.MAX_NAME}_y999999999_x999999999.prediction.png"
     with files.replacing(tmp_path / name) as temporary:
         temporary.write_bytes(b"")
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -153,7 +153,7 @@ def test_a_class_out_of_range_is_named_with_file_and_pixel(sample: Callable[...,
 def test_a_truncated_image_is_named(sample: Callable[..., Sample], tmp_path: Path) -> None:
     cut = sample()
     cut.image.write_bytes(cut.image.read_bytes()[:60])
-    assert refusal([cut], tmp_path / "out").startswith(f"{cut.image} is no whole picture (")
+    assert refusal([cut], tmp_path / "out").startswith(f"{cut.image} cannot be decoded (")
 
 
 def test_a_mask_in_colours_is_refused(sample: Callable[..., Sample], tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_many_findings_are_listed_at_once(sample: Callable[..., Sample], tmp_pat
     for lonely in samples:
         lonely.mask.unlink()
     lines = refusal(samples, tmp_path / "out").splitlines()
-    assert len(lines) == packing.SHOWN + 1
+    assert len(lines) == packing.MAX_LISTED + 1
     assert lines[-1].strip() == "and 5 more"
 
 
@@ -254,7 +254,7 @@ def test_hostile_pictures_get_one_line_each_in_little_memory(hostile: dict[str, 
             "pipe.png": "is not a regular file",
             "folder.png": "is not a regular file",
         }
-        assert line.startswith(f"{path} {reasons.get(name, 'is no whole picture (')}")
+        assert line.startswith(f"{path} {reasons.get(name, 'cannot be decoded (')}")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -276,7 +276,7 @@ def test_no_damage_to_a_picture_is_more_than_a_finding(
 
 def test_a_name_that_stands_twice_in_a_list_is_refused(sample: Callable[..., Sample], tmp_path: Path) -> None:
     """Predictions are kept under it."""
-    assert refusal([sample("a"), sample("b"), sample("a")], tmp_path / "out") == "a stands 2 times in the list of train"
+    assert refusal([sample("a"), sample("b"), sample("a")], tmp_path / "out") == "a is listed 2 times in train"
 
 
 def test_a_smaller_image_is_the_mean_of_what_it_covers() -> None:

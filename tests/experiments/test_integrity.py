@@ -97,7 +97,7 @@ def test_names_of_files_reach_a_terminal_escaped(fcn: Fcn, tmp_path: Path) -> No
     noise(9, 9).save("in/a.png")
     out, err, code = fcn("predict", "in", "--model", path, "--out", "out")
     assert "\x1b" not in f"{out}{err}{code}"
-    assert r"\x1b[2J.png is no whole picture" in err
+    assert r"\x1b[2J.png cannot be decoded" in err
     code = fcn("predict", "in", "--model", "\x1b[2J", "--out", "out")[2]
     assert code == r"error: \x1b[2J is missing; run `dvc checkout`, or `dvc repro` if it was never made"
 

@@ -24,5 +24,5 @@ def test_names_folders_and_patterns_stand_for_each_file_once(tmp_path: Path, mon
     assert [line.partition(" (")[0] for line in lost] == [
         "c.png is missing",
         "d/*.png is missing",
-        "empty holds no pictures",
+        "empty holds no images",
     ]

@@ -84,8 +84,8 @@ def test_broken_files_are_named_and_the_others_done(fcn: Fcn, model: Path) -> No
     out, err, code = fcn("predict", "in", "none.png", "--model", model, "--out", "out")
     assert [line.split(" (")[0] for line in err.splitlines()] == [
         "error: none.png is missing",
-        f"error: {Path.cwd()}/in/cut.png is no whole picture",
-        f"error: {Path.cwd()}/in/text.png is no whole picture",
+        f"error: {Path.cwd()}/in/cut.png cannot be decoded",
+        f"error: {Path.cwd()}/in/text.png cannot be decoded",
     ]
     assert code == "error: 3 inputs failed; the lines above say why"
     assert "wrote the masks of 2 images" in out
@@ -132,7 +132,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").symlink_to(tmp_path)
     found = [(tmp_path / side, tmp_path / side / "x.png") for side in "ab"]
-    with pytest.raises(UserError, match="leads out of"):
+    with pytest.raises(UserError, match="is a link out of"):
         batch.name(found, batch.Outputs(tmp_path / "out"))
 
 

@@ -66,24 +66,24 @@ CODED: list[Any] = [{"sky": 3}, {"road": 7}]
 def test_names_and_codes_are_read_whatever_parts_them(table: str | bytes, look: Look) -> None:
     found = look("classes.csv", table, [3, 7])
     assert found.errors == []
-    assert found.own.classes == CODED
+    assert found.params.classes == CODED
 
 
 def test_the_delimiter_and_the_header_that_were_assumed_are_said(look: Look) -> None:
     notes = look("classes.csv", "name;code\nsky;0\nroad;1\n", [0, 1]).notes
     assert "classes.csv is read with semicolons between its columns" in notes
-    assert "line 1 of classes.csv, 'name,code', is taken for its header" in notes
+    assert "line 1 of classes.csv, 'name,code', is treated as its header" in notes
 
 
 @pytest.mark.parametrize("header", ["name", "Class", "classes", "label", "Labels"])
 def test_a_header_of_one_column_is_no_class(header: str, look: Look) -> None:
     found = look("classes.csv", f"{header}\nsky\nroad\n", [0, 1])
-    assert found.own.classes == ["sky", "road"]
-    assert f"line 1 of classes.csv, '{header}', is taken for its header" in found.notes
+    assert found.params.classes == ["sky", "road"]
+    assert f"line 1 of classes.csv, '{header}', is treated as its header" in found.notes
 
 
 def test_a_name_that_contains_the_delimiter_is_quoted(look: Look) -> None:
-    assert look("classes.csv", '"sky; blue",0\n"road, wet",1\n', [0, 1]).own.classes == ["sky; blue", "road, wet"]
+    assert look("classes.csv", '"sky; blue",0\n"road, wet",1\n', [0, 1]).params.classes == ["sky; blue", "road, wet"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_name_that_contains_the_delimiter_is_quoted(look: Look) -> None:
 def test_a_line_that_says_void_keeps_its_place(table: str, classes: list[Any], void: str, look: Look) -> None:
     found = look("classes.txt", table, [0, 1, 2])
     assert found.errors == []
-    assert (found.own.classes, found.own.void) == (classes, void)
+    assert (found.params.classes, found.params.void) == (classes, void)
     assert any(note.startswith(f"{void} is void: classes.txt calls it ") for note in found.notes)
 
 
@@ -106,7 +106,7 @@ def test_a_line_that_says_void_is_refused_where_the_masks_do_not_tell_whether_it
     (error,) = look("classes.txt", "void\nsky\nroad\n", [0, 1, 255]).errors
     assert error == (
         "classes.txt: 'void' is on line 1 without a code, and no mask holds 2, the code of the last line; "
-        "does 'void' count? write NAME,CODE on every line, such as void,0"
+        "is 'void' counted? write NAME,CODE on every line, such as void,0"
     )
 
 
@@ -114,22 +114,22 @@ def test_a_line_that_says_void_is_refused_where_the_masks_do_not_tell_whether_it
 def test_labelmes_names_are_read_as_labelme_counts_them(name: str, look: Look) -> None:
     found = look(name, "__ignore__\n_background_\ncat\ndog", [0, 0, 0, 0, 0, 1, 1, 2, 2, 255])
     assert found.errors == []
-    assert (found.own.classes, found.own.void) == (["_background_", "cat", "dog"], "255")
-    assert f"'__ignore__' of {name} has no code and is left out" in found.notes
+    assert (found.params.classes, found.params.void) == (["_background_", "cat", "dog"], "255")
+    assert f"'__ignore__' of {name} has no code and is skipped" in found.notes
 
 
 @pytest.mark.parametrize(
     ("table", "error"),
     [
-        ("cat\n_background_\ndog", "classes.txt: _background_, code 0 to labelme, is on line 2; put it first, or "),
-        ("cat\n__ignore__\ndog", "classes.txt: '__ignore__' is on line 2; labelme has it on the first line alone; "),
+        ("cat\n_background_\ndog", "classes.txt: _background_, code 0 in labelme, is on line 2; put it first, or "),
+        ("cat\n__ignore__\ndog", "classes.txt: '__ignore__' is on line 2, not on line 1 as in labelme; "),
         ("1 cat\n2 dog\n", "classes.txt: '1 cat' holds a name and a number; write cat,1"),
         ("1: cat\n2: dog\n", "classes.txt: '1: cat' holds a name and a number; write cat,1"),
         ("cat 1\ndog 2\n", "classes.txt: 'cat 1' holds a name and a number; write cat,1"),
         ("cat: 10 20 30\ndog: 1 2 3", "classes.txt: 'cat: 10 20 30' holds a name and a number; write cat,10,20,30"),
         ("cat\n\ndog", "classes.txt: line 2 is empty; delete it, or write NAME,CODE on every line"),
         ("cat,dog", "classes.txt: line 1 is not NAME, NAME,CODE or NAME,R,G,B: 'cat,dog'; put quotes around"),
-        ("cat,1\ndog", "classes.txt: dog has no code, other classes have one; write NAME,CODE"),
+        ("cat,1\ndog", "classes.txt: dog has no code, but others have one; write NAME,CODE"),
         ("cat,70000", "classes.txt: line 1 has the code '70000'; a code is a number up to 65535"),
         ("cat," + "9" * 5000, "classes.txt: line 1 has the code '99999999999999999999'; a code is a number up to"),
         ("cat,-1", "classes.txt: line 1 has the code '-1'; a code is a number up to 65535"),
@@ -139,8 +139,8 @@ def test_labelmes_names_are_read_as_labelme_counts_them(name: str, look: Look) -
         ("name,code\ncat,1,2", "classes.txt: line 2 has 3 cells, the header 2: 'cat,1,2'"),
         (b"Stra\xdfe", "classes.txt is not UTF-8 text (byte 4); save it as UTF-8"),
         ("cat\n" * 20_000, "classes.txt is larger than 64 KiB"),
-        ("cat\ncat", "classes.txt: cat stands twice"),
-        ("cat,1\ndog,1", "classes.txt: 1 stands twice"),
+        ("cat\ncat", "classes.txt: cat is duplicated"),
+        ("cat,1\ndog,1", "classes.txt: 1 is duplicated"),
         ("", "classes.txt must list 1 to 253 classes"),
     ],
     ids=lambda value: str(value)[:20],
@@ -154,12 +154,12 @@ def test_a_table_that_could_mean_two_things_is_refused_by_its_own_name(
 
 
 def test_names_that_end_with_numbers_are_names(look: Look) -> None:
-    assert look("classes.txt", "class 1\nclass 2\n", [0, 1]).own.classes == ["class 1", "class 2"]
+    assert look("classes.txt", "class 1\nclass 2\n", [0, 1]).params.classes == ["class 1", "class 2"]
 
 
 def test_of_two_tables_the_one_that_is_not_read_is_named(look: Look) -> None:
     found = look("classes.csv", "sky\nroad", [0, 1], **{"labels.txt": "a\nb"})
-    assert found.own.classes == ["sky", "road"]
+    assert found.params.classes == ["sky", "road"]
     assert "not read, because there is classes.csv: labels.txt" in found.notes
 
 
@@ -182,35 +182,35 @@ def test_two_names_without_codes_for_masks_of_0_and_255_are_refused_with_the_lin
 
 def test_the_lines_that_inspect_asks_for_are_understood(look: Look) -> None:
     found = look("classes.txt", "background,0\nfibre,255\n", [0, 255])
-    assert (found.errors, found.own.classes, found.own.void) == ([], [{"background": 0}, {"fibre": 255}], "none")
+    assert (found.errors, found.params.classes, found.params.void) == ([], [{"background": 0}, {"fibre": 255}], "none")
     found = look("classes.txt", "background\nfibre\nvoid,255\n", [0, 255])
-    assert (found.errors, found.own.classes, found.own.void) == ([], ["background", "fibre"], "255")
+    assert (found.errors, found.params.classes, found.params.void) == ([], ["background", "fibre"], "255")
 
 
 def test_much_of_255_beside_a_class_in_no_mask_is_refused_and_little_of_it_is_void(look: Look) -> None:
     (error,) = look("classes.txt", "sky\nroad\ntree\ncar", [0, 1, 255]).errors
     assert error.startswith("the masks hold 0, 1 and 255, 255 in 33.3% of the pixels, but classes.txt has no class of")
-    assert error.endswith("; write NAME,255 for a class in it, or void,255 if 255 is no class")
+    assert error.endswith("; write NAME,255 for a class in it, or void,255 if 255 is not a class")
     found = look("classes.txt", "sky\nroad\ntree\ncar", [0] * 10 + [1] * 19 + [255])
-    assert (found.errors, found.own.void) == ([], "255")
-    assert "255 is not in classes.txt and taken for void, 3.3% of the pixels" in found.notes
+    assert (found.errors, found.params.void) == ([], "255")
+    assert "255 is not in classes.txt and treated as void, 3.3% of the pixels" in found.notes
 
 
 def test_much_void_that_nobody_declared_is_a_warning(look: Look) -> None:
     found = look("classes.txt", "sky\nroad", [0, 1, 255])
     assert found.errors == []
-    assert "255 is not in classes.txt and taken for void, 33.3% of the pixels" in found.warnings
+    assert "255 is not in classes.txt and treated as void, 33.3% of the pixels" in found.warnings
 
 
 def test_a_table_of_one_class_is_refused(look: Look) -> None:
     (error,) = look("classes.txt", "fibre\n", [0, 0, 255]).errors
-    assert error.startswith("one class alone, fibre: nothing to tell it from")
+    assert error.startswith("only one class, fibre: any net would score")
 
 
 def test_masks_of_0_and_255_without_a_table_are_two_classes_with_a_warning(look: Look) -> None:
     found = look("notes.md", "", [0, 255])
-    assert (found.own.classes, found.own.void) == ([{"class_0": 0}, {"class_255": 255}], "none")
-    assert found.warnings[0].startswith("masks hold 0 and 255 alone: taken for two classes, neither for void")
+    assert (found.params.classes, found.params.void) == ([{"class_0": 0}, {"class_255": 255}], "none")
+    assert found.warnings[0].startswith("masks hold only 0 and 255: treated as two classes, without void")
     assert "void,255" not in found.warnings[0]  # which would leave one class
 
 
@@ -230,7 +230,7 @@ def test_palette_masks_are_read_in_colours_if_the_table_has_colours(header: str,
     (tmp_path / "class_dict.csv").write_text(f"{header}cat,30,30,200\nsky,0,0,0\nvoid,200,30,30\n")
     found = inspection.inspect(tmp_path)
     assert found.errors == []
-    assert (found.own.classes, found.own.void) == ([{"cat": "30,30,200"}, {"sky": "0,0,0"}], "200,30,30")
+    assert (found.params.classes, found.params.void) == ([{"cat": "30,30,200"}, {"sky": "0,0,0"}], "200,30,30")
     assert found.labels
     assert {code: seen.pixels for code, seen in found.codes.items()} == {0: 80, 0xC81E1E: 80, 0x1E1EC8: 80}
 
@@ -239,7 +239,7 @@ def test_a_table_with_codes_and_colours_reads_palette_masks_by_codes(tmp_path: P
     for i in range(4):
         write(tmp_path, palette([0, 1, 2]), i)
     (tmp_path / "classes.csv").write_text("name,code,r,g,b\ncat,0,9,9,9\nsky,1,8,8,8\ndog,2,7,7,7\n")
-    assert inspection.inspect(tmp_path).own.classes == ["cat", "sky", "dog"]
+    assert inspection.inspect(tmp_path).params.classes == ["cat", "sky", "dog"]
 
 
 def test_grey_masks_with_a_table_of_colours_are_refused_with_what_to_write(look: Look) -> None:

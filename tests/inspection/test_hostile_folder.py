@@ -79,7 +79,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(name: str, target: str, 
     (folder.parent / "secret").mkdir()
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(folder.parent / target)
-    with pytest.raises(UserError, match=f"the link '{name}' leads out of the folder, to '.*{target}'; put a copy"):
+    with pytest.raises(UserError, match=f"the link '{name}' points outside the folder, to '.*{target}'; replace it"):
         inspection.inspect(folder)
 
 
@@ -100,7 +100,7 @@ def test_folders_without_end_are_refused(folder: Path) -> None:
         place = below
     os.close(place)
     try:
-        with pytest.raises(UserError, match="has folders in more than 32 levels"):
+        with pytest.raises(UserError, match="has folders nested more than 32 levels"):
             pairing.files(folder)
     finally:  # pytest's own clearing away is recursive
         subprocess.run(["rm", "-r", str(folder)], check=True)
@@ -115,7 +115,7 @@ def test_a_mask_of_more_colours_than_any_mask_has_is_refused(folder: Path) -> No
     for name in ("images", "masks"):
         Image.fromarray((every & 255).astype(np.uint8)).save(folder / name / "1.png")
     (error,) = [line for line in lines(folder) if "masks/1.png" in line]
-    assert error.startswith("masks/1.png holds more than 1024 colours, a mask one for each class: is it a photograph")
+    assert error.startswith("masks/1.png holds more than 1024 colours; a mask holds one per class: is it a photograph")
 
 
 def test_a_picture_that_would_need_more_than_a_gigabyte_is_refused_before_it_is_decoded(folder: Path) -> None:
@@ -124,13 +124,13 @@ def test_a_picture_that_would_need_more_than_a_gigabyte_is_refused_before_it_is_
         file.write(png(side, side, (b"IDAT", zlib.compress(b"\0" * 1000))))
         file.truncate(300_000_000)
     (error,) = [line for line in lines(folder) if "images/1.png" in line]
-    assert error == "images/1.png takes 1.0 GB to be read, more than 0.9 GB; cut it into several files"
+    assert error == "images/1.png needs 1.0 GB of memory, limit 0.9 GB; cut it into several files"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGB", "I;16"])
 def test_a_pair_of_the_largest_pictures_takes_less_than_a_gigabyte(mode: str, tmp_path: Path) -> None:
-    side = int(images.LARGEST**0.5)
+    side = int(images.MAX_PIXELS**0.5)
     for name, kind in (("images", "RGB"), ("masks", mode)):
         (tmp_path / "big" / name).mkdir(parents=True)
         Image.new(kind, (side, side)).save(tmp_path / "big" / name / "a.png", compress_level=1)

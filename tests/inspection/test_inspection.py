@@ -49,9 +49,9 @@ def test_the_table_counts_masks_by_split_and_classes_of_one_split_alone_are_warn
         ["2", "tree", "10.00%", "1", "0", "1"],
         ["3", "car", "20.00%", "2", "1", "1"],
     ]
-    assert "warning: in masks of val alone: 1 class, tree; the nets cannot learn what they never see" in lines
-    assert "warning: in masks of train alone: 1 class, road; they will have no score" in lines
-    assert "warning: 5 images in all: too few to learn from, and to trust a score" in lines
+    assert "warning: only in masks of val: 1 class, tree; the nets cannot learn them" in lines
+    assert "warning: only in masks of train: 1 class, road; they will have no score" in lines
+    assert "warning: only 5 images: too few for training and for reliable scores" in lines
     assert found.errors == []
 
 
@@ -63,7 +63,7 @@ def test_a_val_split_of_one_image_is_a_warning(tmp_path: Path) -> None:
     assert found.warnings == []
     lists(tmp_path, [f"{i:02d}" for i in range(11)], ["11"])
     assert inspection.inspect(tmp_path).warnings == [
-        "val has 1 image: its scores say little; more, or another data.folder.fraction, help"
+        "val has 1 image: its scores are unreliable; add images, or change data.folder.fraction"
     ]
 
 
@@ -75,7 +75,7 @@ def test_pictures_that_fit_neither_pattern_are_counted_by_folder(tmp_path: Path)
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert (
-        "note: pictures that fit neither pattern, left out: 2 in test/, 1 beside the folders; `fcn predict` takes "
+        "note: images that match neither pattern, skipped: 2 in test/, 1 in the top folder; `fcn predict` accepts "
         "images without masks"
     ) in report(inspection.inspect(tmp_path, "images/*", "masks/*")).splitlines()
 
@@ -110,7 +110,7 @@ def test_the_same_image_twice_in_one_split_is_a_note(tmp_path: Path) -> None:
     lists(tmp_path, ["a", "b"], ["c", "d"])
     found = inspection.inspect(tmp_path)
     assert found.errors == []
-    assert "the same image: images/a.png (train), images/b.png (train)" in found.notes
+    assert "duplicated image: images/a.png (train), images/b.png (train)" in found.notes
 
 
 def test_resize_says_of_the_same_image_in_both_splits_what_applies_to_a_folder() -> None:
@@ -124,7 +124,7 @@ def test_an_image_that_is_cut_off_behind_its_head_is_an_error(tmp_path: Path) ->
     path = tmp_path / "images/1.bmp"
     path.write_bytes(path.read_bytes()[:-60])
     (error,) = inspection.inspect(tmp_path).errors
-    assert error.startswith("images/1.bmp is no whole picture (")
+    assert error.startswith("images/1.bmp cannot be decoded (")
 
 
 def test_names_too_long_for_predictions_are_refused_by_the_rule_of_resize(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_names_too_long_for_predictions_are_refused_by_the_rule_of_resize(tmp_pa
         write(tmp_path, f"{folders}/{i}", [0, 1], i)
     errors = inspection.inspect(tmp_path, "images/*", "masks/*").errors
     assert errors == [sources.name_error(f"{folders.replace('/', '_')}_{i}") for i in range(3)]
-    assert "has 245 bytes with its folders; predictions are kept under it: at most 200" in errors[0]
+    assert "has 245 bytes with its folders; use at most 200" in errors[0]
 
 
 @pytest.mark.slow

@@ -168,22 +168,22 @@ HOSTILE = {
     ),
     "too many axes": (shape_field(*[1] * 33) + floats([1.0]), "has 1 values"),
     "too many axes, unpacked": (shape_field(*[1] * 5000, packed=False) + floats([1.0]), "has 1 values"),
-    "two shapes": (shape_field(2) + GOOD, "field 7 of a blob is given twice"),
+    "two shapes": (shape_field(2) + GOOD, "field 7 of a blob is duplicated"),
     "an old and a new shape": (old_shape(2) + GOOD, "two kinds"),
     "an old side twice": (
         old_shape(2) + old_shape(2) + floats([1.0, 2.0]),
-        "field 1 of a blob is given twice",
+        "field 1 of a blob is duplicated",
     ),
     "values packed, then unpacked": (
         shape_field(2) + floats([1.0]) + floats([2.0], False),
-        "field 5 .* twice",
+        "field 5 .* duplicated",
     ),
     "values unpacked, then packed": (
         shape_field(2) + floats([1.0], False) + floats([2.0]),
-        "field 5 .* twice",
+        "field 5 .* duplicated",
     ),
-    "values in two rows": (floats([1.0], False) + shape_field(2) + floats([2.0], False), "field 5 .* twice"),
-    "values in two packs": (shape_field(2) + floats([1.0]) + floats([2.0]), "field 5 .* twice"),
+    "values in two rows": (floats([1.0], False) + shape_field(2) + floats([2.0], False), "field 5 .* duplicated"),
+    "values in two packs": (shape_field(2) + floats([1.0]) + floats([2.0]), "field 5 .* duplicated"),
     "values of both precisions": (GOOD + doubles([1.0, 2.0]), "two kinds of values"),
     "values that are an integer": (shape_field(1) + number_field(5, 1), "field 5 has wire type 0"),
     "singles where doubles belong": (shape_field(1) + tag(8, 5) + b"\0" * 4, "field 8 has wire type 5"),
@@ -200,16 +200,16 @@ HOSTILE = {
     "field 2^29": (GOOD + number_field(2**29, 1), "field 536870912"),
     "an integer of eleven bytes": (
         GOOD + tag(20, 0) + b"\x80" * 10 + b"\x01",
-        "no integer of at most 64 bits",
+        "not a varint of at most 64 bits",
     ),
     "an eleventh byte that adds nothing": (
         GOOD + tag(20, 0) + b"\x80" * 10 + b"\x00",
-        "no integer of at most 64 bits",
+        "not a varint of at most 64 bits",
     ),
-    "an integer of 65 bits": (GOOD + tag(20, 0) + b"\xff" * 9 + b"\x02", "no integer of at most 64 bits"),
-    "an integer without an end": (GOOD + tag(20, 0) + b"\x80", "no integer of at most 64 bits"),
-    "a tag without a field": (GOOD + tag(20, 0), "no integer of at most 64 bits"),
-    "a side without an end": (bytes_field(7, bytes_field(1, b"\x80")) + floats([1.0]), "no integer"),
+    "an integer of 65 bits": (GOOD + tag(20, 0) + b"\xff" * 9 + b"\x02", "not a varint of at most 64 bits"),
+    "an integer without an end": (GOOD + tag(20, 0) + b"\x80", "not a varint of at most 64 bits"),
+    "a tag without a field": (GOOD + tag(20, 0), "not a varint of at most 64 bits"),
+    "a side without an end": (bytes_field(7, bytes_field(1, b"\x80")) + floats([1.0]), "not a varint"),
 }
 
 
@@ -217,7 +217,7 @@ HOSTILE = {
 @pytest.mark.parametrize(("blob", "reason"), HOSTILE.values(), ids=HOSTILE)
 def test_a_blob_is_refused_that_has(path: Path, blob: bytes, reason: str, old: bool) -> None:
     message = refused(path, layer_of("a", GOOD, blob, old=old))
-    assert message.startswith(f"{path} is no readable .caffemodel: byte ")
+    assert message.startswith(f"{path} is not a readable .caffemodel: byte ")
     assert re.search(reason, message)
 
 
@@ -244,7 +244,7 @@ def test_a_refusal_names_the_byte(path: Path) -> None:
         (bytes_field(100, bytes_field(1, b"a") + number_field(7, 3)), "field 7 has wire type 0"),
         (number_field(100, 3), "field 100 has wire type 0"),
         (number_field(2, 3), "field 2 has wire type 0"),
-        (layer_of("a") + layer_of("b"), "no layer of it has blobs"),
+        (layer_of("a") + layer_of("b"), "no layer has blobs"),
         (layer_of("a", GOOD) + b"\0", "field 0"),
         (layer_of("a", GOOD) + tag(100, 2) + varint(2**31) + b"\0", "2147483648 bytes where 1 are left"),
         (b"<!DOCTYPE html><html><title>404</title></html>", "byte 0: field 7 of wire type 4"),

@@ -152,8 +152,8 @@ class Host(http.server.BaseHTTPRequestHandler):
 def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("FCN_MIRROR", raising=False)
-    monkeypatch.setattr(download, "PATIENCE", (0, 0))
-    monkeypatch.setattr(download, "GAIN", 1000)
+    monkeypatch.setattr(download, "RETRY_DELAYS", (0, 0))
+    monkeypatch.setattr(download, "MIN_GAIN", 1000)
     monkeypatch.setattr(Host, "content", CONTENT)
     Host.requests, Host.released = [], threading.Event()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host)
@@ -270,7 +270,7 @@ def test_a_part_longer_than_the_file_is_begun_anew(host: str, part: Path) -> Non
 def test_a_web_page_is_no_file_and_spoils_none_that_was_begun(host: str, part: Path, mood: str) -> None:
     part.write_bytes(CONTENT[:1000])
     wanted = Archive("a.zip", (f"{host}/{mood}",), "free", hashlib.sha256(CONTENT).hexdigest())
-    assert "the answer is a web page, not the file" in refusal(wanted)
+    assert "the response is a web page, not the file" in refusal(wanted)
     assert part.read_bytes() == CONTENT[:1000]
 
 
@@ -293,8 +293,8 @@ def test_a_tgz_that_the_server_unpacked_is_as_good(host: str, monkeypatch: pytes
         ("missing", "status 404 Not Found"),
         ("short", "broke off"),
         ("chunked-short", "broke off"),
-        ("brotli", "sends it packed as br"),
-        ("trickles", "hardly anything comes"),
+        ("brotli", "sends it with Content-Encoding br"),
+        ("trickles", "less than 64 KiB in"),
     ],
 )
 def test_what_is_wrong_with_an_address_is_said(
@@ -302,7 +302,7 @@ def test_what_is_wrong_with_an_address_is_said(
 ) -> None:
     # Time enough for a busy machine to let each byte through, of which there are too few all the same.
     monkeypatch.setattr(transfer, "TIMEOUT", (5, 1.5))
-    monkeypatch.setattr(download, "PATIENCE", ())
+    monkeypatch.setattr(download, "RETRY_DELAYS", ())
     assert f"{host}/{mood}: {why}" in refusal(unchecked(f"{host}/{mood}"))
     assert not (tmp_path / ".fcn" / "downloads" / "a.zip").exists()
 
@@ -324,7 +324,7 @@ def test_plain_http_is_warned_of_until_a_digest_guards_it_and_another_file_is_th
 ) -> None:
     wanted, first = unchecked(f"{host}/file"), hashlib.sha256(CONTENT).hexdigest()
     path = download.fetch(wanted)
-    assert f"warning: a.zip comes from {host}/file without protection" in capfd.readouterr().err
+    assert f"warning: a.zip is fetched from {host}/file without encryption" in capfd.readouterr().err
     pins.record_unpublished(wanted, path)
     path.unlink()
     download.fetch(wanted)
@@ -334,14 +334,14 @@ def test_plain_http_is_warned_of_until_a_digest_guards_it_and_another_file_is_th
     reason = refusal(wanted)
     assert f"its sha256 is {hashlib.sha256(OLD).hexdigest()}, not {first}" in reason
     assert reason.endswith(
-        f"recorded at its first use; delete the line in {tmp_path}/pins/datasets/a.sha256 to accept another"
+        f"recorded at first use; delete the line in {tmp_path}/pins/datasets/a.sha256 to accept another"
     )
     assert not path.exists()
 
 
 def test_a_file_that_never_ends_is_given_up(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "MOST", 50_000)
-    assert "it does not end" in refusal(unchecked(f"{host}/chunked"))
+    monkeypatch.setattr(transfer, "MAX_SIZE", 50_000)
+    assert "it has more than 50000 bytes" in refusal(unchecked(f"{host}/chunked"))
 
 
 def test_nothing_is_fetched_twice(host: str) -> None:
@@ -365,7 +365,7 @@ def test_without_network_and_mirror_it_says_which_files_to_put_where(host: str, 
     first, second = str(caught.value).splitlines()
     place = f"put the file into {tmp_path / '.fcn' / 'downloads'}, or into a folder that FCN_MIRROR names"
     assert first.startswith(f"a.zip could not be fetched ({host}/missing: status 404")
-    assert "the answer is a web page, not the file" in first
+    assert "the response is a web page, not the file" in first
     assert first.endswith(f"{place}; it has {len(CONTENT)} bytes, sha256 {hashlib.sha256(CONTENT).hexdigest()}")
     assert second.strip().startswith("b.tar could not be fetched")
     assert second.endswith(place)
@@ -387,7 +387,7 @@ def test_a_mirror_that_is_no_folder_is_not_passed_over(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FCN_MIRROR", "mirorr")
-    assert refusal(archive(f"{host}/file")).startswith(f"FCN_MIRROR is 'mirorr', but {tmp_path}/mirorr is no folder")
+    assert refusal(archive(f"{host}/file")).startswith(f"FCN_MIRROR is 'mirorr', but {tmp_path}/mirorr is not a folder")
     assert not Host.requests
 
 

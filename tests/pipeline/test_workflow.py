@@ -297,7 +297,7 @@ def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> Non
         (
             "python -m stages.download --out data/raw",
             {"data.dataset": "cityscapes"},
-            "error: params.yaml: data.dataset is 'cityscapes'; there is ",
+            "error: params.yaml: data.dataset is 'cityscapes'; choose from ",
         ),
         ("dvc repro resize", {"data.scenes.val": 0}, "error: params.yaml: data.scenes.val is 0; a split needs"),
         ("dvc repro train", {"train.accumulate": 2}, "batch norm takes its statistics over one pass"),
@@ -321,7 +321,11 @@ def test_dvc_repro_itself_fails_on_a_mistake_in_params(finished: Checkout) -> No
             ("lr: 0.001", "lr: -1", "error: params.yaml: lr is -1; it must be greater than 0"),
             ("lr: 0.001", "lr: fast", "error: params.yaml: lr is 'fast'; write a number such as 1.0e-4"),
             ("batch_size", "batchsize", "Parameters 'batch_size' are missing from 'params.yaml'"),
-            ("dataset: scenes", "dataset: cityscapes", "error: params.yaml: data.dataset is 'cityscapes'; there is "),
+            (
+                "dataset: scenes",
+                "dataset: cityscapes",
+                "error: params.yaml: data.dataset is 'cityscapes'; choose from ",
+            ),
         ):
             assert before in original
             (finished.folder / "params.yaml").write_text(original.replace(before, after))

@@ -47,5 +47,5 @@ def test_a_changed_list_of_camvids_files_is_refused_without_asserts_too(tmp_path
         [sys.executable, "-O", "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {tmp_path}/camvid.sha256 is not the list that CamVid is compared with; ")
+    assert done.stderr.startswith(f"error: {tmp_path}/camvid.sha256 was changed: its digest is not the expected one; ")
     assert len(done.stderr.splitlines()) == 1

@@ -89,7 +89,7 @@ def test_where_nothing_is_published_there_is_no_table(tmp_path: Path) -> None:
 def test_classes_in_no_mask_are_named_and_have_no_iu(tmp_path: Path) -> None:
     counts = {net: torch.tensor([[8, 1], [0, 0]]) for net in NETS}
     content = written(tmp_path, "scenes", TWO, counts, {net: row(89, 89, 89, 89) for net in NETS}).content()
-    line = "In no mask of val, and so left out of every mean: cow."
+    line = "In no mask of val, and excluded from every mean: cow."
     assert line in markdown.markdown(content)
     assert line in page.page(content, tmp_path)
     assert "| cow | — | — | — | none |" in markdown.markdown(content)

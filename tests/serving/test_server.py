@@ -58,9 +58,9 @@ def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
         ([7], "image 0 is not a string; send the file in base64"),
         (["=no="], "image 0 is not valid base64"),
         (["ÄÖ"], "image 0 is not valid base64"),
-        ([""], "image 0 is no whole picture (it is none of PNG"),
+        ([""], "image 0 cannot be decoded (it is none of PNG"),
         (["A" * (44_739_244 + 4)], "image 0 is larger than 32 MiB"),
-        ([text(noise(9, 9)), text(noise(9, 9))[:300]], "image 1 is no whole picture"),
+        ([text(noise(9, 9)), text(noise(9, 9))[:300]], "image 1 cannot be decoded"),
         ([text(Image.new("1", (6000, 6000)))] * 2, "image 1 is too large; a request may have at most 64000000 pixels"),
     ],
 )
@@ -205,7 +205,7 @@ def test_mlflows_own_server_serves_it_too(served: Checkout) -> None:
     ours, _ = weights.build(served.folder / "data/weights/fcn8s.safetensors")
     assert np.array_equal(mask, prediction.predict(ours, image, seen=SCALE.target(image.size)).mask)
     assert bad.status_code == 400
-    assert bad.json()["message"].startswith("image 0 is no whole picture (it is none of PNG")
+    assert bad.json()["message"].startswith("image 0 cannot be decoded (it is none of PNG")
     assert len(bad.text) < 300
 
 

@@ -1,6 +1,6 @@
-"""Data sets in their makers' formats: one module each, named as params.yaml names the data set.
+"""Readers of the published data sets: one module each, with the name that params.yaml uses for the data set.
 
-A module whose name begins with _ is no data set but what several of them share.
+A module whose name begins with an underscore is not a data set; it holds code that several of them share.
 """
 
 import importlib
@@ -14,15 +14,15 @@ from fcn.io.archive import Archive
 from fcn.params import Data
 from fcn.runtime.errors import UserError
 
-LONGEST = 200  # bytes of an image's name: 255 less what tiles, `fcn visualize` and temporary files add to it
+MAX_NAME = 200  # bytes of an image name: 255 minus the suffixes that tiles, `fcn visualize` and temporary files add
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and its raw mask, as files.
+    """The files of an image and its raw mask.
 
-    upright   whether both are turned as their EXIF orientation says; the masks of published data sets
-              were drawn on the pixels as they are stored
+    upright   whether to apply the EXIF orientation to both; no for published data sets, whose masks were drawn on
+              the pixels as stored
     """
 
     name: str
@@ -32,80 +32,80 @@ class Sample:
 
 
 def name_error(name: str) -> str:
-    """Why no prediction can be kept under an image's name; empty if one can."""
+    """Why a prediction cannot be saved under an image's name; empty if it can."""
     size = len(name.encode())
-    if size <= LONGEST:
+    if size <= MAX_NAME:
         return ""
-    return f"the name {name[:40]}… has {size} bytes with its folders; predictions are kept under it: at most {LONGEST}"
+    return f"the name {name[:40]}… has {size} bytes with its folders; use at most {MAX_NAME}: predictions are named so"
 
 
 class Source(Protocol):
-    """What each module of this package offers.
+    """The interface of each module of this package.
 
-    LABELS are its classes, or `labels(data)` gives them where params say what they are; SIZE is height and width
-    in pixels, where most images share them.
+    LABELS holds the classes; a module whose classes depend on params has `labels(data)` instead. SIZE is the height
+    and width in pixels, if most images share them.
     """
 
     LABELS: Labels
 
     def archives(self, data: Data) -> Sequence[Archive]:
-        """What the splits need to be fetched."""
+        """The archives that the two splits need."""
 
     def build(self, data: Data, archives: Mapping[str, Path], out: Path) -> None:
-        """Puts the files that the two splits name into the folder `out`, from archives by name."""
+        """Extract the files of the two splits into the folder `out`; `archives` maps archive names to files."""
 
     def samples(self, raw: Path, split: str) -> list[Sample]:
-        """The split's samples in the order of its list, from what `build` left."""
+        """The split's samples, in the order of its list; `raw` is the folder that `build` wrote."""
 
 
 def get(dataset: str) -> Source:
     """The reader of a data set.
 
-    raises   UserError, with what there is, if there is none of this name
+    raises   UserError, listing the known data sets, if there is none with this name
     """
     known = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
     if dataset not in known:
-        raise UserError(f"params.yaml: data.dataset is {dataset!r}; there is {', '.join(known)}")
+        raise UserError(f"params.yaml: data.dataset is {dataset!r}; choose from {', '.join(known)}")
     return cast(Source, importlib.import_module(f"fcn.datasets.sources.{dataset}"))
 
 
 def image_names(listing: bytes) -> list[str]:
-    """The images' names of a list file, with or without a last newline; none of them may be a path."""
+    """The image names of a list file, with or without a trailing newline; a path is refused."""
     names = listing.decode("ascii", "replace").split()
     for name in names:
         if not name.replace("_", "").isalnum():
-            raise UserError(f"{name!r} in a split's list is no image's name")
+            raise UserError(f"{name!r} in a split list is not an image name; delete the archive and fetch it again")
     return names
 
 
 def labels(data: Data) -> Labels:
-    """The classes of a data set, which params.yaml may have a say in."""
+    """The classes of a data set; for some, params.yaml declares them."""
     source = get(data.dataset)
-    own = getattr(source, "labels", None)
-    return cast(Labels, own(data)) if own else source.LABELS
+    from_params = getattr(source, "labels", None)
+    return cast(Labels, from_params(data)) if from_params else source.LABELS
 
 
 def check(data: Data) -> None:
-    """What can be known before anything is fetched.
+    """Check the params of a data set before anything is fetched.
 
-    raises   UserError if there is no such data set or split, or a folder of one's own is not right
+    raises   UserError if the data set or a split does not exist, or a user's folder is missing or invalid
     """
     source = get(data.dataset)
     source.archives(data)
-    own = getattr(source, "check", None)
-    if own:
-        own(data)
+    check_source = getattr(source, "check", None)
+    if check_source:
+        check_source(data)
 
 
 def list_samples(raw: Path, split: str, upright: bool = False) -> list[Sample]:
-    """The samples of a list file `split`.txt: a line each, image and mask relative to `raw`.
+    """The samples of a list file `split`.txt: one per line, image and mask as paths relative to `raw`.
 
-    What stands on a line is parted by tabs if it has any, else by blanks; a third part is the name,
-    else the image's file name is.
+    Fields are separated by tabs if the line has any, else by spaces. An optional third field is the sample's name,
+    which defaults to the stem of the image's file name.
     """
     listing = raw / f"{split}.txt"
     if not listing.is_file():
-        raise UserError(f"{listing} is missing; there is no split {split!r}")
+        raise UserError(f"{listing} is missing: there is no split {split!r}; run dvc repro download")
     lines = [line for line in listing.read_text(encoding="utf-8").split("\n") if line.strip()]
     if not lines:
         raise UserError(f"{listing} is empty; split {split!r} needs at least one image")

@@ -1,7 +1,7 @@
-"""ADE20K as its scene parsing benchmark publishes it, SceneParse150: what both codings of its masks share.
+"""ADE20K's scene parsing benchmark, SceneParse150: the code that both codings of its masks share.
 
-Splits, as its makers name them: training (20 210 photographs) and validation (2 000). There are no lists;
-files are numbered. Some photographs are grey, some have 10 megapixels and more.
+Splits: training (20 210 photographs) and validation (2 000), under their published names. There are no list files;
+images are numbered. Some photographs are greyscale, some have 10 megapixels or more.
 """
 
 from collections.abc import Mapping
@@ -28,12 +28,12 @@ def archives(data: Data) -> tuple[Archive, ...]:
     """The one archive, whatever the splits."""
     for split in (data.splits.train, data.splits.val):
         if split not in SPLITS:
-            raise UserError(f"params.yaml: {data.dataset} has no split {split!r}; there is {', '.join(SPLITS)}")
+            raise UserError(f"params.yaml: {data.dataset} has no split {split!r}; choose from {', '.join(SPLITS)}")
     return (ARCHIVE,)
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Images and masks of the two splits, as they are in the archive."""
+    """Extract the images and masks of the two splits, unchanged."""
     with extraction.opened(archives[ARCHIVE.name]) as contents:
         for split in sorted({data.splits.train, data.splits.val}):
             prefix, count = SPLITS[split]

@@ -1,4 +1,4 @@
-"""Masks that their makers publish as MATLAB files: they become palette pictures."""
+"""Convert masks published as MATLAB files to palette PNGs."""
 
 from collections.abc import Callable
 
@@ -10,15 +10,15 @@ from fcn.io import matlab
 
 
 def pictures(variable: str, table: npt.NDArray[np.uint8], labels: Labels) -> Callable[[str, bytes], bytes]:
-    """What `extraction.write` is to write: a picture for a MATLAB file, any other file as it is.
+    """A converter for `extraction.write`: MATLAB files become PNGs, other files are unchanged.
 
-    variable   what the mask is called in its file
-    table      (K,) uint8: class or VOID of each of the makers' codes 0..K-1
+    variable   name of the mask in its file
+    table      (K,) uint8: class or VOID of each raw code 0..K-1
     """
 
-    def change(where: str, content: bytes) -> bytes:
+    def convert(where: str, content: bytes) -> bytes:
         if not where.endswith(".mat"):
             return content
         return labels.png(look_up(matlab.matrix(content, variable, where), table, where))
 
-    return change
+    return convert

@@ -1,4 +1,4 @@
-"""ADE20K's scene parsing benchmark: 150 classes; what is none of them (code 0) is void, as the benchmark scores it."""
+"""ADE20K's scene parsing benchmark: 150 classes; pixels of none of them (code 0) are void, as in the benchmark."""
 
 from fcn.datasets.label_maps import ADE20K as LABELS
 from fcn.datasets.sources._ade20k import archives, build, samples

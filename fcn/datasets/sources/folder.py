@@ -1,4 +1,4 @@
-"""A folder of one's own pictures and masks, which `fcn inspect DIR --adopt NAME` has put under data/own/."""
+"""A user's folder of images and masks, which `fcn inspect DIR --adopt NAME` copies to data/own/NAME."""
 
 import shutil
 from collections.abc import Iterable, Mapping
@@ -18,25 +18,25 @@ SHARED = "delete all but one, with their masks, or name all in the list of one s
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
-    """None: the folder is here, or nowhere."""
+    """None: the folder is local."""
     return ()
 
 
 def check(data: Data) -> None:
-    """raises UserError if there is no such folder, or its classes make no sense"""
+    """raises UserError if the folder does not exist, or its class declaration is invalid"""
     _folder(data)
     labels(data)
 
 
 def lost(folder: Path) -> str:
-    """A warning if files that DVC knew in an adopted folder are gone, with what brings them back; else nothing."""
-    gone = cache.missing_files(folder)
-    if not gone:
+    """A warning, with the restore command, if files that DVC tracks in an adopted folder are missing; else empty."""
+    missing = cache.missing_files(folder)
+    if not missing:
         return ""
-    kept = f"{folder}.dvc"
+    dvc_file = f"{folder}.dvc"
     return (
-        f"warning: {folder} has lost {counted(len(gone), 'file')}, such as {gone[0]}, and DVC rewrites {kept}; "
-        f"to restore: git restore {kept} && dvc checkout {kept}; if it was meant: git add {kept}"
+        f"warning: {folder} has lost {counted(len(missing), 'file')}, such as {missing[0]}; DVC rewrites {dvc_file}; "
+        f"to restore: git restore {dvc_file} && dvc checkout {dvc_file}; if this was intended: git add {dvc_file}"
     )
 
 
@@ -46,42 +46,42 @@ def labels(data: Data) -> Labels:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Copies the images and masks that the two splits name, as they are."""
+    """Copy the images and masks of the two splits, unchanged."""
     folder = _folder(data)
-    found = pairing.files(folder)
-    matches = pairing.match(found, data.folder.images, data.folder.masks)
-    for kind, lonely in (("images", matches.images), ("masks", matches.masks)):
-        if lonely:
-            print(f"left out, without a partner: {len(lonely)} {kind}, such as {lonely[0]}")
+    names = pairing.files(folder)
+    matches = pairing.match(names, data.folder.images, data.folder.masks)
+    for kind, partner, unmatched in (("images", "mask", matches.images), ("masks", "image", matches.masks)):
+        if unmatched:
+            print(f"skipped: {len(unmatched)} {kind} without {partner}, such as {unmatched[0]}")
     for split in sorted({data.splits.train, data.splits.val}):
-        pairs = pairing.members(folder, found, matches.pairs, split, data.folder)
+        pairs = pairing.members(folder, names, matches.pairs, split, data.folder)
         for name in (name for pair in pairs for name in (pair.image, pair.mask)):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, out / name)
         lines = (f"{pair.image}\t{pair.mask}\t{pair.name}\n" for pair in pairs)
         (out / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
-    if Path.cwd().resolve() == machine.root():  # a queue's copy is thrown away
+    if Path.cwd().resolve() == machine.root():  # not in the temporary copy of `dvc exp run --queue` or `--temp`
         if warning := lost(folder):
             print(warning)
-        unlink(folder / name for name in found)
+        unlink(folder / name for name in names)
 
 
 def samples(raw: Path, split: str) -> list[Sample]:
-    """The split's samples, in the order of its list; EXIF orientation counts."""
+    """The split's samples, in the order of its list; the EXIF orientation is applied."""
     return list_samples(raw, split, upright=True)
 
 
 def _folder(data: Data) -> Path:
     folder = OWN / data.folder.name
     if data.folder.name == "none":
-        raise UserError("params.yaml: data.folder.name is none; `fcn inspect DIR --adopt NAME` makes a folder yours")
+        raise UserError("params.yaml: data.folder.name is none; `fcn inspect DIR --adopt NAME` adopts a folder")
     if not folder.is_dir():
-        raise UserError(f"{folder} is missing; `dvc checkout` or `dvc pull` brings it if {folder}.dvc is there")
+        raise UserError(f"{folder} is missing; `dvc checkout` or `dvc pull` restores it if {folder}.dvc exists")
     return folder
 
 
 def unlink(paths: Iterable[Path]) -> None:
-    """Gives files that share their bytes with DVC's cache bytes of their own: edited in place, they would change it."""
+    """Replace links to DVC's cache by copies: editing a linked file in place would corrupt the cache."""
     for path in paths:
         if path.is_symlink() or path.stat().st_nlink > 1:
             with files.replacing(path) as copy:

@@ -1,9 +1,9 @@
-"""NYUDv2 in colour: 1449 photographs of rooms, 560×425, in the 40 classes of Gupta et al., CVPR 2013.
+"""NYUDv2, colour images: 1449 photographs of rooms, 560×425 pixels, the 40 classes of Gupta et al., CVPR 2013.
 
-Splits: train (381), val (414), trainval (795) and test (654) come from the makers' own file, whose 894 labels are
-mapped to the 40 classes and which is cut to the part that Gupta et al. keep. reference_train and so on are the same
-images as the FCN reference has them, prepared by Gupta et al., who have also tidied the contours between objects:
-the masks that the paper's scores stand for. Which of the two it is, the split's name says, not what lies on a disk.
+Splits: train (381), val (414), trainval (795) and test (654) are read from NYUDv2's labelled file. Its 894 labels are
+mapped to the 40 classes and its images are cropped as by Gupta et al. reference_train, reference_val and so on are the
+same images as the FCN reference uses them: prepared by Gupta et al., who also cleaned up the contours between objects.
+The paper's scores refer to those masks. The split's name alone selects the version, not the files that are on disk.
 """
 
 from collections.abc import Mapping
@@ -47,21 +47,21 @@ LISTS = {
     }.items()
 }
 SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
-MASKS = _matlab.pictures("segmentation", from_one(len(LABELS.names)), LABELS)  # the reference's
-FIRST = 5001  # the lists' number of the file's first image
+MASKS = _matlab.pictures("segmentation", from_one(len(LABELS.names)), LABELS)  # of the reference splits
+FIRST = 5001  # the number that the lists give to the first image of the labelled file
 COUNT = 1449
-# As h5py sees them: MATLAB has (480, 640, 3, 1449) and (480, 640, 1449).
+# Shapes as h5py sees them; in MATLAB they are (480, 640, 3, 1449) and (480, 640, 1449).
 ARRAYS = {"images": ((COUNT, 3, 640, 480), "u1"), "labels": ((COUNT, 640, 480), "u2")}
-KEPT = (slice(45, 470), slice(40, 600))  # Gupta's I(46:470, 41:600): without the border that the camera's model leaves
+CROP = (slice(45, 470), slice(40, 600))  # Gupta's I(46:470, 41:600): removes the border left by undistortion
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
-    """Those that hold the two splits, and their lists."""
+    """The archives of the two splits, and their lists."""
     wanted = []
     for split in (data.splits.train, data.splits.val):
         if split.removeprefix("reference_") not in SPLITS:
             known = ", ".join([*SPLITS, *(f"reference_{name}" for name in SPLITS)])
-            raise UserError(f"params.yaml: nyud has no split {split!r}; there is {known}")
+            raise UserError(f"params.yaml: nyud has no split {split!r}; choose from {known}")
         wanted += [REFERENCE if split.startswith("reference_") else LABELED, *_lists(split)]
     return tuple(dict.fromkeys(wanted))
 
@@ -71,7 +71,7 @@ def _lists(split: str) -> list[Archive]:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Images and masks by split; both become pictures where they are not."""
+    """Extract images and masks by split; arrays are converted to PNG."""
     for split in sorted({data.splits.train, data.splits.val}):
         numbers = [int(n) for each in _lists(split) for n in archives[each.name].read_text().splitlines()]
         if split.startswith("reference_"):
@@ -86,22 +86,22 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
 
 
 def _build_labeled(path: Path, numbers: list[int], out: Path) -> None:
-    """From the makers' file, one image at a time."""
+    """Convert images and masks of NYUDv2's labelled file, one image at a time."""
     for kind in ("image", "mask"):
         (out / kind).mkdir(parents=True, exist_ok=True)
     for i, plane in matlab.planes(path, ARRAYS, (number - FIRST for number in numbers)):
         name = f"img_{i + FIRST}"
-        mask = look_up(plane["labels"], NYUD_LABELS, f"{path}: labels(:, :, {i + 1})")[KEPT]
-        Image.fromarray(plane["images"][KEPT].copy()).save(out / f"image/{name}.png")
+        mask = look_up(plane["labels"], NYUD_LABELS, f"{path}: labels(:, :, {i + 1})")[CROP]
+        Image.fromarray(plane["images"][CROP].copy()).save(out / f"image/{name}.png")
         LABELS.picture(mask).save(out / f"mask/{name}.png")
 
 
 def _build_reference(contents: extraction.Contents, numbers: list[int], out: Path) -> None:
-    """From the reference's archive: pictures, and MATLAB files for masks."""
+    """Extract images from the reference's archive, and convert its masks from MATLAB to PNG."""
     root = contents.root(f"data/images/img_{numbers[0]}.png")
-    places = {f"{root}data/images/img_{n}.png": out / f"image/img_{n}.png" for n in numbers}
-    places |= {f"{root}segmentation/img_{n}.mat": out / f"mask/img_{n}.png" for n in numbers}
-    extraction.write(contents, places, MASKS)
+    targets = {f"{root}data/images/img_{n}.png": out / f"image/img_{n}.png" for n in numbers}
+    targets |= {f"{root}segmentation/img_{n}.mat": out / f"mask/img_{n}.png" for n in numbers}
+    extraction.write(contents, targets, MASKS)
 
 
 def samples(raw: Path, split: str) -> list[Sample]:

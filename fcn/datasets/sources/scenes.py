@@ -1,8 +1,8 @@
-"""Street scenes drawn from a seed: the embedded data set, complete with what makes masks hard.
+"""Synthetic street scenes drawn from a seed: the embedded data set.
 
-Light and weather vary, near things hide far ones, and poles, legs and signs are only a few pixels
-wide, so that a net which sees in strides of 32 pixels cannot draw them. As in VOC, a line of one
-void pixel runs along every border between two things.
+It is hard in the ways that real data sets are: lighting and weather vary, near objects occlude far ones, and poles,
+legs and signs are only a few pixels wide, too thin for predictions at stride 32. As in VOC, a contour one void pixel
+wide runs along every border between two objects.
 """
 
 import math
@@ -24,7 +24,7 @@ from fcn.runtime.errors import UserError
 
 LABELS = SCENES
 SKY, GROUND, ROAD, BUILDING, TREE, CAR, SIGN, PERSON = range(8)
-SCALE = 3  # drawn three times as large, then averaged: soft edges
+SCALE = 3  # scenes are drawn three times as large and averaged, for antialiasing
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
@@ -35,17 +35,17 @@ def archives(data: Data) -> tuple[Archive, ...]:
 
 
 def check(data: Data) -> None:
-    """raises   UserError if a split is none of the two, or would have no image"""
+    """raises UserError if a split is neither train nor val, or would be empty"""
     counts = {"train": data.scenes.train, "val": data.scenes.val}
     for split in (data.splits.train, data.splits.val):
         if split not in counts:
-            raise UserError(f"params.yaml: scenes has no split {split!r}; there is {' and '.join(counts)}")
+            raise UserError(f"params.yaml: scenes has no split {split!r}; choose from {', '.join(counts)}")
         if not counts[split]:
             raise UserError(f"params.yaml: data.scenes.{split} is 0; a split needs at least one image")
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Draws both splits as PNG files; scene i of a split is the same whatever their number."""
+    """Draw both splits as PNG files; scene i of a split does not depend on the number of scenes."""
     counts = {"train": data.scenes.train, "val": data.scenes.val}
     width, height = map(int, data.scenes.size.split("x"))
     (out / "image").mkdir(parents=True)
@@ -60,7 +60,7 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
 
 
 def samples(raw: Path, split: str) -> list[Sample]:
-    """The split's samples, in the order drawn."""
+    """The split's samples, in the order of their numbers."""
     return list_samples(raw, split)
 
 
@@ -71,7 +71,7 @@ def _write(out: Path, name: str, seed: tuple[int, ...], width: int, height: int)
 
 
 def draw(seed: tuple[int, ...], width: int, height: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """One scene.
+    """Draw one scene of `width` × `height` pixels.
 
     returns  image (H, W, 3) uint8 RGB, and mask (H, W) uint8, classes 0..7 or VOID
     """
@@ -80,23 +80,23 @@ def draw(seed: tuple[int, ...], width: int, height: int) -> tuple[npt.NDArray[np
 
 
 class _Scene:
-    """A canvas for the image and, drawn with the same strokes, one that numbers the things on it."""
+    """A canvas for the image and a second one, drawn with the same shapes, that holds object numbers."""
 
     def __init__(self, rng: np.random.Generator, width: int, height: int) -> None:
         self.rng, self.width, self.height = rng, width, height
         self.image = Image.new("RGB", (width, height))
-        self.things = Image.new("I", (width, height))
-        self.ink, self.pencil = ImageDraw.Draw(self.image), ImageDraw.Draw(self.things)
-        self.classes = [SKY]  # class of each thing by its number
+        self.objects = Image.new("I", (width, height))
+        self.ink, self.pencil = ImageDraw.Draw(self.image), ImageDraw.Draw(self.objects)
+        self.classes = [SKY]  # class of each object number
         self.horizon = height * rng.uniform(0.32, 0.5)
         self.vanishing = width * rng.uniform(0.3, 0.7)
         self.light = rng.choice(["day", "overcast", "sunset", "night"], p=[0.45, 0.25, 0.2, 0.1])
         self._sky()
         self._ground()
         self._buildings()
-        self._standing()
+        self._objects()
 
-    # Strokes. A thing is begun once and may then be drawn in many parts.
+    # Drawing. `begin` starts a new object, which may consist of many shapes.
 
     def begin(self, kind: int) -> None:
         self.classes.append(kind)
@@ -114,14 +114,14 @@ class _Scene:
         self.pencil.ellipse(around, fill=len(self.classes) - 1)
 
     def paint(self, points: list[Point], colour: Colour) -> None:
-        """Colour without a thing: windows, lane markings, shadows."""
+        """Change the image only, not the mask: windows, lane markings, shadows."""
         self.ink.polygon(points, fill=colour)
 
     def colour(self, base: Colour, spread: int) -> Colour:
         r, g, b = (int(np.clip(c + self.rng.integers(-spread, spread + 1), 0, 255)) for c in base)
         return r, g, b
 
-    # The world, from far to near.
+    # Objects, from far to near.
 
     def _sky(self) -> None:
         top, bottom = {
@@ -213,8 +213,8 @@ class _Scene:
                 dx, dy = (right - left) * 0.4 / columns, (base - top) * 0.4 / rows
                 self.paint([(x, y), (x + dx, y), (x + dx, y + dy), (x, y + dy)], self.colour(lit, 20))
 
-    def _standing(self) -> None:
-        """Trees, cars, signs and persons, sorted so that near ones hide far ones."""
+    def _objects(self) -> None:
+        """Trees, cars, signs and persons, drawn from far to near, so that near ones occlude far ones."""
         makers = [self._tree, self._car, self._sign, self._person]
         count = int(self.rng.integers(7, 15))
         depths = np.sort(self.rng.uniform(0.06, 0.85, count) ** 1.3)
@@ -349,11 +349,11 @@ class _Scene:
         tint = self.rng.normal(1, 0.05, 3) * gain * self.rng.uniform(0.85, 1.15)
         noise = self.rng.normal(0, self.rng.uniform(2, 9), (*size[::-1], 3))
         pixels = np.asarray(image, np.float64) * tint + noise
-        things = np.asarray(self.things)[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE]
-        mask = np.array(self.classes, np.uint8)[things]
-        # Sky, ground and road have no outlines of their own where the same class goes on.
+        objects = np.asarray(self.objects)[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE]
+        mask = np.array(self.classes, np.uint8)[objects]
+        # The contour runs between objects, not classes: two adjacent cars are separated too.
         border = np.zeros(mask.shape, bool)
-        border[:, :-1] |= things[:, :-1] != things[:, 1:]
-        border[:-1] |= things[:-1] != things[1:]
+        border[:, :-1] |= objects[:, :-1] != objects[:, 1:]
+        border[:-1] |= objects[:-1] != objects[1:]
         mask[border] = VOID
         return np.clip(pixels.round(), 0, 255).astype(np.uint8), mask

@@ -1,7 +1,7 @@
-"""SIFT Flow's semantic classes: photographs out of doors, 256×256, in 33 classes.
+"""SIFT Flow's semantic classes: outdoor photographs, 256×256 pixels, 33 classes.
 
-Splits: trainval (2486) and test (200), the reference's, without the two images that nobody labelled. No mask of
-test has cow, desert or moon: the paper's mean IU leaves them out, and so does ours.
+Splits: trainval (2486) and test (200), those of the reference, without the two unlabelled images. No test mask has
+cow, desert or moon: mean IU excludes them, in the paper and here.
 """
 
 from collections.abc import Mapping
@@ -42,19 +42,19 @@ def archives(data: Data) -> tuple[Archive, ...]:
     """The data set and the lists of the two splits."""
     for split in (data.splits.train, data.splits.val):
         if split not in LISTS:
-            raise UserError(f"params.yaml: siftflow has no split {split!r}; there is {', '.join(LISTS)}")
+            raise UserError(f"params.yaml: siftflow has no split {split!r}; choose from {', '.join(LISTS)}")
     return ARCHIVE, *dict.fromkeys(LISTS[split] for split in (data.splits.train, data.splits.val))
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Images and masks of the splits' lists; masks, which are MATLAB files, become pictures."""
+    """Extract the images and masks of the two splits; masks are converted from MATLAB to PNG."""
     with extraction.opened(archives[ARCHIVE.name]) as contents:
         for split in sorted({data.splits.train, data.splits.val}):
             names = archives[LISTS[split].name].read_text(encoding="ascii").splitlines()
-            root = contents.root(f"Images/{FOLDER}/{names[0]}.jpg")  # zipped with a folder around it, or without
-            places = {f"{root}Images/{FOLDER}/{name}.jpg": out / f"image/{name}.jpg" for name in names}
-            places |= {f"{root}SemanticLabels/{FOLDER}/{name}.mat": out / f"mask/{name}.png" for name in names}
-            extraction.write(contents, places, MASKS)
+            root = contents.root(f"Images/{FOLDER}/{names[0]}.jpg")  # some copies are zipped inside a folder
+            targets = {f"{root}Images/{FOLDER}/{name}.jpg": out / f"image/{name}.jpg" for name in names}
+            targets |= {f"{root}SemanticLabels/{FOLDER}/{name}.mat": out / f"mask/{name}.png" for name in names}
+            extraction.write(contents, targets, MASKS)
             (out / f"{split}.txt").write_text("".join(f"image/{name}.jpg mask/{name}.png\n" for name in names))
 
 

@@ -1,7 +1,7 @@
-"""PASCAL VOC 2012 with SBD's further masks: 21 classes, the data of the paper's main tables.
+"""PASCAL VOC 2012 with SBD's additional masks: 21 classes, the data of the paper's main tables.
 
-Splits: train (1464), val (1449) and trainval (2913) of VOC 2012; seg11valid (736), the images of VOC 2011's
-val that SBD does not train on, which VOC 2012 holds too; sbd_train (8498), SBD's.
+Splits: train (1464), val (1449) and trainval (2913) of VOC 2012; seg11valid (736), the images of VOC 2011's val that
+are not in SBD's training split, all contained in VOC 2012; sbd_train (8498), SBD's training split.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ SBD = Archive(
     ),
     "SBD, Semantic Boundaries Dataset: for research",
     size=1_419_539_633,
-    # The second is that of the tar archive inside, which some servers send in its stead.
+    # The second digest is that of the tar archive inside, which some servers send instead.
     md5=("82b4d87ceb2ed10f6038a1cba92111cb", "2b2af8a6cff7365684e002c08be823a6"),
 )
 SEG11VALID = Archive(
@@ -54,25 +54,25 @@ NEEDS = {
     "seg11valid": (VOC2012, SEG11VALID),
     "sbd_train": (SBD,),
 }
-# SBD's codes, which are VOC's.
-KNOWN = np.full(256, VOID, np.uint8)
-KNOWN[: len(VOC.names)] = np.arange(len(VOC.names))
-# What to say of an image that is in both splits.
+# Class of each of SBD's codes, which are VOC's.
+SBD_CLASSES = np.full(256, VOID, np.uint8)
+SBD_CLASSES[: len(VOC.names)] = np.arange(len(VOC.names))
+# Advice for an image that is in both splits.
 SHARED = "SBD trains on images that VOC's val scores; data.splits.val: seg11valid leaves them out"
 VOC_FOLDER = "VOCdevkit/VOC2012/"
 SBD_FOLDER = "benchmark_RELEASE/dataset/"
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
-    """Those that hold the two splits."""
+    """The archives of the two splits."""
     for split in (data.splits.train, data.splits.val):
         if split not in NEEDS:
-            raise UserError(f"params.yaml: voc has no split {split!r}; there is {', '.join(NEEDS)}")
+            raise UserError(f"params.yaml: voc has no split {split!r}; choose from {', '.join(NEEDS)}")
     return tuple(dict.fromkeys(NEEDS[data.splits.train] + NEEDS[data.splits.val]))
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Images and masks by split; SBD's masks, which are MATLAB files, become pictures."""
+    """Extract images and masks by split; SBD's masks are converted from MATLAB to PNG."""
     for split in sorted({data.splits.train, data.splits.val}):
         archive = archives[NEEDS[split][0].name]
         with extraction.opened(archive) as contents:
@@ -91,15 +91,15 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
 
 
 def _build_voc(contents: extraction.Contents, ids: list[str], out: Path) -> None:
-    places = {f"{VOC_FOLDER}JPEGImages/{name}.jpg": out / f"voc/image/{name}.jpg" for name in ids}
-    places |= {f"{VOC_FOLDER}SegmentationClass/{name}.png": out / f"voc/mask/{name}.png" for name in ids}
-    extraction.write(contents, places)
+    targets = {f"{VOC_FOLDER}JPEGImages/{name}.jpg": out / f"voc/image/{name}.jpg" for name in ids}
+    targets |= {f"{VOC_FOLDER}SegmentationClass/{name}.png": out / f"voc/mask/{name}.png" for name in ids}
+    extraction.write(contents, targets)
 
 
 def _build_sbd(contents: extraction.Contents, ids: list[str], out: Path) -> None:
-    places = {f"{SBD_FOLDER}img/{name}.jpg": out / f"sbd/image/{name}.jpg" for name in ids}
-    places |= {f"{SBD_FOLDER}cls/{name}.mat": out / f"sbd/mask/{name}.png" for name in ids}
-    extraction.write(contents, places, _matlab.pictures("GTcls.Segmentation", KNOWN, LABELS))
+    targets = {f"{SBD_FOLDER}img/{name}.jpg": out / f"sbd/image/{name}.jpg" for name in ids}
+    targets |= {f"{SBD_FOLDER}cls/{name}.mat": out / f"sbd/mask/{name}.png" for name in ids}
+    extraction.write(contents, targets, _matlab.pictures("GTcls.Segmentation", SBD_CLASSES, LABELS))
 
 
 def samples(raw: Path, split: str) -> list[Sample]:
