@@ -10,8 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from fcn.runtime import documents
 from fcn.runtime.errors import UserError
 
-Stride = Literal[32, 16, 8]
-STRIDES: tuple[Stride, ...] = get_args(Stride)
 MAX_VALUES = 10_000  # values in a params file; a YAML alias counts as everything it expands to
 MAX_QUOTED = 80  # characters of a value or key quoted in an error message
 MAX_SIDE = 100_000  # pixels, width or height of an image

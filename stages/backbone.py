@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fcn import params
+from fcn.ladder import LADDER
 from fcn.pipeline import dvc_lock
 from fcn.runtime import files, machine
 from fcn.runtime.errors import one_line
@@ -19,8 +20,8 @@ def main() -> None:
         dvc_lock.protect()
         experiment = params.load()
         _backbone(paths.out, experiment)
-        for stride in params.STRIDES:
-            _published(paths.published / f"fcn{stride}s", stride, experiment)
+        for net in LADDER:
+            _published(paths.published / net.name, net.stride, experiment)
 
 
 def _backbone(out: Path, experiment: params.Params) -> None:

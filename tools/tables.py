@@ -11,7 +11,7 @@ from stress import torture
 
 from fcn import params
 from fcn.evaluation import paper
-from fcn.ladder import NETS, SCORES
+from fcn.ladder import LADDER, NETS, SCORES
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("recipes", "reliability", "speed"))]
@@ -107,7 +107,7 @@ def summary() -> str:
     lines: list[list[object]] = []
     for path in sorted((ROOT / "recipes").glob("*.yaml"), key=lambda path: (not recorded(path.stem), path.stem)):
         experiment, ours = params.load(path), recorded(path.stem).get("scores", {})
-        rungs = {f"fcn{stride}s": experiment.rung(stride) for stride in params.STRIDES}
+        rungs = {net.name: experiment.rung(net.stride) for net in LADDER}
         scored = [net for net, rung in rungs.items() if rung.iterations or rung.init != "parent"]
         known = {net: row for net, row in paper.beside(experiment).items() if net in scored}
         if known or ours:

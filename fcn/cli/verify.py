@@ -6,13 +6,13 @@ It writes no files. Each model file contains digests of its weights after 1, 10,
 import argparse
 from pathlib import Path
 
+from fcn.ladder import STRIDES
+
 EXAMPLE = "fcn verify --stride 8 --steps 100"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--stride", type=int, choices=(32, 16, 8), help="stride of the net to verify (default: all three)"
-    )
+    parser.add_argument("--stride", type=int, choices=STRIDES, help="stride of the net to verify (default: all three)")
     parser.add_argument("--steps", type=int, default=10, help="maximum number of steps to repeat (default 10)")
 
 
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn.training.verification import verify
 
     experiment, folder = params.load(), Path("data/weights")
-    for stride in (arguments.stride,) if arguments.stride else params.STRIDES:
+    for stride in (arguments.stride,) if arguments.stride else STRIDES:
         if not experiment.rung(stride).iterations:
             print(f"FCN-{stride}s: not trained")
             continue

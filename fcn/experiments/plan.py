@@ -12,7 +12,8 @@ from fcn.datasets.sources.folder import OWN
 from fcn.experiments import history
 from fcn.inspection import scan
 from fcn.io.archive import Archive
-from fcn.params import STRIDES, Params
+from fcn.ladder import STRIDES
+from fcn.params import Params
 from fcn.pretrained import imagenet, published
 from fcn.runtime.errors import UserError, counted
 from fcn.training import cost

@@ -4,6 +4,7 @@ from fcn.data import scale, tiles
 from fcn.datasets import pairing, sources
 from fcn.datasets.sources.folder import OWN, lost
 from fcn.inspection import scan
+from fcn.ladder import LADDER
 from fcn.params import Params
 from fcn.pretrained import published
 from fcn.runtime.errors import UserError
@@ -51,7 +52,8 @@ def check_params(params: Params) -> None:
                 f"params.yaml: model.preprocessing is {model.preprocessing}; weights trained by {model.weights} expect "
                 f"{model.weights}"
             )
-    for stride, (name, rung) in zip((32, 16, 8), compatibility.sections(params).items(), strict=True):
+    for net in LADDER:
+        rung, name, stride = params.rung(net.stride), net.section, net.stride
         compatibility.check_batch_norm(rung, model.backbone, name)
         if rung.init != "parent":
             published.check(rung.init, stride, model.at_once and stride == 8, classes)

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fcn.params import STRIDES, check, load, parse
+from fcn.ladder import NETS
+from fcn.params import check, load, parse
 from fcn.runtime import documents, files, machine
 from fcn.runtime.errors import UserError
 
@@ -80,7 +81,7 @@ def record(name: str, variants: list[str]) -> Path:
         "versions": machine.versions(),
         "seed": params.seed,
         "scores": json.loads(Path("metrics/scores.json").read_text()),
-        "weights": {f"fcn{s}s": files.sha256(Path(f"data/weights/fcn{s}s.safetensors")) for s in STRIDES},
+        "weights": {net: files.sha256(Path(f"data/weights/{net}.safetensors")) for net in NETS},
         "variants": {variant: _variant(variant) for variant in variants},
     }
     path = RECIPES / f"{name}.results.json"

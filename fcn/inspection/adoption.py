@@ -18,6 +18,7 @@ from fcn.inspection import sizing
 from fcn.inspection.inspection import Inspection
 from fcn.inspection.scan import RASTER
 from fcn.io.images import MAX_FILE_SIZE
+from fcn.ladder import STRIDES
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, counted, shortened
 
@@ -111,10 +112,9 @@ def costs(result: Inspection) -> Iterator[str]:
 
     crop = experiment.data.crop
     step = scale.target_size(common, sizing.best(result.bounds) if crop == "none" else crop)
-    training = sum(cost.rung_flops(experiment, stride, forward(stride, *step)) for stride in params.STRIDES)
+    training = sum(cost.rung_flops(experiment, stride, forward(stride, *step)) for stride in STRIDES)
     scoring = {
-        size: sum(forward(stride, *scale.target_size(common, size)) for stride in params.STRIDES)
-        for size in result.bounds
+        size: sum(forward(stride, *scale.target_size(common, size)) for stride in STRIDES) for size in result.bounds
     }
     per_size = ", ".join(f"{flops / speed:.2g} s at {size}" for size, flops in scoring.items())
     duration = cost.duration(training / speed)

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fcn.ladder import STRIDES
 from fcn.models.border import BORDER, Bordered
 from fcn.models.layers import CAFFE, DenseConvolution, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing
 
@@ -41,7 +42,6 @@ BACKBONES = {
     "slim": Backbone((2, 2, 3, 3, 3), (16, 32, 64, 128, 128), 512, norm=("conv", "fc")),
 }
 
-STRIDES = (32, 16, 8)
 UPSAMPLINGS = ("fixed", "inner", "learned")
 
 # Crop offsets in pixels: first row and column kept of the pool4 and pool3 scores, and of the final upsampling at

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from fcn.data.labels import MAX_CLASSES, Labels
 from fcn.data.scale import Scale
-from fcn.models.fcn import BACKBONES, CROPS, FCN, STRIDES, UPSAMPLINGS
+from fcn.ladder import STRIDES
+from fcn.models.fcn import BACKBONES, CROPS, FCN, UPSAMPLINGS
 from fcn.models.layers import Preprocessing
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, in_one_line

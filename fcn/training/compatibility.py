@@ -5,8 +5,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from fcn.ladder import LADDER
 from fcn.models.fcn import BACKBONES, normalized_positions
-from fcn.params import STRIDES, Params, Rung
+from fcn.params import Params, Rung
 from fcn.runtime.errors import UserError
 
 Size = tuple[int, int]  # width and height, in pixels
@@ -91,7 +92,7 @@ def check_images(
 
 def sections(params: Params) -> dict[str, Rung]:
     """Each rung, by the name of its section in params.yaml."""
-    return {"train" if s == 32 else f"finetune.fcn{s}s": params.rung(s) for s in STRIDES}
+    return {net.section: params.rung(net.stride) for net in LADDER}
 
 
 def _pass(batch: int, accumulate: int, processes: int) -> int:

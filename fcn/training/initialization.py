@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fcn.data.split import Split
+from fcn.ladder import BY_STRIDE
 from fcn.models import FCN, loading, weights
 from fcn.models.layers import PREPROCESSINGS, Preprocessing
 from fcn.models.weights import Published
@@ -99,7 +100,7 @@ def _check(train: Split, stride: int, params: Params, group: Group) -> None:
     """Checks params against the training split before the first step."""
     rung = params.rung(stride)
     compatibility.check_class_weights(params.data.class_weights, len(train.labels.names))
-    compatibility.check_batch_norm(rung, params.model.backbone, "train" if stride == 32 else f"finetune.fcn{stride}s")
+    compatibility.check_batch_norm(rung, params.model.backbone, BY_STRIDE[stride].section)
     sizes = ((train.name(i), (width, height)) for i in range(len(train)) for height, width in [train.size(i)])
     compatibility.check_images(rung, params, sizes, processes=group.size)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from fcn.data.split import Split
+from fcn.ladder import BY_STRIDE
 from fcn.models import weights
 from fcn.params import Params
 from fcn.pipeline import dvc_yaml
@@ -14,9 +15,6 @@ from fcn.runtime import files
 from fcn.runtime.errors import UserError
 from fcn.training import rung
 from fcn.training.initialization import initialize
-
-STAGES = {32: "train", 16: "finetune16s", 8: "finetune8s"}
-PARENTS = {32: "backbone", 16: "fcn32s", 8: "fcn16s"}
 
 
 def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) -> Iterator[str]:
@@ -28,8 +26,9 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
     yields   one line per digest that matches
     raises   UserError if a digest differs, or if there is none to compare
     """
-    path, parent = folder / f"fcn{stride}s.safetensors", folder / f"{PARENTS[stride]}.safetensors"
-    published = folder / "published" / f"fcn{stride}s"
+    net = BY_STRIDE[stride]
+    path, parent = folder / f"{net.name}.safetensors", folder / f"{net.parent}.safetensors"
+    published = folder / "published" / net.name
     _, meta = weights.load(path)
     recorded = {int(number): digest for number, digest in meta.digests.items() if int(number) <= steps}
     _check_same_training(path, parent, published, meta, params, stride)
@@ -37,7 +36,7 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
         available = ", ".join(meta.digests) or "none"
         raise UserError(f"{path} has no digest within its first {steps} steps; it has digests of steps {available}")
     train = Split(data, "train")
-    training = rung.prepare(STAGES[stride], stride, params, initialize(train, stride, params, parent, published), train)
+    training = rung.prepare(net.stage, stride, params, initialize(train, stride, params, parent, published), train)
     for step in islice(training.steps(0), max(recorded)):
         if step.number in recorded:
             digest = weights.digest(training.optimizer.state(training.initialized.net))
@@ -54,7 +53,7 @@ def _check_same_training(
     path: Path, parent: Path, published: Path, meta: weights.Meta, params: Params, stride: int
 ) -> None:
     """Checks that params, parent, threads and processes are those of the recorded training."""
-    entry = dvc_yaml.read(STAGES[stride], params)
+    entry = dvc_yaml.read(BY_STRIDE[stride].stage, params)
     if meta.params != entry.params:
         changed = [key for key, value in entry.params.items() if meta.params.get(key) != value]
         raise UserError(

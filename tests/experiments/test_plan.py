@@ -11,9 +11,10 @@ from PIL import Image
 from fcn import params
 from fcn.datasets import sources
 from fcn.experiments import plan
+from fcn.ladder import STRIDES
 from fcn.models import FCN
 from fcn.models.layers import PREPROCESSINGS
-from fcn.params import STRIDES, Params
+from fcn.params import Params
 from fcn.training import cost
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
