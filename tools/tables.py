@@ -123,11 +123,12 @@ def summary() -> str:
             )
     heads: list[object] = ["mean IU of FCN-32s / 16s / 8s, %", "paper", "reference", "ours", "command"]
     scenes, camvid = recorded("scenes"), recorded("camvid")
+    where = f"{scenes['machine']['cores']} cores ({scenes['machine']['cpu']}), no GPU, {scenes['date']}"
+    took = f"scenes takes {scenes['minutes']:.0f} minutes, camvid {camvid['minutes']:.0f}"
     return (
-        f"{rows(heads, *lines)}\n\n"
-        f"Ours: {scenes['machine']['cores']} cores ({scenes['machine']['cpu']}), no GPU, {scenes['date']}; scenes takes "
-        f"{scenes['minutes']:.0f} minutes, camvid {camvid['minutes']:.0f}.\nThe recipes that were not run here need days "
-        "on a CPU; their data readers are tested on small archives in the\noriginal formats."
+        f"{rows(heads, *lines)}\n\nOurs: {where}; {took}.\n"
+        "The recipes that were not run here need days on a CPU; their data readers are tested on small archives in the\n"
+        "original formats."
     )
 
 
