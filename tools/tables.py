@@ -124,11 +124,11 @@ def summary() -> str:
     heads: list[object] = ["mean IU of FCN-32s / 16s / 8s, %", "paper", "reference", "ours", "command"]
     scenes, camvid = recorded("scenes"), recorded("camvid")
     where = f"{scenes['machine']['cores']} cores ({scenes['machine']['cpu']}), no GPU, {scenes['date']}"
-    took = f"scenes takes {scenes['minutes']:.0f} minutes, camvid {camvid['minutes']:.0f}"
+    minutes = f"scenes takes {scenes['minutes']:.0f} minutes, camvid {camvid['minutes']:.0f}"
     return (
-        f"{rows(heads, *lines)}\n\nOurs: {where}; {took}.\n"
-        "The recipes that were not run here need days on a CPU; their data readers are tested on small archives in the\n"
-        "original formats."
+        f"{rows(heads, *lines)}\n\nOurs: {where}; {minutes}.\n"
+        "The recipes that were not run here need days on a CPU; their data readers are tested on small archives in\n"
+        "the original formats."
     )
 
 

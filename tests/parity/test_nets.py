@@ -75,7 +75,7 @@ def test_fixed_upsampling_refuses_a_kernel_that_is_not_bilinear(name: str, kerne
         refuses(
             pair.ours,
             pair.oracle.state_dict() | {f"{kernel}.weight": wrong},
-            f"{kernel}.weight is no bilinear",
+            f"{kernel}.weight is not the bilinear",
         )
 
 
