@@ -94,7 +94,7 @@ def _params() -> Iterator[Finding]:
     mirror = os.environ.get("FCN_MIRROR")
     if not mirror:
         yield Finding("ok", "FCN_MIRROR is not set: archives are downloaded from their publishers")
-    elif not (machine.root() / mirror).is_dir():
+    elif not (machine.root() / Path(mirror).expanduser()).is_dir():
         yield Finding("bad", f"FCN_MIRROR is {mirror!r}, which is not a folder")
         return
     else:

@@ -21,13 +21,13 @@ from fcn.tracking.store import Rows, Store
 STAGES = ("train", "finetune16s", "finetune8s", "evaluate", "report")  # stages with a run; the last finishes the row
 KEY, BASE, DATA = "fcn.key", "fcn.base", "fcn.data.split"  # tags of a row: see fcn.tracking.identity.Experiment
 OPENED, OWNER = "fcn.opened", "fcn.dvc"  # tags of a row: when its last stage started, and the DVC process that ran it
-ROW_COLUMNS = ("iteration", "time", "loss", "val.mean_iu")  # the curves that are also logged on the row
+ROW_CURVES = ("iteration", "time", "loss", "val.mean_iu")  # the curves that are also logged on the row
 
 
 def curves(runs: Store, child: str, parent: str, stage: str, rows: Rows) -> None:
     """Logs points of curves on a stage's run, and on the experiment's row those used to compare experiments."""
     runs.points(child, rows)
-    compared = [{key: value for key, value in row.items() if key in ROW_COLUMNS} for row in rows]
+    compared = [{key: value for key, value in row.items() if key in ROW_CURVES} for row in rows]
     runs.points(parent, compared, f"{stage}/")
 
 

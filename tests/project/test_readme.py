@@ -1,4 +1,4 @@
-"""README's map of files is whole."""
+"""README's commands leave nothing for git to pick up."""
 
 import re
 
