@@ -22,13 +22,13 @@ repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
 # Most tests run on one core: so many processes of pytest share the files among them.
 TESTERS ?= 2
 test: $(READY) .vega/vega.js  ## every test, real DVC, MLflow and browser included
-	python -m pytest --numprocesses $(TESTERS) --dist loadfile
+	python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## format, lint, types, fast tests
 	ruff format --check .
 	ruff check .
 	mypy
-	python -m pytest --numprocesses $(TESTERS) --dist loadfile -m "not slow" -q
+	python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder -m "not slow" -q
 
 parity: $(READY)  ## nets and their training beside torchfcn's, which lives in a folder of its own
 	test -d .oracle/torchfcn || $(TOOL) --no-deps --target .oracle -r tools/torchfcn.txt
