@@ -24,9 +24,11 @@ from fcn.models import weights
 from fcn.models.fcn import BACKBONES, FCN, Backbone
 from fcn.models.layers import CAFFE, TORCHVISION
 from fcn.params import Params
+from fcn.pipeline import dvc_yaml
 from fcn.pretrained import imagenet, importing, published
 from fcn.runtime.errors import UserError
 from fcn.training import initialization
+from stages.backbone import _published
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NET = Archive("net.caffemodel", (), "free", kind="weights")
@@ -182,6 +184,21 @@ def test_a_rung_knows_the_published_file_it_started_from_and_another_file_is_ref
     second = put(folder, name, seed=1)
     with pytest.raises(UserError, match=f"its sha256 is {second}, not {first}; replace it, or delete the line"):
         published.make(name, folder / "published" / f"{name}.safetensors")
+
+
+def test_the_backbone_stage_leaves_the_published_net_that_init_names_and_no_earlier_one(
+    folder: Path, small: Callable[..., Params], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, out = "siftflow-fcn32s-heavy", folder / "published" / "fcn32s"
+    put(folder, name)
+    entry = dvc_yaml.entry("train", {"cmd": "train", "deps": ["published/fcn32s"]}, {})
+    _published(out, 32, small(**{"train.init": name}))
+    assert "FCN's authors: unrestricted use (BVLC model license)" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == ["init.txt", f"{name}.safetensors"]
+    before = entry.fingerprint()
+    _published(out, 32, small())
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"init.txt": "parent\n"}
+    assert entry.fingerprint() != before  # another training: no checkpoint of the first one is resumed
 
 
 def test_an_imported_file_is_recorded_as_what_it_was_made_from(folder: Path) -> None:
