@@ -27,9 +27,10 @@ def main() -> None:
 def _backbone(out: Path, experiment: params.Params) -> None:
     import torch
 
-    from fcn.models import FCN, weights
+    from fcn.models import FCN
     from fcn.models.layers import PREPROCESSINGS
     from fcn.pipeline import dvc_yaml
+    from fcn.weights import model_file
 
     model = experiment.model
     if model.weights == "none":
@@ -42,7 +43,7 @@ def _backbone(out: Path, experiment: params.Params) -> None:
 
         print(imagenet.archive(model.backbone, model.weights).notice, flush=True)
         state, preprocessing, origin_file = imagenet.backbone(model.backbone, model.weights)
-    meta = weights.Meta(
+    meta = model_file.Meta(
         architecture={"backbone": model.backbone},
         preprocessing=preprocessing,
         labels=None,
@@ -52,7 +53,7 @@ def _backbone(out: Path, experiment: params.Params) -> None:
         threads=torch.get_num_threads(),
         params=dvc_yaml.read("backbone", experiment).params,
     )
-    weights.save(out, state, meta)
+    model_file.save(out, state, meta)
     origin = "from seed" if model.weights == "none" else f"trained on ImageNet, {model.weights}'s"
     print(f"{out}: {model.backbone}, {sum(t.numel() for t in state.values()):,} values, {origin}")
 

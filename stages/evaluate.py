@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fcn.data.split import Split
-    from fcn.models.weights import Meta
     from fcn.runtime.distributed import Group
+    from fcn.weights.model_file import Meta
 
 
 def main() -> None:
@@ -52,13 +52,13 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
     """Model file, metadata and confusion counts of each net; writes its predictions. A group divides the images."""
     from fcn.figures import sheets
     from fcn.metrics import counting
-    from fcn.models import weights
+    from fcn.weights import model_file
 
     if group.is_leader:
         shutil.rmtree(paths.predictions, ignore_errors=True)
     group.broadcast(None)  # wait until the leader has emptied the folder
     for path in paths.models:
-        net, meta = weights.build(path)
+        net, meta = model_file.build(path)
         if meta.labels is None or meta.labels.names != split.labels.names:
             raise UserError(f"{path} was trained on other classes than those of {paths.data}; run dvc repro")
         folder = paths.predictions / path.stem

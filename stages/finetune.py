@@ -21,8 +21,8 @@ def main() -> None:
     stride = arguments.pop("stride")
     experiment = params.load()
     machine.prepare()
+    from fcn.rungs import rung
     from fcn.runtime import distributed
-    from fcn.training import rung
 
     distributed.launch("stages.finetune", experiment.batch_size)
     rung.train_rung(f"finetune{stride}s", stride, experiment, **arguments)

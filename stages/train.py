@@ -19,8 +19,8 @@ def main() -> None:
     paths = parser.parse_args()
     experiment = params.load()
     machine.prepare()
+    from fcn.rungs import rung
     from fcn.runtime import distributed
-    from fcn.training import rung
 
     distributed.launch("stages.train", experiment.batch_size)
     rung.train_rung("train", 32, experiment, **vars(paths))

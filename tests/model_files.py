@@ -4,10 +4,11 @@ import numpy as np
 from PIL import Image
 
 from fcn.datasets.label_maps import SCENES
-from fcn.models import weights
+from fcn.models import FCN, State
 from fcn.models.layers import TORCHVISION
+from fcn.weights import model_file
 
-META = weights.Meta(
+META = model_file.Meta(
     architecture={"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same"},
     preprocessing=TORCHVISION,
     labels=SCENES,
@@ -17,6 +18,11 @@ META = weights.Meta(
     threads=1,
     params={},
 )
+
+
+def slim_backbone() -> State:
+    """The weights from which a slim FCN-32s starts."""
+    return {k: v for k, v in FCN(1, 32, "slim").state_dict().items() if not k.startswith("score")}
 
 
 def noise(width: int, height: int, seed: int = 1) -> Image.Image:

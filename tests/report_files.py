@@ -16,10 +16,10 @@ from fcn.data.scale import Scale
 from fcn.figures import charts
 from fcn.ladder import NETS
 from fcn.metrics.scores import class_iu
-from fcn.models import weights
 from fcn.models.layers import CAFFE
 from fcn.params import Params
 from fcn.report import markdown
+from fcn.weights import model_file
 
 NAMES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
 
@@ -61,11 +61,11 @@ def written(
         (folder / net).mkdir()
         (folder / net / "train.csv").write_text("iteration,lr,loss\n")
         (folder / net / "val.csv").write_text(",".join(["iteration", *NAMES]) + "\n")
-        meta = weights.Meta(
-            {"stride": stride}, CAFFE, labels, None, weights.Published(f"{net}-heavy-pascal", "ab" * 32), 0, 2, {}
+        meta = model_file.Meta(
+            {"stride": stride}, CAFFE, labels, None, model_file.Published(f"{net}-heavy-pascal", "ab" * 32), 0, 2, {}
         )
         meta = replace(meta, scale=Scale("native", tile))
-        weights.save(folder / f"{net}.safetensors", {"x": torch.zeros(1)}, meta)
+        model_file.save(folder / f"{net}.safetensors", {"x": torch.zeros(1)}, meta)
     return Written(folder, experiment)
 
 

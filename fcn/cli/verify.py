@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> None:
     machine.prepare()
     from fcn import params
     from fcn.experiments import history
-    from fcn.training.verification import verify
+    from fcn.rungs.verification import verify
 
     experiment, folder = params.load(), Path("data/weights")
     for stride in (arguments.stride,) if arguments.stride else STRIDES:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fcn.data import palette
+from fcn import palette
 from fcn.data.labels import UNKNOWN, Labels
 from fcn.datasets.label_maps import MAPS
 from fcn.params import Folder

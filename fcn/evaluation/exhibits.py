@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from fcn.data import palette
+from fcn import palette
 from fcn.data.labels import VOID, Labels, UInt8
-from fcn.data.palette import Colour
 from fcn.data.split import Split
 from fcn.evaluation import score_charts
 from fcn.evaluation.review import Numbers, Review, disputed, ends, predictions
 from fcn.figures import sheets
 from fcn.ladder import NETS
+from fcn.palette import Colour
 
 Bits = npt.NDArray[np.bool_]
 # Colours of the marks; `palette.marks` replaces one that resembles a class colour.

@@ -91,7 +91,7 @@ def _models(
     runs: Store, run: str, tags: Mapping[str, str], state: Snapshot, stage: dvc_yaml.Stage, missing: list[str]
 ) -> None:
     """Tags a run with the digests of the model files that its stage wrote or scored, if the cache has the files."""
-    from fcn.models import weights  # imports torch
+    from fcn.weights import model_file  # imports torch
 
     made = [out["path"] for out in state.outs(stage.name) if out["path"].endswith(".safetensors")]
     scored = [dep for dep in stage.deps if dep.endswith(".safetensors")] if stage.name == "evaluate" else []
@@ -107,7 +107,7 @@ def _models(
         new_tags = {name: digest}
         if path in made:
             try:
-                meta = weights.facts(file)
+                meta = model_file.facts(file)
             except UserError:  # damaged; `fcn doctor` reports it
                 missing += [path] if path not in missing else []
                 continue

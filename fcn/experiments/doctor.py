@@ -117,12 +117,12 @@ def _dvc() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from fcn.models import weights
+    from fcn.weights import model_file
 
     intact = 0
     for path in sorted(Path("data/weights").glob("*.safetensors")):
         try:
-            weights.load(path)
+            model_file.load(path)
         except UserError as error:
             yield Finding("bad", str(error))
         else:

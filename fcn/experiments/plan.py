@@ -15,8 +15,8 @@ from fcn.io.archive import Archive
 from fcn.ladder import STRIDES
 from fcn.params import Params
 from fcn.pretrained import imagenet, published
+from fcn.rungs import cost
 from fcn.runtime.errors import UserError, counted
-from fcn.training import cost
 
 GPU = 25e12  # FLOP/s that fp32 training with TF32 products may reach on one data-centre GPU: assumed, not measured
 SIZE_SAMPLES = 32  # images of the user's own folder whose size is read

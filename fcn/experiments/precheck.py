@@ -7,9 +7,9 @@ from fcn.inspection import scan
 from fcn.ladder import LADDER
 from fcn.params import Params
 from fcn.pretrained import published
+from fcn.rungs import compatibility
+from fcn.rungs.compatibility import Size
 from fcn.runtime.errors import UserError
-from fcn.training import compatibility
-from fcn.training.compatibility import Size
 
 
 def check(params: Params) -> list[str]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from fcn.experiments import history
 from fcn.experiments.history import Snapshot
-from fcn.models import weights
 from fcn.pipeline import cache
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, printable
 from fcn.tracking import identity, store
 from fcn.tracking.store import Store
+from fcn.weights import model_file
 
 WEIGHTS = Path("data/weights")
 
@@ -32,7 +32,7 @@ class Model:
     sha256: str
     name: str
     path: Path
-    meta: weights.Meta
+    meta: model_file.Meta
     places: list[str] = field(default_factory=list)
     state: Snapshot | None = None
     stage: str | None = None
@@ -73,7 +73,7 @@ def _models(newest: int) -> tuple[dict[str, Model], list[str]]:
 
 def _add(models: dict[str, Model], path: Path, place: str, name: str) -> Model | None:
     try:
-        meta = weights.facts(path)
+        meta = model_file.facts(path)
     except UserError:
         return None  # damaged, or not a model file of fcn
     digest = files.sha256(path)
@@ -87,7 +87,7 @@ def _digest(what: str, models: dict[str, Model], runs: Store | None) -> str:
     """The sha256 of the model that `what` refers to."""
     path = Path(what)
     if path.is_file():
-        weights.load(path)  # raises if the file is damaged
+        model_file.load(path)  # raises if the file is damaged
         model = _add(models, path, what, path.name)
         assert model
         return model.sha256
@@ -156,12 +156,12 @@ def _describe(
 
 def _damage(model: Model) -> Iterator[str]:
     try:
-        weights.load(model.path)
+        model_file.load(model.path)
     except UserError as error:
         yield _line("damaged", str(error))
 
 
-def _published(meta: weights.Meta) -> str:
+def _published(meta: model_file.Meta) -> str:
     """The published file that a model was initialised from; empty if none."""
     if meta.published is None:
         return ""

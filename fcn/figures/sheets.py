@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from fcn.data.labels import VOID, Labels, UInt8
-from fcn.data.palette import Colour
+from fcn.palette import Colour
 from fcn.runtime import files
 
 MAX_SIDE = 2000  # pixels, of a sheet without its legend

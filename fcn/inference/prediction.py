@@ -14,10 +14,12 @@ from fcn.data.labels import Labels, UInt8
 from fcn.data.scale import Scale, Size, Target, shrink
 from fcn.data.tiles import on_grid
 from fcn.inference.receptive_field import context
-from fcn.models import FCN, layers, weights
-from fcn.models.border import BORDER
+from fcn.kernels import resizing
+from fcn.kernels.border import BORDER
+from fcn.models import FCN
 from fcn.runtime import machine
 from fcn.runtime.errors import UserError
+from fcn.weights import model_file
 
 TILE = 1024  # pixels: 512 are kept, the rest is overlap; larger tiles are faster and take more memory
 STRIP = 256  # rows of an overlay that are blended at once
@@ -28,7 +30,7 @@ def load(path: Path) -> tuple[FCN, Labels, Scale]:
 
     raises   UserError if the file is missing, damaged, or has no classes
     """
-    net, meta = weights.build(path)
+    net, meta = model_file.build(path)
     if meta.labels is None:
         raise UserError(f"{path} holds no class names; use a model file made by `dvc repro`")
     if not meta.scored:
@@ -112,7 +114,7 @@ def tiles(net: FCN, image: Image.Image, tile: int, size: Size) -> Iterator[tuple
     yields   (rows, columns, logits): slices of the result, logits (C, rows, columns)
     """
     device = next(net.parameters()).device
-    down, across = (layers.axis(*sides) for sides in zip(reversed(image.size), reversed(size), strict=True))
+    down, across = (resizing.axis(*sides) for sides in zip(reversed(image.size), reversed(size), strict=True))
     before, after = context(net)
     # Interpolation needs the pixels on both sides, so tiles keep one more row and column.
     more = int(size != image.size)
@@ -130,7 +132,7 @@ def tiles(net: FCN, image: Image.Image, tile: int, size: Size) -> Iterator[tuple
                 across.part(columns.first, columns.last),
                 down.part(rows.first, rows.last),
             )
-            for first, strip in layers.resized(logits, rows_axis, own):
+            for first, strip in resizing.resized(logits, rows_axis, own):
                 yield slice(own_rows.start + first, own_rows.start + first + strip.shape[1]), wide, strip
 
 

@@ -98,7 +98,7 @@ def costs(result: Inspection) -> Iterator[str]:
     """The mean IU bound of each size, the chosen size and estimated times on this machine; empty without a choice."""
     if not result.bounds or not LIKE.is_file():
         return
-    from fcn.training import cost  # and torch, which takes seconds to import
+    from fcn.rungs import cost  # and torch, which takes seconds to import
 
     side = min(min(info.size) for info in result.images())
     yield sizing.report(result.bounds, side)

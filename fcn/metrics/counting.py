@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from fcn.data.split import Split
+from fcn.kernels import resizing
 from fcn.metrics.scores import confusion
-from fcn.models import FCN, layers
+from fcn.models import FCN
 from fcn.runtime.distributed import SINGLE, Group
 
 PIXELS = 1 << 18  # maximum pixels per batch; enough to keep two cores busy
@@ -33,7 +34,7 @@ def predictions(net: FCN, split: Split, group: Group = SINGLE) -> Iterator[tuple
                 yield i, mask, scores.max(0)[1]
             else:
                 sides = zip(scores.shape[1:], mask.shape, strict=True)
-                strips = layers.resized(scores, *(layers.axis(side, wanted) for side, wanted in sides))
+                strips = resizing.resized(scores, *(resizing.axis(side, wanted) for side, wanted in sides))
                 yield i, mask, torch.cat([strip.max(0)[1] for _, strip in strips])
 
 

@@ -1,5 +1,5 @@
-"""FCN-32s, FCN-16s and FCN-8s, their layers, and their model files."""
+"""FCN-32s, FCN-16s and FCN-8s, their layers, and the transfer of weights between them."""
 
-from fcn.models.fcn import FCN
+from fcn.models.fcn import FCN, State
 
-__all__ = ["FCN"]
+__all__ = ["FCN", "State"]

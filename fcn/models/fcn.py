@@ -9,9 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fcn.kernels.border import BORDER, Bordered
+from fcn.kernels.dense import DenseConvolution
 from fcn.ladder import STRIDES
-from fcn.models.border import BORDER, Bordered
-from fcn.models.layers import CAFFE, DenseConvolution, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing
+from fcn.models.layers import CAFFE, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing
+
+State = dict[str, Tensor]  # weights by name, as in a state dict
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class FCN(nn.Module):
         return pools
 
     def _bordered_trunk(self, h: Tensor) -> dict[int, Tensor]:
-        """As `_trunk`, with the border computed separately (fcn.models.border); only the blocks that are used later."""
+        """As `_trunk`, with the border computed separately (`Bordered`); only the blocks that are used later."""
         layers: dict[str, nn.Conv2d] = dict(self.named_children())  # type: ignore[arg-type]
         pools = {}
         bordered = Bordered.begin(layers["conv1_1"], h)

@@ -1,15 +1,14 @@
-"""Layers that torch lacks: preprocessing, fixed bilinear upsampling, fc6 and fc7 as matrix products, seeded dropout."""
+"""Layers that torch lacks: preprocessing, fixed bilinear upsampling, seeded dropout."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 MAX_VALUE = 1e6  # absolute value of a scale, mean or standard deviation; images are 0..255
-STRIP = 1 << 22  # values per strip of resized logits
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
@@ -70,51 +69,6 @@ def bilinear_kernel(channels: int, size: int) -> Tensor:
     return kernel
 
 
-class Axis(NamedTuple):
-    """Linear interpolation along one dimension: each output pixel lies between two input pixels.
-
-    lower, upper   (n,) int64, indices of the two input pixels
-    fraction       (n,) fp64, position between them, 0 at lower, 1 at upper
-    """
-
-    lower: Tensor
-    upper: Tensor
-    fraction: Tensor
-
-    def part(self, first: int, last: int) -> "tuple[slice, Axis]":
-        """The output pixels whose lower input is in first..last (last excluded), and their axis relative to `first`."""
-        start, stop = torch.searchsorted(self.lower, torch.tensor([first, last])).tolist()
-        outputs = slice(start, stop)
-        return outputs, Axis(self.lower[outputs] - first, self.upper[outputs] - first, self.fraction[outputs])
-
-
-def axis(pixels: int, result: int) -> Axis:
-    """Resizing `pixels` to `result` pixels, as torch's bilinear interpolate with align_corners=False."""
-    positions = (torch.arange(result, dtype=torch.float64) + 0.5) * pixels / result - 0.5
-    positions = positions.clamp(0, pixels - 1)
-    lower = positions.long()
-    return Axis(lower, (lower + 1).clamp(max=pixels - 1), positions - lower)
-
-
-def resized(maps: Tensor, rows: Axis, columns: Axis) -> Iterator[tuple[int, Tensor]]:
-    """Bilinear resizing in strips, so that the full result, which may be large, is never in memory.
-
-    maps     (C, h, w)
-    yields   the first row of each strip, and the strip, (C, n, W)
-    """
-    device, width = maps.device, len(columns.lower)
-    left, right, across = (part.to(device) for part in columns)
-    height = max(1, STRIP // max(1, len(maps) * width))
-    for top in range(0, len(rows.lower), height):
-        strip = slice(top, top + height)
-        first, last = int(rows.lower[strip][0]), int(rows.upper[strip][-1])
-        wide = maps[:, first : last + 1]
-        wide = torch.lerp(wide[..., left], wide[..., right], across.to(maps.dtype))
-        above, below = ((part[strip] - first).to(device) for part in (rows.lower, rows.upper))
-        down = rows.fraction[strip, None].to(device, maps.dtype)
-        yield top, torch.lerp(wide[:, above], wide[:, below], down)
-
-
 class FixedUpsampling(nn.Module):
     """Fixed bilinear upsampling by `factor`, computed as two small matrix products.
 
@@ -165,78 +119,6 @@ class LearnedUpsampling(nn.ConvTranspose2d):
         """Same arguments and result shape as FixedUpsampling.forward."""
         full = super().forward(score)
         return full[:, :, crop : crop + size[0], crop : crop + size[1]]
-
-
-class DenseConvolution(nn.Conv2d):
-    """fc6 or fc7: a convolution with many weights and few output positions, computed as one matrix product.
-
-    On a CPU this is faster than torch's convolution, which reorders all weights on every call (fc7 in bf16: 7 times
-    faster). It also avoids a bug: oneDNN's bf16 weight gradient of a 7×7 kernel with padding 3, on a map of at most
-    2 rows or columns, reads uninitialized memory (torch 2.14.1).
-
-    If `factors` is a list, backward appends two factors to it instead of computing the weight gradient: the output
-    gradient, (rows, out), and the layer's input, (rows, in). The weight gradient, which is as large as the weights,
-    is their product; the optimizer computes it block by block and never needs memory for all of it.
-    """
-
-    factors: list[tuple[Tensor, Tensor]] | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x        (N, C, H, W)
-        returns  as Conv2d
-        """
-        size, border = self.kernel_size[0], self.padding[0]
-        assert isinstance(border, int)
-        x = nn.functional.pad(x, (border, border, border, border))
-        windows = _Windows.apply(x.permute(0, 2, 3, 1), size)
-        weight = self.weight.permute(0, 2, 3, 1).reshape(self.out_channels, -1)
-        flat = windows.view(-1, weight.shape[1])
-        rows: Tensor
-        if self.factors is None or not weight.requires_grad:
-            rows = nn.functional.linear(flat, weight, self.bias)
-        else:
-            rows = _Product.apply(flat, weight, self.bias, self.factors)
-        return rows.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
-
-
-class _Windows(torch.autograd.Function):
-    """All size×size windows of a map: (N, h, w, size, size, C) from (N, H, W, C).
-
-    The backward pass adds in the same order as that of torch's unfold, in a tenth of the time.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, size: int) -> Tensor:
-        return x.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3).contiguous()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        count, height, width, size, _, channels = gradient.shape
-        rows = gradient.new_zeros(count, height, width + size - 1, size, channels)
-        for column in reversed(range(size)):
-            rows[:, :, column : column + width] += gradient[:, :, :, :, column]
-        x = gradient.new_zeros(count, height + size - 1, width + size - 1, channels)
-        for row in reversed(range(size)):
-            x[:, row : row + height] += rows[:, :, :, row]
-        return x, None
-
-
-class _Product(torch.autograd.Function):
-    """x @ weight.T + bias; backward leaves the weight gradient as two factors, the output gradient and x."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, factors: list[tuple[Tensor, Tensor]]) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.factors = factors
-        return nn.functional.linear(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor, None]:
-        (gradient,) = gradients
-        x, weight = ctx.saved_tensors
-        ctx.factors.append((gradient, x.detach()))
-        return gradient @ weight, None, gradient.sum(0), None
 
 
 class Dropout(nn.Module):

@@ -10,12 +10,13 @@ from torchvision import models
 
 from fcn.io import download, pins
 from fcn.io.archive import Archive, at
+from fcn.models import State
 from fcn.models.fcn import BACKBONES
 from fcn.models.layers import CAFFE, TORCHVISION, Preprocessing
-from fcn.models.weights import Published, State
 from fcn.pretrained import published
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, first_line
+from fcn.weights.model_file import Published
 
 # torchvision's model name of each backbone.
 NAMES = {"vgg16": "vgg16", "vgg16_bn": "vgg16_bn", "vgg19": "vgg19", "vgg19_avg": "vgg19"}

@@ -12,12 +12,13 @@ from fcn.data.labels import Labels
 from fcn.datasets import sources
 from fcn.io import caffemodel, verification
 from fcn.io.archive import Archive
-from fcn.models import FCN, loading, weights
+from fcn.models import FCN, State
 from fcn.models.layers import CAFFE
-from fcn.models.weights import Meta, Published, State
 from fcn.pretrained import imagenet, published
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
+from fcn.weights import loading, model_file
+from fcn.weights.model_file import Meta, Published
 
 MAX_SIZE = 1 << 30  # bytes; the largest published file has 0.6 GB
 
@@ -50,7 +51,7 @@ def convert(
     state, facts = _backbone(state) if backbone else _net(state, name)
     used = Published(name, files.sha256(path))
     origin: dict[str, Any] = {"parent": None, "published": used, "iterations": 0, "params": {}}
-    weights.save(out, state, Meta(**facts, **origin, threads=torch.get_num_threads()))
+    model_file.save(out, state, Meta(**facts, **origin, threads=torch.get_num_threads()))
     return out, name
 
 

@@ -8,11 +8,12 @@ import torch
 
 from fcn.io import caffemodel, download, pins
 from fcn.io.archive import Archive, at
-from fcn.models import FCN, loading, weights
+from fcn.models import FCN, State
 from fcn.models.layers import CAFFE, Preprocessing
-from fcn.models.weights import Published, State
 from fcn.runtime import files, machine
 from fcn.runtime.errors import UserError
+from fcn.weights import loading, model_file
+from fcn.weights.model_file import Published
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def make(name: str, out: Path) -> None:
     state, used = state_dict(name, archive(name), at_once=theirs.at_once)
     net = FCN(**architecture(name), preprocessing=theirs.preprocessing)
     loading.fill(net, state, name)
-    meta = weights.Meta(
+    meta = model_file.Meta(
         architecture=architecture(name),
         preprocessing=theirs.preprocessing,
         labels=None,
@@ -103,7 +104,7 @@ def make(name: str, out: Path) -> None:
         threads=torch.get_num_threads(),
         params={},
     )
-    weights.save(out, net.state_dict(), meta)
+    model_file.save(out, net.state_dict(), meta)
 
 
 def check(name: str, stride: int, at_once: bool | None = None, classes: int | None = None) -> None:
@@ -142,7 +143,7 @@ def state_dict(name: str, archive: Archive, *, at_once: bool = False) -> tuple[S
     path, used = locate(name, archive)
     if path != imported(archive):
         return caffemodel.state_dict(caffemodel.read(path), at_once=at_once), used
-    return weights.load(path)[0], used
+    return model_file.load(path)[0], used
 
 
 def locate(name: str, archive: Archive) -> tuple[Path, Published]:
@@ -154,7 +155,7 @@ def locate(name: str, archive: Archive) -> tuple[Path, Published]:
     """
     path = find(archive)
     if path == imported(archive):
-        meta = weights.load(path)[1]
+        meta = model_file.load(path)[1]
         if meta.published is None or meta.published.name != name:
             raise UserError(
                 f"{path} is {meta.published.name if meta.published else 'not a published net'}, not {name}; delete it"

@@ -13,10 +13,10 @@ from fcn.data.labels import Labels
 from fcn.evaluation import paper, verdict
 from fcn.figures import tables
 from fcn.ladder import NETS, SCORES
-from fcn.models import weights
 from fcn.params import Params
 from fcn.runtime import files
 from fcn.runtime.errors import counted
+from fcn.weights import model_file
 
 FEW_IMAGES = 10  # in val; the scores of fewer are unreliable
 
@@ -55,7 +55,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     """Collect the content of the report from params, metrics and model files."""
     scores: dict[str, Any] = json.loads((metrics / "scores.json").read_text())
     table = _table(metrics / "classes.csv", "class").set_index("class")
-    metas = {path: weights.load(path)[1] for path in models}
+    metas = {path: model_file.load(path)[1] for path in models}
     labels = next(meta.labels for meta in metas.values() if meta.labels)
     names, truth = list(labels.names), table["pixels"].tolist()
     images = _table(metrics / "images.csv", "image")
@@ -108,7 +108,7 @@ def _dataset(params: Params) -> str:
     return folder if dataset == "folder" else dataset
 
 
-def _facts(params: Params, metas: dict[Path, weights.Meta], images: int, rows: int) -> dict[str, str]:
+def _facts(params: Params, metas: dict[Path, model_file.Meta], images: int, rows: int) -> dict[str, str]:
     """The configuration. There are more rows than images if images were tiled."""
     data, model = params.data, params.model
     tiles = f", in {counted(rows, 'tile')}" if rows > images else ""

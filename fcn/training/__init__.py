@@ -1,1 +1,1 @@
-"""Loss, steps, optimizer, checkpoints: one net of the ladder from its parent to its model file."""
+"""Loss, optimizer and steps."""

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from fcn.models import FCN
-from fcn.models.layers import BatchNorm, DenseConvolution
-from fcn.models.weights import State
+from fcn.kernels.dense import DenseConvolution
+from fcn.models import FCN, State
+from fcn.models.layers import BatchNorm
 from fcn.params import Params
 
 BLOCK = 1 << 20  # weights per block on a CPU

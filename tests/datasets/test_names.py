@@ -15,10 +15,11 @@ from fcn.datasets import packing
 from fcn.datasets.sources import Sample
 from fcn.evaluation import review
 from fcn.metrics import scores
-from fcn.models import FCN, weights
+from fcn.models import FCN
 from fcn.models.layers import TORCHVISION
 from fcn.runtime.distributed import SINGLE
 from fcn.runtime.errors import UserError
+from fcn.weights import model_file
 from stages import evaluate
 
 TWO = Labels(("null", "NA"), ((128, 64, 128), (64, 128, 0)))
@@ -46,8 +47,8 @@ def test_each_name_is_kept_as_it_is_from_packing_to_the_tables_of_the_report(tmp
     assert [split.name(i) for i in range(len(split))] == NAMES
     model = tmp_path / "fcn32s.safetensors"
     architecture = {"num_classes": 2, "stride": 32, "backbone": "slim", "pad": "same"}
-    meta = weights.Meta(architecture, TORCHVISION, TWO, None, None, 1, 1, {})
-    weights.save(model, FCN(2, 32, "slim", pad="same").state_dict(), meta)
+    meta = model_file.Meta(architecture, TORCHVISION, TWO, None, None, 1, 1, {})
+    model_file.save(model, FCN(2, 32, "slim", pad="same").state_dict(), meta)
     paths = argparse.Namespace(models=[model], predictions=tmp_path / "predictions", data=tmp_path)
     ((_, _, counts),) = evaluate._counted(paths, split, SINGLE)
     assert int(counts.sum()) == 48 * len(NAMES)

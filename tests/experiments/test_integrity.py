@@ -10,8 +10,9 @@ from conftest import Checkout, Fcn, as_checkout
 from model_files import META, noise
 
 from fcn.experiments import integrity
-from fcn.models import FCN, weights
+from fcn.models import FCN
 from fcn.pipeline import cache
+from fcn.weights import model_file
 
 NET = "data/weights/fcn8s.safetensors"
 
@@ -81,7 +82,7 @@ def test_what_a_model_file_says_of_itself_reaches_a_terminal_escaped(fcn: Fcn, t
     evil = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
     path = tmp_path / "a.safetensors"
     facts = {**vars(META), "params": {evil: evil, "lr": 1}}
-    weights.save(path, FCN(8, 8, "slim", pad="same").state_dict(), weights.Meta(**facts))
+    model_file.save(path, FCN(8, 8, "slim", pad="same").state_dict(), model_file.Meta(**facts))
     as_checkout(tmp_path)
     out, err, _ = fcn("trace", path)
     assert "lr 1" in out
@@ -91,7 +92,7 @@ def test_what_a_model_file_says_of_itself_reaches_a_terminal_escaped(fcn: Fcn, t
 
 def test_names_of_files_reach_a_terminal_escaped(fcn: Fcn, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    weights.save(path, FCN(8, 8, "slim", pad="same").state_dict(), META)
+    model_file.save(path, FCN(8, 8, "slim", pad="same").state_dict(), META)
     Path("in").mkdir()
     Path("in/\x1b[2J.png").write_text("no picture")
     noise(9, 9).save("in/a.png")
@@ -104,7 +105,7 @@ def test_names_of_files_reach_a_terminal_escaped(fcn: Fcn, tmp_path: Path) -> No
 
 def test_a_backbone_is_traced_to_the_beginning_of_its_chain(fcn: Fcn, tmp_path: Path) -> None:
     path = tmp_path / "backbone.safetensors"
-    meta = weights.Meta({"backbone": "slim"}, META.preprocessing, None, None, None, 0, 1, {})
-    weights.save(path, {"x": torch.zeros(1)}, meta)
+    meta = model_file.Meta({"backbone": "slim"}, META.preprocessing, None, None, None, 0, 1, {})
+    model_file.save(path, {"x": torch.zeros(1)}, meta)
     as_checkout(tmp_path)
     assert "none: the chain begins here" in fcn("trace", path)[0]

@@ -15,7 +15,7 @@ from fcn.ladder import STRIDES
 from fcn.models import FCN
 from fcn.models.layers import PREPROCESSINGS
 from fcn.params import Params
-from fcn.training import cost
+from fcn.rungs import cost
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 

@@ -10,7 +10,7 @@ from conftest import ROOT
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from fcn.data import palette
+from fcn import palette
 from fcn.data.labels import VOID, Labels
 from fcn.data.split import Split
 from fcn.datasets import class_list, label_maps, packing

@@ -15,8 +15,9 @@ from PIL import Image
 from fcn.data.split import Split
 from fcn.inference import batch, prediction
 from fcn.metrics import counting
-from fcn.models import FCN, weights
+from fcn.models import FCN
 from fcn.runtime.errors import UserError
+from fcn.weights import model_file
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, parameter in net.named_parameters():
         if name.startswith("score"):  # so that all classes win somewhere
             torch.nn.init.normal_(parameter)
-    weights.save(path, net.state_dict(), META)
+    model_file.save(path, net.state_dict(), META)
     return path
 
 
@@ -36,7 +37,7 @@ def test_masks_are_the_argmax_of_the_whole_images_logits(fcn: Fcn, model: Path) 
     image = noise(90, 70)
     image.save("a.png")
     assert fcn("predict", "a.png", "--model", model, "--out", "out", "--confidence", "--overlays", "--sheet")[2] == 0
-    net, _ = weights.build(model)
+    net, _ = model_file.build(model)
     with torch.no_grad():
         logits = net(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])[0]
     mask = Image.open("out/a.png")
@@ -65,7 +66,7 @@ def test_a_large_image_in_small_tiles_gets_the_same_mask(model: Path) -> None:
 
 def test_predict_says_what_evaluate_says(fcn: Fcn, model: Path, packed: Path) -> None:
     split = Split(packed, "val")
-    net, _ = weights.build(model)
+    net, _ = model_file.build(model)
     expected = {split.name(i): found.numpy() for i, _, found in counting.predictions(net, split)}
     Path("val").mkdir()
     for i in range(len(split)):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fcn.inference import prediction, receptive_field
-from fcn.models import layers
+from fcn.kernels import resizing
 from fcn.models.fcn import BACKBONES, FCN, Backbone
 
 NARROW = Backbone((2, 2, 3, 3, 3), (2, 2, 2, 2, 2), 2)
@@ -75,7 +75,7 @@ def test_resized_logits_of_tiles_are_those_that_torch_makes_of_the_whole_image(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
     net = narrow(monkeypatch, 8, "same")
-    monkeypatch.setattr(layers, "STRIP", 10_000)  # values: several strips a tile
+    monkeypatch.setattr(resizing, "STRIP", 10_000)  # values: several strips a tile
     pixels = np.random.default_rng(1).integers(0, 256, (40, 1030, 3), np.uint8)
     with torch.no_grad():
         whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])

@@ -19,9 +19,10 @@ from fcn.datasets.label_maps import SCENES
 from fcn.datasets.sources import Sample
 from fcn.inference import prediction
 from fcn.metrics import counting, scores
-from fcn.models import FCN, weights
+from fcn.models import FCN
 from fcn.runtime.errors import UserError
 from fcn.serving import response
+from fcn.weights import model_file
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def model(path: Path, scale: Scale | None) -> Path:
     for name, parameter in net.named_parameters():
         if name.startswith("score"):  # so that all classes win somewhere
             torch.nn.init.normal_(parameter)
-    weights.save(path, net.state_dict(), replace(META, scale=scale))
+    model_file.save(path, net.state_dict(), replace(META, scale=scale))
     return path
 
 
@@ -80,7 +81,7 @@ def test_predict_writes_what_evaluate_scored_pixel_by_pixel(
     path = model(tmp_path / "net.safetensors", read_scale(out))
     printed = fcn("predict", tmp_path / "pictures", "--model", path, "--out", "masks")[0]
     assert ("images are resized" in printed) == (size != "native")
-    split, (net, _) = Split(out, "val"), weights.build(path)
+    split, (net, _) = Split(out, "val"), model_file.build(path)
     counts = torch.zeros(8, 8, dtype=torch.int64)
     for i, mask, expected in counting.predictions(net, split):
         with Image.open(tmp_path / "masks" / f"{split.name(i)}.png") as picture:
@@ -134,5 +135,5 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_named_and_refused(fcn: Fc
 @pytest.mark.slow
 def test_a_rung_writes_into_its_model_file_how_val_was_resized(kept: Checkout) -> None:
     for net in ("fcn32s", "fcn16s", "fcn8s"):
-        assert weights.load(kept.folder / f"data/weights/{net}.safetensors")[1].scale == Scale("32x32", "none")
-    assert weights.load(kept.folder / "data/weights/backbone.safetensors")[1].scale is None
+        assert model_file.load(kept.folder / f"data/weights/{net}.safetensors")[1].scale == Scale("32x32", "none")
+    assert model_file.load(kept.folder / "data/weights/backbone.safetensors")[1].scale is None

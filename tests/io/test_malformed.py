@@ -19,9 +19,9 @@ from fcn.datasets import resizing
 from fcn.datasets.label_maps import SCENES
 from fcn.datasets.sources import Sample
 from fcn.io import extraction
-from fcn.models import weights
 from fcn.models.layers import CAFFE
 from fcn.runtime.errors import UserError
+from fcn.weights import model_file
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_an_index_of_sides_that_no_picture_has_is_refused(
 def damaged(path: Path, key: str, value: object) -> Path:
     """A model file in which one fact is another."""
     architecture = {"num_classes": 8, "stride": 32, "backbone": "slim", "pad": "same"}
-    weights.save(
+    model_file.save(
         path,
         {"score_fr.weight": torch.zeros(8, 512, 1, 1)},
-        weights.Meta(architecture, CAFFE, SCENES, None, None, 1, 1, {}),
+        model_file.Meta(architecture, CAFFE, SCENES, None, None, 1, 1, {}),
     )
     whole = path.read_bytes()
     length = struct.unpack("<Q", whole[:8])[0]
@@ -157,7 +157,7 @@ def damaged(path: Path, key: str, value: object) -> Path:
 def test_a_model_file_with_impossible_facts_is_refused_in_one_line(key: str, value: object, tmp_path: Path) -> None:
     path = damaged(tmp_path / "a.safetensors", key, value)
     with pytest.raises(UserError, match="a.safetensors") as caught:
-        weights.build(path)
+        model_file.build(path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
 

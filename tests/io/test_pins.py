@@ -20,14 +20,14 @@ from fcn.datasets.label_maps import NYUD, SIFTFLOW
 from fcn.datasets.sources import Sample, nyud, siftflow
 from fcn.io import download, pins
 from fcn.io.archive import Archive
-from fcn.models import weights
 from fcn.models.fcn import BACKBONES, FCN, Backbone
 from fcn.models.layers import CAFFE, TORCHVISION
 from fcn.params import Params
 from fcn.pipeline import dvc_yaml
 from fcn.pretrained import imagenet, importing, published
+from fcn.rungs import initialization
 from fcn.runtime.errors import UserError
-from fcn.training import initialization
+from fcn.weights import model_file
 from stages.backbone import _published
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -82,14 +82,14 @@ def split(folder: Path, labels: Labels) -> Split:
 def backbone(folder: Path, params: Params, preprocessing: object = CAFFE) -> Path:
     state = FCN(1, 32).state_dict()
     state = {name: tensor for name, tensor in state.items() if not name.startswith("score")}
-    meta = weights.Meta({"backbone": "vgg16"}, preprocessing, None, None, None, 0, 1, {})  # type: ignore[arg-type]
-    weights.save(folder / "backbone.safetensors", state, meta)
+    meta = model_file.Meta({"backbone": "vgg16"}, preprocessing, None, None, None, 0, 1, {})  # type: ignore[arg-type]
+    model_file.save(folder / "backbone.safetensors", state, meta)
     return folder / "backbone.safetensors"
 
 
 def saved(begun: initialization.Initialized, path: Path, labels: Labels) -> Path:
-    meta = weights.Meta(begun.architecture, begun.net.preprocessing, labels, None, begun.published, 0, 1, {})
-    weights.save(path, begun.net.state_dict(), meta)
+    meta = model_file.Meta(begun.architecture, begun.net.preprocessing, labels, None, begun.published, 0, 1, {})
+    model_file.save(path, begun.net.state_dict(), meta)
     return path
 
 
@@ -180,7 +180,7 @@ def test_a_rung_knows_the_published_file_it_started_from_and_another_file_is_ref
     params = small(**{"model.backbone": "vgg16", "model.preprocessing": "caffe", "train.init": name})
     published.make(name, folder / "published" / f"{name}.safetensors")
     begun = initialization.initialize(train, 32, params, backbone(folder, params), folder / "published")
-    assert (begun.published, begun.parent) == (weights.Published(name, first), None)
+    assert (begun.published, begun.parent) == (model_file.Published(name, first), None)
     second = put(folder, name, seed=1)
     with pytest.raises(UserError, match=f"its sha256 is {second}, not {first}; replace it, or delete the line"):
         published.make(name, folder / "published" / f"{name}.safetensors")
@@ -210,7 +210,7 @@ def test_an_imported_file_is_recorded_as_what_it_was_made_from(folder: Path) -> 
     (folder / f"{name}.caffemodel").unlink()
     published.make(name, made)
     assert made.read_bytes() == before
-    assert weights.facts(made).published == weights.Published(name, digest)
+    assert model_file.facts(made).published == model_file.Published(name, digest)
     put(folder, name, seed=1)
     importing.convert(folder / f"{name}.caffemodel")
     (folder / f"{name}.caffemodel").unlink()
@@ -242,7 +242,7 @@ def test_finer_nets_inherit_the_mean_colour_of_a_published_one(folder: Path, sma
         line = "mean colour B 116.19, G 97.203, R 92.318: that of the weights it starts from"
         assert line in initialization.summary(stride, params, train, begun.table, begun.net.preprocessing).splitlines()
         parent = saved(begun, folder / f"fcn{stride}s.safetensors", NYUD)
-    assert weights.build(parent)[1].preprocessing.mean == (116.190, 97.203, 92.318)
+    assert model_file.build(parent)[1].preprocessing.mean == (116.190, 97.203, 92.318)
 
 
 def test_preprocessing_of_another_kind_than_the_parents_is_refused_with_what_to_set(

@@ -25,7 +25,7 @@ def wait_for(checkout: Checkout, pattern: str) -> Path:
 
 def begin(checkout: Checkout) -> psutil.Process:
     """Queues an experiment that saves its state after every step; yields its worker once a state is saved."""
-    checkout.run("sed", "-i", "s/^SAVE_EVERY = .*/SAVE_EVERY = 0.0/", "fcn/training/checkpoint.py")
+    checkout.run("sed", "-i", "s/^SAVE_EVERY = .*/SAVE_EVERY = 0.0/", "fcn/rungs/checkpoint.py")
     checkout.commit()
     change = ("--set-param", "train.iterations=40")
     checkout.run("dvc", "exp", "run", "--queue", "--name", "mine", *change, "train")

@@ -12,8 +12,8 @@ from conftest import Checkout
 from fcn.models import FCN
 from fcn.params import Params
 from fcn.pipeline import dvc_lock
+from fcn.rungs.checkpoint import Checkpoint
 from fcn.runtime import files
-from fcn.training.checkpoint import Checkpoint
 from fcn.training.optimizer import Optimizer
 
 
@@ -131,11 +131,9 @@ def test_a_note_of_a_finished_state_may_hold_anything(tmp_path: Path, monkeypatc
 def test_a_rung_whose_state_was_damaged_ends_with_the_same_bits(ready: Checkout) -> None:
     """A state is saved after each of its four steps; the third is damaged."""
     expected = files.sha256(ready.folder / "data/weights/fcn32s.safetensors")
-    ready.run("sed", "-i", "s/^SAVE_EVERY = .*/SAVE_EVERY = 0.0/", "fcn/training/checkpoint.py")
+    ready.run("sed", "-i", "s/^SAVE_EVERY = .*/SAVE_EVERY = 0.0/", "fcn/rungs/checkpoint.py")
     killed = "if number == 3: import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    ready.run(
-        "sed", "-i", f"s/^            if end:$/            {killed}\\n            if end:/", "fcn/training/rung.py"
-    )
+    ready.run("sed", "-i", f"s/^            if end:$/            {killed}\\n            if end:/", "fcn/rungs/rung.py")
     ready.run("dvc", "repro", "train", code=1)
     newest, before = Checkpoint(next((ready.folder / ".fcn/states").iterdir())).saved()
     newest.write_bytes(newest.read_bytes()[:-1] + b"\1")

@@ -173,10 +173,10 @@ def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_kil
     checkout.run("dvc", "repro", "backbone")
     words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"]
     saver = (
-        "import fcn.training.checkpoint, os, signal, runpy, sys; fcn.training.checkpoint.SAVE_EVERY = 0\n"
-        "save = fcn.training.checkpoint.Checkpoint.save\n"
+        "import fcn.rungs.checkpoint, os, signal, runpy, sys; fcn.rungs.checkpoint.SAVE_EVERY = 0\n"
+        "save = fcn.rungs.checkpoint.Checkpoint.save\n"
         "def save_and_die(*args): save(*args); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "fcn.training.checkpoint.Checkpoint.save = save_and_die\n"
+        "fcn.rungs.checkpoint.Checkpoint.save = save_and_die\n"
         f"sys.argv = {words.split()[2:]!r}; runpy.run_module('stages.train', run_name='__main__')"
     )
     killed = subprocess.run([sys.executable, "-c", saver], cwd=folder, env=checkout.environment(), check=False)

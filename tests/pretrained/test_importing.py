@@ -11,13 +11,13 @@ from caffe import Array, net_of
 from torch import Tensor, nn
 
 from fcn.datasets.label_maps import VOC
-from fcn.models import weights
 from fcn.models.fcn import BACKBONES, FCN, Backbone
 from fcn.models.layers import CAFFE, bilinear_kernel
 from fcn.pretrained import imagenet, importing, published
+from fcn.rungs import initialization
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
-from fcn.training import initialization
+from fcn.weights import model_file
 
 State = dict[str, Tensor]
 
@@ -57,8 +57,8 @@ def test_a_converted_net_becomes_a_model_file_that_predicts_the_same(
     digests = saved(state, tmp_path / "x.pth", name, old=old)
     out, found = importing.convert(tmp_path / "x.pth", digests=digests)
     assert (out, found) == (tmp_path / ".fcn" / "downloads" / f"{name}.safetensors", name)
-    net, meta = weights.build(out)
-    assert (meta.published, meta.parent) == (weights.Published(name, files.sha256(tmp_path / "x.pth")), None)
+    net, meta = model_file.build(out)
+    assert (meta.published, meta.parent) == (model_file.Published(name, files.sha256(tmp_path / "x.pth")), None)
     assert (meta.labels, meta.preprocessing, meta.scored) == (VOC, CAFFE, True)
     reference = FCN(21, stride, upsampling="learned").eval()
     reference.load_state_dict(state)
@@ -92,7 +92,7 @@ def test_vgg16_by_torchvisions_names_becomes_the_caffe_backbone(tmp_path: Path) 
     assert (out.name, name) == ("VGG_ILSVRC_16_layers.safetensors", "VGG_ILSVRC_16_layers")
     loaded, preprocessing, used = imagenet.backbone("vgg16", "caffe")
     assert preprocessing == CAFFE
-    assert used == weights.Published(imagenet.VGG16, files.sha256(tmp_path / "x.pth"))
+    assert used == model_file.Published(imagenet.VGG16, files.sha256(tmp_path / "x.pth"))
     assert loaded.keys() == ours.keys()
     assert all(torch.equal(loaded[key], ours[key]) for key in ours)
     del state["features.0.bias"]
@@ -112,7 +112,7 @@ def test_a_caffemodel_is_known_by_its_name_or_by_what_it_is_said_to_be(tmp_path:
         with pytest.raises(UserError, match=r"name of a published net; name it with --net: fcn32s-heavy-pascal, "):
             importing.convert(path)
     out, _ = importing.convert(path, name="fcn16s-heavy-pascal", out=tmp_path / "out" / "y.safetensors")
-    assert torch.equal(weights.load(out)[0]["fc6.weight"], theirs(16)["fc6.weight"])
+    assert torch.equal(model_file.load(out)[0]["fc6.weight"], theirs(16)["fc6.weight"])
     with pytest.raises(UserError, match="fcn8s-atonce-pascal is another net: score_pool3.weight is missing; "):
         importing.convert(path, name="fcn8s-atonce-pascal", out=tmp_path / "z.safetensors")
     with pytest.raises(UserError, match=r"not the published fcn8s-heavy-pascal.caffemodel: its sha1 is [0-9a-f]{40}, "):

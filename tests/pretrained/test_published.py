@@ -9,15 +9,16 @@ from caffe import Array, net_of
 from torch import Tensor, nn
 
 from fcn.datasets import sources
-from fcn.models import loading
 from fcn.models.fcn import BACKBONES, FCN, Backbone
 from fcn.models.layers import CAFFE, TORCHVISION
-from fcn.models.weights import Published, transplant
+from fcn.models.surgery import transplant
 from fcn.params import Model
 from fcn.pretrained import imagenet, published
+from fcn.rungs import initialization
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
-from fcn.training import initialization
+from fcn.weights import loading
+from fcn.weights.model_file import Published
 
 
 @pytest.fixture

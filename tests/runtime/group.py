@@ -22,8 +22,9 @@ from fcn.data.split import Split  # noqa: E402
 from fcn.metrics import counting  # noqa: E402
 from fcn.models import fcn  # noqa: E402
 from fcn.models.fcn import FCN, Backbone  # noqa: E402
+from fcn.rungs import checkpoint, rung  # noqa: E402
 from fcn.runtime import distributed  # noqa: E402
-from fcn.training import checkpoint, rung, steps  # noqa: E402
+from fcn.training import steps  # noqa: E402
 from fcn.training.optimizer import Optimizer  # noqa: E402
 
 # Narrow and without batch norm, which on a CPU has to see the whole batch.

@@ -12,12 +12,13 @@ import yaml
 from conftest import ROOT, SMALL, Checkout, changed
 from safetensors.torch import load_file
 
-from fcn.models import fcn, weights
+from fcn.models import fcn
 from fcn.models.fcn import FCN, Backbone
 from fcn.models.layers import TORCHVISION
 from fcn.runtime import machine
 from fcn.runtime.distributed import Group, _process_count
 from fcn.runtime.errors import UserError
+from fcn.weights import model_file
 
 STEPS, BATCH = 50, 4
 
@@ -111,8 +112,8 @@ def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_b
     shutil.copytree(packed, folder / "resized")
     torch.manual_seed(1)
     state = {k: v for k, v in FCN(1, 32, "vgg16").state_dict().items() if not k.startswith("score")}
-    meta = weights.Meta({"backbone": "vgg16"}, TORCHVISION, None, None, None, 0, 1, {})
-    weights.save(folder / "weights" / "backbone.safetensors", state, meta)
+    meta = model_file.Meta({"backbone": "vgg16"}, TORCHVISION, None, None, None, 0, 1, {})
+    model_file.save(folder / "weights" / "backbone.safetensors", state, meta)
     (folder / "weights/published/fcn32s").mkdir(parents=True)
     out, digests = folder / "weights" / "fcn32s.safetensors", []
     for fall in ("none", "0", "2"):

@@ -23,10 +23,11 @@ from model_files import META, noise
 from PIL import Image
 
 from fcn.datasets.label_maps import SCENES
-from fcn.models import FCN, weights
+from fcn.models import FCN
 from fcn.runtime.errors import UserError
 from fcn.serving import buffer, request_limits, response, stopping
 from fcn.serving.buffer import Stage
+from fcn.weights import model_file
 
 HEAD = {"host": "localhost:5001", "content-type": "application/json"}
 
@@ -281,7 +282,7 @@ def test_a_computation_ends_between_two_tiles() -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with a registered net."""
     checkout = Checkout(tmp_path_factory.mktemp("served"))
-    weights.save(checkout.folder / "data/weights/fcn8s.safetensors", net().state_dict(), META)
+    model_file.save(checkout.folder / "data/weights/fcn8s.safetensors", net().state_dict(), META)
     checkout.run("fcn", "register")
     return checkout
 

@@ -25,9 +25,10 @@ from PIL import Image
 from fcn.data.scale import Scale
 from fcn.datasets.label_maps import SCENES
 from fcn.inference import prediction
-from fcn.models import FCN, weights
+from fcn.models import FCN
 from fcn.runtime.errors import UserError
 from fcn.serving import request_limits, response
+from fcn.weights import model_file
 
 SCALE = Scale(100)
 
@@ -143,7 +144,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with a registered net that was evaluated on resized images."""
     checkout = Checkout(tmp_path_factory.mktemp("served"))
     path = checkout.folder / "data/weights/fcn8s.safetensors"
-    weights.save(path, net().state_dict(), replace(META, scale=SCALE))
+    model_file.save(path, net().state_dict(), replace(META, scale=SCALE))
     assert "no model is registered" in checkout.run("fcn", "serve", "--port", "0", code=1)
     assert "is registered as version 1 of fcn" in run(checkout, "fcn", "register")
     return checkout
@@ -202,7 +203,7 @@ def test_mlflows_own_server_serves_it_too(served: Checkout) -> None:
             end(server)
     (answer,) = good.json()["predictions"]
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
-    ours, _ = weights.build(served.folder / "data/weights/fcn8s.safetensors")
+    ours, _ = model_file.build(served.folder / "data/weights/fcn8s.safetensors")
     assert np.array_equal(mask, prediction.predict(ours, image, seen=SCALE.target(image.size)).mask)
     assert bad.status_code == 400
     assert bad.json()["message"].startswith("image 0 cannot be decoded (it is none of PNG")

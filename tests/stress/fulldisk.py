@@ -188,7 +188,7 @@ def every(stages: list[str], points: int) -> dict[str, Any]:
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-    from fcn.training import rung  # noqa: F401
+    from fcn.rungs import rung  # noqa: F401
     from stress.stamp import stamp
 
     results = {stage: sweep(stage, points, lambda line: print(line, flush=True)) for stage in stages}

@@ -31,9 +31,10 @@ from PIL import Image
 
 from fcn.datasets.label_maps import SCENES
 from fcn.inference import prediction
-from fcn.models import FCN, weights
+from fcn.models import FCN
 from fcn.models.layers import TORCHVISION
 from fcn.runtime import machine
+from fcn.weights import model_file
 
 from .malformed import mutate
 from .stamp import stamp
@@ -68,7 +69,7 @@ def serving(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", int, FCN]]:
             torch.nn.init.normal_(parameter)
     architecture = {"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same"}
     path = folder / "data/weights/fcn8s.safetensors"
-    weights.save(path, net.state_dict(), weights.Meta(architecture, TORCHVISION, SCENES, None, None, 1, 1, {}))
+    model_file.save(path, net.state_dict(), model_file.Meta(architecture, TORCHVISION, SCENES, None, None, 1, 1, {}))
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     environment["PYTHONPATH"] = str(ROOT)
     fcn = [sys.executable, "-m", "fcn"]
@@ -82,7 +83,7 @@ def serving(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", int, FCN]]:
             assert server.stdout is not None
             found = re.search(r":(\d+)/invocations", server.stdout.readline())
             assert found, (folder / "log").read_text()
-            yield server, int(found[1]), weights.build(path)[0]
+            yield server, int(found[1]), model_file.build(path)[0]
         finally:
             server.terminate()
 

@@ -40,11 +40,12 @@ from fcn.experiments import backfill, trace
 from fcn.experiments.history import Snapshot
 from fcn.inference import prediction
 from fcn.io import caffemodel, extraction
-from fcn.models import FCN, fcn, weights
+from fcn.models import FCN, fcn
 from fcn.models.layers import CAFFE
 from fcn.pipeline import dvc_lock
+from fcn.rungs import checkpoint
 from fcn.runtime.errors import UserError
-from fcn.training import checkpoint
+from fcn.weights import model_file
 
 from . import folders
 
@@ -153,14 +154,14 @@ def _packed(content: bytes) -> None:
 
 @cache
 def _model() -> tuple[bytes, bytes]:
-    """Facts and the rest of a small net's file: `weights.save`, taken apart."""
+    """Facts and the rest of a small net's file: `model_file.save`, taken apart."""
     torch.manual_seed(0)
     net = FCN(8, 32, "slim", pad="same")
     state = {name: tensor for name, tensor in net.state_dict().items() if name.startswith("score")}
     architecture = {"num_classes": 8, "stride": 32, "backbone": "slim", "pad": "same"}
-    meta = weights.Meta(architecture, CAFFE, SCENES, "ab" * 32, None, 3, 2, {"lr": 0.001, "seed": 1})
+    meta = model_file.Meta(architecture, CAFFE, SCENES, "ab" * 32, None, 3, 2, {"lr": 0.001, "seed": 1})
     path = folder() / "seed.safetensors"
-    weights.save(path, state, meta)
+    model_file.save(path, state, meta)
     whole = path.read_bytes()
     header = json.loads(whole[8 : 8 + struct.unpack("<Q", whole[:8])[0]])
     facts = json.loads(header["__metadata__"]["fcn"])
@@ -179,9 +180,9 @@ def _meta(content: bytes) -> None:
     text = content.decode("utf-8", "replace")
     header = json.dumps({"__metadata__": {"fcn": text}}).encode()
     path = _file("facts.safetensors", struct.pack("<Q", len(header)) + header)
-    weights.load(path)
+    model_file.load(path)
     with suppress(UserError):  # it has no layer; but a net of the file's architecture is made before that is seen
-        weights.build(path)
+        model_file.build(path)
 
 
 ODD = (
@@ -193,17 +194,17 @@ ODD = (
 
 @cache
 def _whole() -> tuple[dict[str, Any], bytes]:
-    """Facts and the rest of the file of a net with few weights, which `weights.build` and all behind it can use."""
+    """Facts and the rest of the file of a net with few weights, which `model_file.build` and all behind it can use."""
     fcn.BACKBONES["slim"] = fcn.Backbone((2, 2, 3, 3, 3), (1, 2, 2, 2, 3), 4, norm=("conv", "fc"))
     architecture = {"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same", "upsampling": "inner"}
     more = {"at_once": False, "dropout": 0.5}
-    meta = weights.Meta(
+    meta = model_file.Meta(
         *(architecture | more, CAFFE, SCENES, "ab" * 32, "fcn8s-heavy-pascal", 3, 2, {"lr": 0.1, "train": {"save": 1}}),
         digests={"1": "cd" * 32, "10": "ef" * 32},
         scale=Scale("32x32", "64x64"),
     )
     path = folder() / "whole.safetensors"
-    weights.save(path, FCN(**architecture).state_dict(), meta)
+    model_file.save(path, FCN(**architecture).state_dict(), meta)
     whole = path.read_bytes()
     length = 8 + struct.unpack("<Q", whole[:8])[0]
     return json.loads(whole[8:length]), whole[length:]
@@ -249,7 +250,7 @@ def _facts(content: bytes) -> None:
         facts = altered(facts, random.Random(content))
     text = json.dumps(header | {"__metadata__": {"fcn": json.dumps(facts)}}).encode()
     path = _file("facts.safetensors", struct.pack("<Q", len(text)) + text + rest)
-    net, meta = weights.build(path)
+    net, meta = model_file.build(path)
     model = trace.Model("ab" * 32, path.name, path, meta)
     assert all(line.isprintable() for line in trace._describe(model.sha256, model, {model.sha256: model}, None, ""))
     if meta.labels:
@@ -268,7 +269,7 @@ def _weights_seeds() -> dict[str, bytes]:
 
 def _weights(content: bytes) -> None:
     path = _file("a.safetensors", content)
-    state, meta = weights.load(path)
+    state, meta = model_file.load(path)
     assert isinstance(meta.scored, bool)
     assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
 

@@ -146,7 +146,7 @@ def prepare(folder: Path) -> Checkout:
     checkout.set(**LONG)
     path = folder / "fcn" / "training" / "checkpoint.py"
     often, count = re.subn(r"(?m)^SAVE_EVERY = [\d.]+", "SAVE_EVERY = 0.0", path.read_text())
-    assert count == 1, "fcn/training/checkpoint.py has no SAVE_EVERY"
+    assert count == 1, "fcn/rungs/checkpoint.py has no SAVE_EVERY"
     path.write_text(often)
     checkout.commit()
     return checkout

@@ -18,8 +18,9 @@ from fcn.data.split import Split
 from fcn.models import FCN
 from fcn.models.layers import TORCHVISION
 from fcn.params import Params
+from fcn.rungs import initialization
 from fcn.runtime import machine
-from fcn.training import initialization, steps
+from fcn.training import steps
 from fcn.training.optimizer import Optimizer
 
 Small = Callable[..., Params]

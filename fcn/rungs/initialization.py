@@ -9,15 +9,16 @@ from torch import nn
 
 from fcn.data.split import Split
 from fcn.ladder import BY_STRIDE
-from fcn.models import FCN, loading, weights
+from fcn.models import FCN, surgery
 from fcn.models.layers import PREPROCESSINGS, Preprocessing
-from fcn.models.weights import Published
 from fcn.params import Params
+from fcn.rungs import compatibility
 from fcn.runtime import files, machine
 from fcn.runtime.distributed import SINGLE, Group
 from fcn.runtime.errors import UserError, counted
-from fcn.training import compatibility
 from fcn.training.steps import rate
+from fcn.weights import loading, model_file
+from fcn.weights.model_file import Published
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,17 @@ def initialize(
     published   folder with the model file of the published net that `init` names, if it names one
     """
     _check(train, stride, params, group)
-    parent_state, parent_meta = weights.load(parent)
+    parent_state, parent_meta = model_file.load(parent)
     architecture = _architecture(train, stride, params)
     net = _net(architecture, params, parent_meta)
     init = params.rung(stride).init
     if init == "parent":
         generator = torch.Generator().manual_seed(params.seed * 64 + stride)
-        table = weights.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
+        table = surgery.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
         used = None
     else:
         used = fill(net, init, published / f"{init}.safetensors")
-        table = [(layer, init) for layer in weights.layers(net.state_dict())]
+        table = [(layer, init) for layer in surgery.layers(net.state_dict())]
     net.to(machine.device()).to(memory_format=torch.channels_last)
     if net.backbone.norm and group.size > 1:
         if machine.device().type != "cuda":
@@ -70,7 +71,7 @@ def fill(net: FCN, init: str, path: Path) -> Published | None:
 
     raises   UserError if they belong to another net
     """
-    state, meta = weights.load(path)
+    state, meta = model_file.load(path)
     for name, ours in (("stride", net.stride), ("at_once", net.at_once), ("num_classes", net.score_fr.out_channels)):
         theirs = meta.architecture.get(name)
         if theirs != ours:
@@ -82,7 +83,7 @@ def fill(net: FCN, init: str, path: Path) -> Published | None:
     return meta.published
 
 
-def _net(architecture: dict[str, Any], params: Params, parent: weights.Meta) -> FCN:
+def _net(architecture: dict[str, Any], params: Params, parent: model_file.Meta) -> FCN:
     expected, rung = PREPROCESSINGS[params.model.preprocessing], params.rung(architecture["stride"])
     if rung.init == "parent":
         if not expected.is_like(parent.preprocessing):

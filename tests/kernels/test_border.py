@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fcn.kernels.border import BORDER, Bordered, Span
 from fcn.models import fcn
-from fcn.models.border import BORDER, Bordered, Span
 from fcn.models.fcn import FCN, Backbone
 
 

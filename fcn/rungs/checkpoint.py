@@ -14,8 +14,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from fcn.models import FCN
-from fcn.models.weights import State
+from fcn.models import FCN, State
 from fcn.pipeline import dvc_lock
 from fcn.runtime import files, machine
 from fcn.runtime.distributed import SINGLE, Group
@@ -34,7 +33,7 @@ class Checkpoint:
     number       steps done
     losses       losses since the last point of the training curve
     train, val   points of the training and validation curves so far
-    previews     predictions of a few validation images, by step number: fcn.training.previews
+    previews     predictions of a few validation images, by step number: fcn.rungs.previews
     digests      sha256 of the weights after some of the steps, by step number
     best         weights with the best validation score, with `save: best`; empty otherwise
     best_score   mean IU of `best`

@@ -12,12 +12,12 @@ from torch import nn
 
 from fcn.data.split import Split
 from fcn.experiments import precheck
-from fcn.models import weights
 from fcn.models.fcn import BACKBONES, FCN, normalized_positions
 from fcn.models.layers import CAFFE, PREPROCESSINGS
 from fcn.params import Params
+from fcn.rungs import compatibility, initialization
 from fcn.runtime.errors import UserError
-from fcn.training import compatibility, initialization
+from fcn.weights import model_file
 
 Small = Callable[..., Params]
 Pad = Literal[100, "same"]
@@ -222,8 +222,8 @@ def backbone(path: Path, name: str) -> Path:
     """A model file to start from."""
     net = FCN(1, 32, name, pad="same")
     state = {key: tensor for key, tensor in net.state_dict().items() if not key.startswith("score")}
-    meta = weights.Meta({"backbone": name}, PREPROCESSINGS["torchvision"], None, None, None, 0, 2, {})
-    weights.save(path, state, meta)
+    meta = model_file.Meta({"backbone": name}, PREPROCESSINGS["torchvision"], None, None, None, 0, 2, {})
+    model_file.save(path, state, meta)
     return path
 
 

@@ -18,14 +18,15 @@ from fcn.data.split import Split
 from fcn.datasets import packing
 from fcn.datasets.sources import Sample
 from fcn.metrics import counting
-from fcn.models import FCN, weights
+from fcn.models import FCN
 from fcn.models.layers import PREPROCESSINGS
 from fcn.params import Params
+from fcn.rungs import checkpoint, previews, rung
+from fcn.rungs.previews import Preview, preview_steps
 from fcn.runtime import machine
 from fcn.runtime.distributed import Group
-from fcn.training import checkpoint, previews, rung
-from fcn.training.previews import Preview, preview_steps
 from fcn.training.steps import Step
+from fcn.weights import model_file
 
 TWO = Labels(("no", "yes"), ((0, 114, 178), (230, 159, 0)))
 
@@ -161,8 +162,8 @@ def prepared(folder: Path, packed: Path) -> dict[str, Any]:
     torch.manual_seed(1)
     net = FCN(1, 32, "slim", pad="same")
     state = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith("score")}
-    meta = weights.Meta({"backbone": "slim"}, PREPROCESSINGS["torchvision"], None, None, None, 0, 2, {})
-    weights.save(folder / "data/weights/backbone.safetensors", state, meta)
+    meta = model_file.Meta({"backbone": "slim"}, PREPROCESSINGS["torchvision"], None, None, None, 0, 2, {})
+    model_file.save(folder / "data/weights/backbone.safetensors", state, meta)
     (folder / "data/weights/published/fcn32s").mkdir(parents=True)
     return {
         "data": Path("data/resized"),

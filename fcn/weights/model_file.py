@@ -1,4 +1,4 @@
-"""Model files, and the transfer of weights from a coarser net to a finer one."""
+"""Model files: weights in safetensors, with one JSON string of metadata."""
 
 import hashlib
 import json
@@ -12,17 +12,16 @@ from typing import Annotated, Any
 import torch
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
 
 from fcn.data.labels import MAX_CLASSES, Labels
 from fcn.data.scale import Scale
 from fcn.ladder import STRIDES
-from fcn.models.fcn import BACKBONES, CROPS, FCN, UPSAMPLINGS
+from fcn.models import FCN, State
+from fcn.models.fcn import BACKBONES, CROPS, UPSAMPLINGS
 from fcn.models.layers import Preprocessing
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, in_one_line
 
-State = dict[str, Tensor]
 MAX_METADATA = 1 << 20  # bytes of a model file's metadata
 MAX_REASON = 300  # characters of the reason why a file is rejected
 CHOICES: dict[str, tuple[Any, ...]] = {  # allowed values of FCN's arguments; dropout is checked separately
@@ -208,44 +207,6 @@ def build(path: Path) -> tuple[FCN, Meta]:
     return net.eval().float().to(memory_format=torch.channels_last), meta
 
 
-def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Generator) -> list[tuple[str, str]]:
-    """Initializes a net from a coarser one, or from a backbone, as in the paper (net surgery).
-
-    Layers that both have are copied. New score layers start at zero (or as a normal distribution with standard
-    deviation `init_std`); new upsampling layers are bilinear by construction.
-
-    returns  a table of (layer, "carried", "created" or "dropped")
-    raises   UserError if the new and dropped layers are not exactly those implied by the net's stride
-    """
-    state = net.state_dict()
-    ours, theirs = layers(state), layers(parent)
-    coarser = {32: (), 16: ("upscore",), 8: ("upscore16",)}[net.stride]
-    new = {32: ("score_fr", "upscore"), 16: ("score_pool4", "upscore2", "upscore16")}.get(
-        net.stride, ("score_pool3", "upscore_pool4", "upscore8")
-    )
-    problems = [
-        *(f"{layer} is new" for layer in ours if layer not in theirs and layer not in new),
-        *(f"{layer} is unknown" for layer in theirs if layer not in ours and layer not in coarser),
-        *(
-            f"{name} is {tuple(parent[name].shape)}, not {tuple(tensor.shape)}"
-            for name, tensor in state.items()
-            if name in parent and parent[name].shape != tensor.shape
-        ),
-    ]
-    if problems:
-        raise UserError(f"FCN-{net.stride}s cannot start from these weights: {'; '.join(problems)}")
-    net.load_state_dict(parent | {name: state[name] for name in state if name not in parent}, strict=False)
-    for layer in new:
-        module = net.get_submodule(layer)
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, 0.0, init_std, generator=generator)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    return [
-        *((layer, "carried" if layer in theirs else "created") for layer in ours),
-        *((layer, "dropped") for layer in theirs if layer not in ours),
-    ]
-
-
 def digest(state: State) -> str:
     """sha256 of all weights, sorted by name."""
     sha256 = hashlib.sha256()
@@ -253,8 +214,3 @@ def digest(state: State) -> str:
         sha256.update(name.encode())
         sha256.update(state[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return sha256.hexdigest()
-
-
-def layers(state: State) -> list[str]:
-    """The names of a state dict's layers, in order."""
-    return list(dict.fromkeys(name.rpartition(".")[0] for name in state))

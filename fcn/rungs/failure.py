@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from fcn.models.weights import State
+from fcn.models import State
 from fcn.runtime import files, machine
 from fcn.runtime.errors import UserError
 from fcn.training.optimizer import Optimizer

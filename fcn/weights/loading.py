@@ -2,8 +2,7 @@
 
 from torch import Tensor
 
-from fcn.models.fcn import FCN
-from fcn.models.weights import State
+from fcn.models import FCN, State
 from fcn.runtime.errors import UserError, in_one_line
 
 

@@ -13,7 +13,8 @@ from fcn.data.split import Split
 from fcn.models import fcn
 from fcn.models.fcn import FCN, Backbone
 from fcn.params import Params
-from fcn.training import debug, steps
+from fcn.rungs import layer_monitor
+from fcn.training import steps
 from fcn.training.optimizer import Optimizer
 
 
@@ -25,7 +26,7 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
     net = FCN(8, 8, "slim", pad="same")
     torch.nn.init.zeros_(net.score_pool3.weight)
     optimizer = Optimizer(net, experiment)
-    watch = debug.LayerMonitor(net, optimizer, iterations=40)  # every second step, and the first
+    watch = layer_monitor.LayerMonitor(net, optimizer, iterations=40)  # every second step, and the first
     sampler = Sampler(Split(packed, "train"), experiment.data, seed=1, stride=8, batch_size=2)
     watch.begin(1)
     for step in steps.steps(net, optimizer, sampler, experiment, experiment.train):
@@ -44,7 +45,7 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
     assert "score_fr.sparsity" not in row
     assert not net.conv1_1._forward_hooks
     assert not net.bn1_1._forward_hooks
-    debug.picture(watch.rows, "FCN-8s", tmp_path / "flow.png")
+    layer_monitor.picture(watch.rows, "FCN-8s", tmp_path / "flow.png")
     with Image.open(tmp_path / "flow.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
     assert (0xD6, 0x27, 0x28) in colours  # score_pool3, in the step in which it leaves zero
@@ -56,7 +57,7 @@ def test_where_the_border_is_computed_apart_activations_are_those_about_the_imag
     monkeypatch.setitem(fcn.BACKBONES, "narrow", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
     torch.manual_seed(0)
     net = FCN(8, 8, "narrow").to(memory_format=torch.channels_last)
-    watch = debug.LayerMonitor(net, Optimizer(net, small()), iterations=1)
+    watch = layer_monitor.LayerMonitor(net, Optimizer(net, small()), iterations=1)
     watch.begin(1)
     seen: list[torch.Tensor] = []
     hook = net.conv2_1.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().relu()))
@@ -74,7 +75,7 @@ def test_where_the_border_is_computed_apart_activations_are_those_about_the_imag
 
 def test_activations_are_those_after_the_relu(small: Callable[..., Params]) -> None:
     net = FCN(3, 8, "slim", pad="same").eval()
-    watch = debug.LayerMonitor(net, Optimizer(net, small()), iterations=1)
+    watch = layer_monitor.LayerMonitor(net, Optimizer(net, small()), iterations=1)
     watch.begin(1)
     seen: list[torch.Tensor] = []
     hook = net.conv1_2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))

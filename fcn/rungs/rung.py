@@ -23,20 +23,21 @@ from fcn.data.split import Split, read_scale
 from fcn.ladder import SCORES
 from fcn.metrics import counting
 from fcn.metrics.scores import scores
-from fcn.models import weights
 from fcn.params import Params, Rung
 from fcn.pipeline import dvc_lock, dvc_yaml
+from fcn.rungs import failure, layer_monitor
+from fcn.rungs.checkpoint import Checkpoint, signals
+from fcn.rungs.initialization import Initialized, initialize, summary
+from fcn.rungs.layer_monitor import LayerMonitor
+from fcn.rungs.previews import Preview, preview_steps
 from fcn.runtime import distributed, files, machine
 from fcn.runtime.distributed import SINGLE, Group
 from fcn.runtime.errors import UserError
 from fcn.runtime.progress import Progress
 from fcn.tracking import stage_run
-from fcn.training import debug, failure
-from fcn.training.checkpoint import Checkpoint, signals
-from fcn.training.initialization import Initialized, initialize, summary
 from fcn.training.optimizer import Optimizer
-from fcn.training.previews import Preview, preview_steps
 from fcn.training.steps import Step, freeze, steps
+from fcn.weights import model_file
 
 LOSS_EVERY = 10  # steps per point of the loss curve; also how often losses are read from a GPU, since reading waits
 MARKS = {10**n for n in range(8)}  # steps after which the sha256 of the weights is recorded, for `fcn verify`
@@ -90,7 +91,7 @@ def train_rung(
         val = Split(data, "val")
         _train(training, val, checkpoint, run, validation)
         if group.is_leader:
-            meta = weights.Meta(
+            meta = model_file.Meta(
                 architecture=initialized.architecture,
                 preprocessing=initialized.net.preprocessing,
                 labels=train.labels,
@@ -103,7 +104,7 @@ def train_rung(
                 params=entry.params,
                 scale=read_scale(data),
             )
-            weights.save(out, checkpoint.best or training.optimizer.state(initialized.net), meta)
+            model_file.save(out, checkpoint.best or training.optimizer.state(initialized.net), meta)
             files.write_text(curves / "train.csv", _csv(checkpoint.train, ["iteration", "lr", "loss"]))
             files.write_text(curves / "val.csv", _csv(checkpoint.val, ["iteration", *SCORES]))
             Preview(val).write(checkpoint.previews, validation)
@@ -196,7 +197,7 @@ def _train(training: RungTraining, val: Split, checkpoint: Checkpoint, run: stag
         Progress(name, rung.iterations, checkpoint.number, size, quiet=not group.is_leader) as bar,
         signals() as received_signal,
     ):
-        monitor = debug.LayerMonitor(net, training.optimizer, rung.iterations) if training.params.debug else None
+        monitor = LayerMonitor(net, training.optimizer, rung.iterations) if training.params.debug else None
         if monitor:
             monitor.begin(checkpoint.number + 1)
         for step in training.steps(checkpoint.number):
@@ -211,7 +212,7 @@ def _train(training: RungTraining, val: Split, checkpoint: Checkpoint, run: stag
                 _record_step(done, training, checkpoint, bar)
             unread.clear()
             if group.is_leader and number in MARKS:
-                checkpoint.digests[str(number)] = weights.digest(training.optimizer.state(net))
+                checkpoint.digests[str(number)] = model_file.digest(training.optimizer.state(net))
             if validates:
                 _validate(training, val, checkpoint, run, bar, validation)
             if not (last or end or group.maximum(checkpoint.is_due())):
@@ -225,12 +226,12 @@ def _train(training: RungTraining, val: Split, checkpoint: Checkpoint, run: stag
                 raise SystemExit(128 + end)
     if monitor and monitor.rows and group.is_leader:
         path = machine.root() / ".fcn" / "debug" / f"{training.stage}.png"
-        debug.picture(monitor.rows, name, path)
+        layer_monitor.picture(monitor.rows, name, path)
         run.artifact(path, "figures")
         print(f"{name}: gradient flow in {path}", flush=True)
 
 
-def _log_layers(monitor: debug.LayerMonitor, number: int, run: stage_run.Run) -> None:
+def _log_layers(monitor: LayerMonitor, number: int, run: stage_run.Run) -> None:
     """Logs the statistics of the finished step to MLflow and prepares the next one."""
     if row := monitor.end():
         run.curve([{key if key == "iteration" else f"debug.{key}": value for key, value in row.items()}])

@@ -8,13 +8,13 @@ import torch
 
 from fcn.data.split import Split
 from fcn.ladder import BY_STRIDE
-from fcn.models import weights
 from fcn.params import Params
 from fcn.pipeline import dvc_yaml
+from fcn.rungs import rung
+from fcn.rungs.initialization import initialize
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
-from fcn.training import rung
-from fcn.training.initialization import initialize
+from fcn.weights import model_file
 
 
 def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) -> Iterator[str]:
@@ -29,7 +29,7 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
     net = BY_STRIDE[stride]
     path, parent = folder / f"{net.name}.safetensors", folder / f"{net.parent}.safetensors"
     published = folder / "published" / net.name
-    _, meta = weights.load(path)
+    _, meta = model_file.load(path)
     recorded = {int(number): digest for number, digest in meta.digests.items() if int(number) <= steps}
     _check_same_training(path, parent, published, meta, params, stride)
     if not recorded:
@@ -39,7 +39,7 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
     training = rung.prepare(net.stage, stride, params, initialize(train, stride, params, parent, published), train)
     for step in islice(training.steps(0), max(recorded)):
         if step.number in recorded:
-            digest = weights.digest(training.optimizer.state(training.initialized.net))
+            digest = model_file.digest(training.optimizer.state(training.initialized.net))
             if digest != recorded[step.number]:
                 raise UserError(
                     f"FCN-{stride}s after step {step.number}: sha256 {digest[:12]}…, "
@@ -50,7 +50,7 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
 
 
 def _check_same_training(
-    path: Path, parent: Path, published: Path, meta: weights.Meta, params: Params, stride: int
+    path: Path, parent: Path, published: Path, meta: model_file.Meta, params: Params, stride: int
 ) -> None:
     """Checks that params, parent, threads and processes are those of the recorded training."""
     entry = dvc_yaml.read(BY_STRIDE[stride].stage, params)
@@ -62,7 +62,7 @@ def _check_same_training(
     if meta.parent is not None and meta.parent != files.sha256(parent):
         raise UserError(f"{path} did not start from {parent} as it is now; run `dvc repro`")
     init = params.rung(stride).init
-    if meta.published and weights.facts(published / f"{init}.safetensors").published != meta.published:
+    if meta.published and model_file.facts(published / f"{init}.safetensors").published != meta.published:
         raise UserError(f"{path} did not start from {init} as it is now; run `dvc repro`")
     if meta.threads != torch.get_num_threads() or meta.processes != 1:
         raise UserError(

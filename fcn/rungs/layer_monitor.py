@@ -35,7 +35,7 @@ class LayerMonitor:
         weight_norm, gradient_norm        2-norms of the layer's weights and of their gradient
         update_ratio                      2-norm of the weight update, relative to that of the weights
 
-    Where the border of 100 pixels is computed separately (fcn.models.border), activations are those of the part
+    Where the border of 100 pixels is computed separately (fcn.kernels.border), activations are those of the part
     that depends on the image. With several processes, they are those of the leader's share of the batch.
     """
 

@@ -1,0 +1,50 @@
+"""Net surgery: the transfer of weights from a coarser net, or from the backbone, to a finer one."""
+
+import torch
+from torch import nn
+
+from fcn.models.fcn import FCN, State
+from fcn.runtime.errors import UserError
+
+
+def transplant(net: FCN, parent: State, *, init_std: float, generator: torch.Generator) -> list[tuple[str, str]]:
+    """Initializes a net from a coarser one, or from a backbone, as in the paper (net surgery).
+
+    Layers that both have are copied. New score layers start at zero (or as a normal distribution with standard
+    deviation `init_std`); new upsampling layers are bilinear by construction.
+
+    returns  a table of (layer, "carried", "created" or "dropped")
+    raises   UserError if the new and dropped layers are not exactly those implied by the net's stride
+    """
+    state = net.state_dict()
+    ours, theirs = layers(state), layers(parent)
+    coarser = {32: (), 16: ("upscore",), 8: ("upscore16",)}[net.stride]
+    new = {32: ("score_fr", "upscore"), 16: ("score_pool4", "upscore2", "upscore16")}.get(
+        net.stride, ("score_pool3", "upscore_pool4", "upscore8")
+    )
+    problems = [
+        *(f"{layer} is new" for layer in ours if layer not in theirs and layer not in new),
+        *(f"{layer} is unknown" for layer in theirs if layer not in ours and layer not in coarser),
+        *(
+            f"{name} is {tuple(parent[name].shape)}, not {tuple(tensor.shape)}"
+            for name, tensor in state.items()
+            if name in parent and parent[name].shape != tensor.shape
+        ),
+    ]
+    if problems:
+        raise UserError(f"FCN-{net.stride}s cannot start from these weights: {'; '.join(problems)}")
+    net.load_state_dict(parent | {name: state[name] for name in state if name not in parent}, strict=False)
+    for layer in new:
+        module = net.get_submodule(layer)
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0.0, init_std, generator=generator)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    return [
+        *((layer, "carried" if layer in theirs else "created") for layer in ours),
+        *((layer, "dropped") for layer in theirs if layer not in ours),
+    ]
+
+
+def layers(state: State) -> list[str]:
+    """The names of a state dict's layers, in order."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in state))

@@ -1,0 +1,1 @@
+"""One rung of the ladder as a stage: initialize, train, validate, log, save, and resume if killed."""

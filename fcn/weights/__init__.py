@@ -1,0 +1,1 @@
+"""Model files, and strict loading of weights."""
