@@ -1,11 +1,23 @@
-"""Schema and loading of params.yaml. Every key is required, typed and range-checked; one invalid key stops the run."""
+"""Schema and loading of params.yaml. Every key is required, typed and range-checked; one invalid key stops the run.
+
+What the file writes as `none` is None here, and WIDTHxHEIGHT is a `Size`; `Params.model_dump` writes both as the file.
+"""
 
 import difflib
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PositiveInt,
+    ValidationError,
+)
 
 from fcn.runtime import documents
 from fcn.runtime.errors import UserError
@@ -26,24 +38,41 @@ def _number(value: object) -> object:
     return value
 
 
-def _size(value: object) -> object:
-    """Validates WIDTHxHEIGHT in pixels: `240x180` is 240 wide and 180 high."""
-    width, _, height = str(value).partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+class Size(NamedTuple):
+    """Width and height in pixels, written WIDTHxHEIGHT: `240x180` is 240 wide and 180 high."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @classmethod
+    def parse(cls, text: object) -> "Size":
+        """raises   ValueError if the text is not WIDTHxHEIGHT, each 1 to MAX_SIDE"""
+        width, _, height = str(text).partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            raise ValueError
+        if not (0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
+            raise ValueError
+        return cls(int(width), int(height))
+
+
+def _side_or_size(value: object) -> int | Literal["native"] | Size:
+    if value == "native":
+        return "native"
+    return value if type(value) is int and 0 < value <= MAX_SIDE else Size.parse(value)
+
+
+def _none(value: object) -> object:
+    if value is None:  # an empty value
         raise ValueError
-    if not (0 < int(width) <= MAX_SIDE and 0 < int(height) <= MAX_SIDE):
-        raise ValueError
-    return f"{int(width)}x{int(height)}"
+    return None if value == "none" else value
 
 
-def _side_or_size(value: object) -> object:
-    if value == "native" or (type(value) is int and 0 < value <= MAX_SIDE):
-        return value
-    return _size(value)
-
-
-def _crop(value: object) -> object:
-    return value if value == "none" else _size(value)
+def _written(value: object) -> object:
+    """A value in the notation of params.yaml."""
+    return "none" if value is None else str(value) if isinstance(value, Size) else value
 
 
 def _pattern(value: object) -> object:
@@ -61,14 +90,18 @@ def _name(value: object) -> object:
 
 
 # The description of each type appears in the error message for an invalid value: "write ...".
+T = TypeVar("T")
+WRITTEN = PlainSerializer(_written)
+OrNone = Annotated[T | None, BeforeValidator(_none), WRITTEN]
 Number = Annotated[float, BeforeValidator(_number), Field(description="a number such as 1.0e-4")]
-Size = Annotated[str, BeforeValidator(_size), Field(description="WIDTHxHEIGHT such as 240x180")]
+ValidSize = Annotated[Size, PlainValidator(Size.parse), WRITTEN, Field(description="WIDTHxHEIGHT such as 240x180")]
 SideOrSize = Annotated[
-    int | str,
-    BeforeValidator(_side_or_size),
+    int | Literal["native"] | Size,
+    PlainValidator(_side_or_size),
+    WRITTEN,
     Field(description="native, a shorter side such as 256, or WIDTHxHEIGHT such as 240x180"),
 ]
-Crop = Annotated[str, BeforeValidator(_crop), Field(description="none, or WIDTHxHEIGHT such as 224x224")]
+Crop = Annotated[OrNone[ValidSize], Field(description="none, or WIDTHxHEIGHT such as 224x224")]
 Name = Annotated[str, BeforeValidator(_name), Field(description="a name of letters, digits, - and _")]
 Pattern = Annotated[str, BeforeValidator(_pattern), Field(description="a path with a *, such as images/* or *_mask")]
 Weight = Annotated[Number, Field(ge=0)]
@@ -91,26 +124,26 @@ class Sizes(_Section):
 
 class Scenes(_Section):
     seed: Seed
-    size: Size
+    size: ValidSize
     train: Annotated[int, Field(ge=0)]
     val: Annotated[int, Field(ge=0)]
 
 
 class Folder(_Section):
-    name: Name
+    name: Annotated[OrNone[Name], Field(description="none, or a name of letters, digits, - and _")]
     images: Pattern
     masks: Pattern
     classes: Annotated[
-        str | list[str | dict[str, int | str]],
+        OrNone[str | list[str | dict[str, int | str]]],
         Field(description="none, a label map's name, or a list of names, of NAME: CODE or of NAME: R,G,B"),
     ]
-    void: Annotated[int | str, Field(description="none, a code such as 255, or a colour such as 224,224,192")]
+    void: Annotated[OrNone[int | str], Field(description="none, a code such as 255, or a colour such as 224,224,192")]
     fraction: Annotated[
-        Literal["none"] | Annotated[Number, Field(gt=0, lt=1)],
+        OrNone[Annotated[Number, Field(gt=0, lt=1)]],
         Field(description="none, or a number between 0 and 1 such as 0.2"),
     ]
     seed: Seed
-    group: Annotated[str, Field(min_length=1, description="none, or a text such as _")]
+    group: Annotated[OrNone[Annotated[str, Field(min_length=1)]], Field(description="none, or a text such as _")]
 
 
 class Data(_Section):
@@ -121,7 +154,7 @@ class Data(_Section):
     flip: bool
     crop: Crop
     class_weights: Annotated[
-        Literal["none"] | Weight | list[Weight], Field(description="none, an exponent, or a list of numbers")
+        OrNone[Weight | list[Weight]], Field(description="none, an exponent, or a list of numbers")
     ]
     scenes: Scenes
     tile: Crop
@@ -131,7 +164,7 @@ class Data(_Section):
 
 class Model(_Section):
     backbone: Literal["slim", "vgg16", "vgg16_bn", "vgg19", "vgg19_avg"]
-    weights: Literal["none", "torchvision", "caffe"]
+    weights: Annotated[OrNone[Literal["torchvision", "caffe"]], Field(description="none, torchvision or caffe")]
     preprocessing: Literal["caffe", "torchvision"]
     pad: Literal[100, "same"]
     at_once: bool
@@ -146,7 +179,7 @@ class Rung(_Section):
     lr_factor: Annotated[Number, Field(gt=0)]
     schedule: Literal["fixed", "poly"]
     accumulate: PositiveInt
-    freeze: Literal["none", "backbone"]
+    freeze: Annotated[OrNone[Literal["backbone"]], Field(description="none or backbone")]
     validate_every: PositiveInt
     save: Literal["last", "best"]
 
@@ -221,7 +254,9 @@ def check(content: dict[str, Any], where: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        errors = {_path(e["loc"]): e for e in error.errors(include_url=False)}
+        # Of the errors of a union's members, the last is reported; that of None says nothing.
+        listed = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "none_required")
+        errors = {_path(e["loc"]): e for e in listed}
         lines = [f"{where}: {_message(path, e, content)}" for path, e in islice(errors.items(), MAX_ERRORS)]
         if more := len(errors) - len(lines):
             lines.append(f"and {more} more")

@@ -33,7 +33,7 @@ def _backbone(out: Path, experiment: params.Params) -> None:
     from fcn.weights import model_file
 
     model = experiment.model
-    if model.weights == "none":
+    if model.weights is None:
         torch.manual_seed(experiment.seed)
         net = FCN(1, 32, model.backbone).state_dict()
         state = {name: tensor for name, tensor in net.items() if not name.startswith("score")}
@@ -54,7 +54,7 @@ def _backbone(out: Path, experiment: params.Params) -> None:
         params=dvc_yaml.read("backbone", experiment).params,
     )
     model_file.save(out, state, meta)
-    origin = "from seed" if model.weights == "none" else f"trained on ImageNet, {model.weights}'s"
+    origin = f"trained on ImageNet, {model.weights}'s" if model.weights else "from seed"
     print(f"{out}: {model.backbone}, {sum(t.numel() for t in state.values()):,} values, {origin}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fcn import params
 from fcn.data import tiles
-from fcn.data.scale import Scale
+from fcn.data.scale import Scale, Wanted
 from fcn.data.split import Role, Split
 from fcn.datasets import packing, sources
 from fcn.figures import charts
@@ -33,7 +33,7 @@ def _resize(paths: argparse.Namespace) -> None:
     labels = sources.labels(data)
     tiling = tiles.tiling(data.tile, data.overlap)
     native = experiment.evaluate.size == "native"
-    roles: tuple[tuple[Role, str, int | str], ...]
+    roles: tuple[tuple[Role, str, Wanted], ...]
     roles = ("train", data.splits.train, data.size.train), ("val", data.splits.val, data.size.val)
     contents, problems = {}, []
     with files.replacing_folder(paths.out) as folder:

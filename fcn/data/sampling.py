@@ -41,7 +41,6 @@ class Sampler:
     def __init__(self, split: Split, data: Data, *, seed: int, stride: int, batch_size: int) -> None:
         self.split, self.data, self.batch_size = split, data, batch_size
         self.key = (seed, stride)
-        self.crop = None if data.crop == "none" else tuple(map(int, data.crop.split("x")))
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.arange(0))
 
     def draw(self, step: int, share: range | None = None) -> list[SampledImage]:
@@ -55,8 +54,8 @@ class Sampler:
         seed = int(rng.integers(2**62))
         i = self._shuffled(k) if self.data.sampling == "epochs" else int(rng.integers(len(self.split)))
         image, mask = self.split.image(i), self.split.mask(i)
-        if self.crop:
-            image, mask = _crop(image, mask, self.crop[0], self.crop[1], rng)
+        if self.data.crop:
+            image, mask = _crop(image, mask, *self.data.crop, rng)
         return SampledImage(self.split.name(i), image, mask, seed, self.data.flip and rng.random() < 0.5)
 
     def _shuffled(self, k: int) -> int:
@@ -79,15 +78,15 @@ def _crop(image: UInt8, mask: UInt8, width: int, height: int, rng: np.random.Gen
     return image[y : y + height, x : x + width], mask[y : y + height, x : x + width]
 
 
-def class_weights(split: Split, wanted: str | float | list[float]) -> npt.NDArray[np.float64] | None:
+def class_weights(split: Split, wanted: float | list[float] | None) -> npt.NDArray[np.float64] | None:
     """(C,) fp64 weight of each class in the loss, or None.
 
-    wanted   data.class_weights: "none", the exponent e of (median frequency / frequency)^e, or the weights themselves
+    wanted   data.class_weights: None, the exponent e of (median frequency / frequency)^e, or the weights themselves
 
     The frequency of a class is its share of the valid pixels in the images that contain it. A class that never
     occurs has weight 0.
     """
-    if wanted == "none":
+    if wanted is None:
         return None
     if isinstance(wanted, list):
         return np.array(wanted)
@@ -96,5 +95,5 @@ def class_weights(split: Split, wanted: str | float | list[float]) -> npt.NDArra
     in_images_with_class = (pixels.sum(1, keepdims=True) * (pixels > 0)).sum(0)
     frequency = per_class[per_class > 0] / in_images_with_class[per_class > 0]
     weights = np.zeros(len(per_class))
-    weights[per_class > 0] = (np.median(frequency) / frequency) ** float(wanted)
+    weights[per_class > 0] = (np.median(frequency) / frequency) ** wanted
     return weights

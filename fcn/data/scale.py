@@ -2,62 +2,59 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from fcn.data.labels import UInt8
+from fcn.params import Crop, SideOrSize, Size
 
-Size = tuple[int, int]  # width and height in pixels
-Target = Callable[[Size], Size]  # maps an image's size to the size it is resized to
-SIZE = "[1-9][0-9]{0,6}x[1-9][0-9]{0,6}"
+Wanted = int | Literal["native"] | Size  # a value of data.size: the shorter side, native, or width and height
+Target = Callable[[tuple[int, int]], tuple[int, int]]  # maps an image's width and height to those it is resized to
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How validation images were resized, in the notation of params.yaml.
+    """How validation images were resized.
 
-    size   data.size.val: native, the shorter side in pixels, or WIDTHxHEIGHT
-    tile   data.tile: none, or WIDTHxHEIGHT; larger images were cut into tiles of this size, then the tiles were resized
+    size   data.size.val
+    tile   data.tile; larger images were cut into tiles of this size, then the tiles were resized
     """
 
-    size: Annotated[int, Field(ge=1, le=1 << 20)] | Annotated[str, Field(pattern=f"^(native|{SIZE})$")] = "native"
-    tile: Annotated[str, Field(pattern=f"^(none|{SIZE})$")] = "none"
+    size: SideOrSize = "native"
+    tile: Crop = None
 
-    def target(self, size: Size) -> Size:
+    def target(self, size: tuple[int, int]) -> Size:
         """The size that a whole image is resized to. With tiles, the image is scaled by the same factor as a tile."""
-        width, height = size if self.tile == "none" else pair(self.tile)
+        width, height = self.tile or size
         tile = min(width, size[0]), min(height, size[1])
         resized = target_size(tile, self.size)
-        return max(1, round(size[0] * resized[0] / tile[0])), max(1, round(size[1] * resized[1] / tile[1]))
+        return _rounded(size[0] * resized[0] / tile[0], size[1] * resized[1] / tile[1])
 
     def __str__(self) -> str:
         if self.size == "native":
             return "not resized"
         wanted = f"a shorter side of {self.size} pixels" if isinstance(self.size, int) else self.size
-        return f"resized to {wanted}" if self.tile == "none" else f"resized by the factor of {self.tile} to {wanted}"
+        return f"resized by the factor of {self.tile} to {wanted}" if self.tile else f"resized to {wanted}"
 
 
 def by(factor: float) -> Target:
     """Scales every image by `factor`."""
-    return lambda size: (max(1, round(factor * size[0])), max(1, round(factor * size[1])))
+    return lambda size: _rounded(factor * size[0], factor * size[1])
 
 
-def target_size(size: Size, wanted: int | str) -> Size:
-    """Width and height in pixels after resizing an image of `size`; `wanted` is a value of data.size."""
+def target_size(size: tuple[int, int], wanted: Wanted) -> Size:
+    """Width and height in pixels after resizing an image of `size`."""
     if wanted == "native":
-        return size
+        return Size(*size)
     if isinstance(wanted, int):
         scale = wanted / min(size)
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    return pair(wanted)
+        return _rounded(size[0] * scale, size[1] * scale)
+    return wanted
 
 
-def pair(written: str) -> Size:
-    """Parses WIDTHxHEIGHT."""
-    width, height = map(int, written.split("x"))
-    return width, height
+def _rounded(width: float, height: float) -> Size:
+    return Size(max(1, round(width)), max(1, round(height)))
 
 
 def shrink(pixels: UInt8, width: int, height: int) -> UInt8:

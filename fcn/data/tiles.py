@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fcn.data.labels import VOID
+from fcn.params import Size
 from fcn.runtime.errors import UserError
 
 GRID = 32  # pixels between neighbouring fc6 cells; the same for FCN-32s, FCN-16s and FCN-8s
@@ -32,17 +33,16 @@ class Tiling:
     overlap: int
 
 
-def tiling(tile: str, overlap: int) -> Tiling | None:
-    """Parses data.tile and data.overlap; None if images are not tiled.
+def tiling(tile: Size | None, overlap: int) -> Tiling | None:
+    """How images are tiled with data.tile and data.overlap; None if they are not.
 
     raises   UserError if the overlap is not smaller than the tile
     """
-    if tile == "none":
+    if not tile:
         return None
-    width, height = map(int, tile.split("x"))
-    if overlap >= min(width, height):
+    if overlap >= min(tile):
         raise UserError(f"params.yaml: data.overlap is {overlap}; it must be smaller than the tiles, {tile}")
-    return Tiling(width, height, overlap)
+    return Tiling(*tile, overlap)
 
 
 def windows(width: int, height: int, tiles: Tiling) -> Iterator[tuple[Span, Span]]:

@@ -14,9 +14,11 @@ WHERE = "params.yaml: data.folder.classes"
 def labels(params: Folder) -> Labels:
     """The classes of a named label map, or of a list of names with codes or colours."""
     if isinstance(params.classes, list):
-        return coded(params.classes, str(params.void))
+        return coded(params.classes, "" if params.void is None else str(params.void))
     if params.classes not in MAPS:
-        raise UserError(f"{WHERE} is {params.classes!r}; choose from {', '.join(MAPS)}; or list the classes")
+        raise UserError(
+            f"{WHERE} is {(params.classes or 'none')!r}; choose from {', '.join(MAPS)}; or list the classes"
+        )
     return MAPS[params.classes]
 
 
@@ -37,7 +39,7 @@ def coded(classes: Sequence[str | dict[str, int | str]], void: str, where: str =
         raise UserError(f"{where} must list 1 to {UNKNOWN - 1} classes{lines}")
     names = [str(name).strip() for name, _ in pairs]
     class_texts = [str(code).split() for _, code in pairs]
-    void_texts = [] if void == "none" else void.split()
+    void_texts = void.split()
     texts = [text for group in (*class_texts, void_texts) for text in group]
     colours = "," in texts[0]
     both = f"{where} and void" if where == WHERE else where

@@ -10,14 +10,15 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from fcn.data.labels import VOID, Labels, UInt8
-from fcn.data.scale import Scale
+from fcn.data.scale import Scale, Wanted
 from fcn.data.split import Role, columns, is_file_name
 from fcn.data.tiles import Tiling
 from fcn.datasets.resizing import Packed, cut, resize
@@ -45,7 +46,7 @@ class Entry:
 def pack(
     samples: list[Sample],
     labels: Labels,
-    size: int | str,
+    size: Wanted,
     native_masks: bool,
     role: Role,
     out: Path,
@@ -122,13 +123,13 @@ def write_labels(labels: Labels, out: Path) -> None:
 
 def write_scale(scale: Scale, out: Path) -> None:
     """scale.json: how the val split was resized, for the model files that are scored on it."""
-    (out / "scale.json").write_text(json.dumps(asdict(scale)) + "\n")
+    (out / "scale.json").write_text(json.dumps(TypeAdapter(Scale).dump_python(scale)) + "\n")
 
 
 def _in_chunks(
     samples: list[Sample],
     labels: Labels,
-    size: int | str,
+    size: Wanted,
     native_masks: bool,
     out: Path,
     images: BinaryIO,
@@ -163,9 +164,7 @@ def _in_chunks(
             yield from next_entries()
 
 
-def _chunk(
-    samples: list[Sample], labels: Labels, size: int | str, native_mask: bool, buffer: Path
-) -> list[Entry | str]:
+def _chunk(samples: list[Sample], labels: Labels, size: Wanted, native_mask: bool, buffer: Path) -> list[Entry | str]:
     import torch
 
     torch.set_num_threads(1)  # each core runs one worker

@@ -171,7 +171,7 @@ def members(folder: Path, names: Iterable[str], pairs: Sequence[Pair], split: st
 
     raises   UserError if the split is empty, or its list names an image that is missing or has no mask
     """
-    if params.fraction != "none":
+    if params.fraction:
         parts = divide([pair.key for pair in pairs], params.fraction, params.seed, params.group)
         if split not in parts:
             raise UserError(
@@ -227,14 +227,14 @@ def _with_mask(line: str, by_alias: Mapping[str, set[Pair]]) -> set[Pair]:
     }
 
 
-def divide(keys: Sequence[str], fraction: float, seed: int, group: str) -> dict[str, set[str]]:
+def divide(keys: Sequence[str], fraction: float, seed: int, group: str | None) -> dict[str, set[str]]:
     """Divide keys into train and val. Groups go to val in a seeded random order until its share is nearest `fraction`.
 
     raises   UserError if there are fewer than two groups
     """
     groups = defaultdict(list)
     for key in keys:
-        groups[key.rpartition(group)[0] if group != "none" and group in key else key].append(key)
+        groups[key.rpartition(group)[0] if group and group in key else key].append(key)
     if len(groups) < 2:
         raise UserError(f"a split needs at least two images or groups; with data.folder.group {group!r} there is one")
     shuffled = sorted(groups, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from fcn.data.labels import Labels, UInt8
-from fcn.data.scale import shrink, target_size
+from fcn.data.scale import Wanted, shrink, target_size
 from fcn.data.split import LONGEST, Role
 from fcn.data.tiles import Tiling, answered, windows
 from fcn.datasets.sources import Sample
@@ -31,7 +31,7 @@ class Packed:
     content: str
 
 
-def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -> Packed | str:
+def resize(sample: Sample, labels: Labels, size: Wanted, native_mask: bool) -> Packed | str:
     """Resize one sample; returns an error message if it is invalid."""
     try:
         image, mask = read(sample, labels)
@@ -41,7 +41,7 @@ def resize(sample: Sample, labels: Labels, size: int | str, native_mask: bool) -
 
 
 def cut(
-    samples: list[Sample], labels: Labels, size: int | str, native_masks: bool, role: Role, tiling: Tiling
+    samples: list[Sample], labels: Labels, size: Wanted, native_masks: bool, role: Role, tiling: Tiling
 ) -> Iterator[Packed | str]:
     """The tiles of each sample. Samples are decoded one at a time, so that memory holds one raster.
 
@@ -83,7 +83,7 @@ def read(sample: Sample, labels: Labels) -> tuple[UInt8, UInt8]:
     return image, mask
 
 
-def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: int | str, native_mask: bool) -> Packed:
+def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: Wanted, native_mask: bool) -> Packed:
     """Resize the image with antialiasing and the mask by nearest neighbour, which cannot create new classes."""
     height, width = mask.shape
     target = target_size((width, height), size)

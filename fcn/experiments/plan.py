@@ -13,7 +13,7 @@ from fcn.experiments import history
 from fcn.inspection import scan
 from fcn.io.archive import Archive
 from fcn.ladder import STRIDES
-from fcn.params import Params
+from fcn.params import Params, Size
 from fcn.pretrained import imagenet, published
 from fcn.rungs import cost
 from fcn.runtime.errors import UserError, counted
@@ -55,7 +55,7 @@ def describe(params: Params) -> Iterator[str]:
 def archives(params: Params) -> list[Archive]:
     """The archives of the data set, of the backbone and of published nets."""
     needed = list(sources.get(params.data.dataset).archives(params.data))
-    if params.model.weights != "none":
+    if params.model.weights:
         needed.append(imagenet.archive(params.model.backbone, params.model.weights))
     return needed + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.INITS]
 
@@ -63,11 +63,10 @@ def archives(params: Params) -> list[Archive]:
 def image_size(params: Params, role: Literal["train", "val"] = "train") -> tuple[int, int, bool]:
     """Height and width of a training crop, or of a scored image, and whether they are known or assumed."""
     wanted = params.data.size.train if role == "train" else params.data.size.val
-    crop = params.data.crop if role == "train" else "none"
+    crop = params.data.crop if role == "train" else None
     for size in (crop, wanted, params.data.tile):
-        if isinstance(size, str) and "x" in size:
-            width, height = map(int, size.split("x"))
-            return height, width, True
+        if isinstance(size, Size):
+            return size.height, size.width, True
     if own := _own_size(params):  # before the packed splits, which may be from another folder
         width, height = target_size(own, wanted)
         return height, width, True
@@ -81,8 +80,7 @@ def image_size(params: Params, role: Literal["train", "val"] = "train") -> tuple
 def _own_size(params: Params) -> tuple[int, int] | None:
     """The most common width and height of images in the user's own folder, if it is here."""
     own = params.data.folder
-    folder = OWN / own.name
-    if params.data.dataset != "folder" or not folder.is_dir():
+    if params.data.dataset != "folder" or own.name is None or not (folder := OWN / own.name).is_dir():
         return None
     pairs = pairing.match(pairing.files(folder), own.images, own.masks).pairs
     sample = pairs[:: len(pairs) // SIZE_SAMPLES + 1]

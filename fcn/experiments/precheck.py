@@ -2,13 +2,12 @@
 
 from fcn.data import scale, tiles
 from fcn.datasets import pairing, sources
-from fcn.datasets.sources.folder import OWN, lost
+from fcn.datasets.sources.folder import lost, path
 from fcn.inspection import scan
 from fcn.ladder import LADDER
-from fcn.params import Params
+from fcn.params import Params, Size
 from fcn.pretrained import published
 from fcn.rungs import compatibility
-from fcn.rungs.compatibility import Size
 from fcn.runtime.errors import UserError
 
 
@@ -22,7 +21,7 @@ def check(params: Params) -> list[str]:
     check_params(params)
     images = image_sizes(params)
     warnings: dict[str, None] = {}
-    if params.data.dataset == "folder" and (warning := lost(OWN / params.data.folder.name)):
+    if params.data.dataset == "folder" and (warning := lost(path(params.data.folder))):
         warnings[warning] = None
     for rung in compatibility.sections(params).values() if images else []:
         compatibility.check_images(rung, params, images)
@@ -43,7 +42,7 @@ def check_params(params: Params) -> None:
     tiles.tiling(data.tile, data.overlap)
     compatibility.check_classes(names)
     compatibility.check_class_weights(data.class_weights, classes)
-    if model.weights != "none":
+    if model.weights:
         from fcn.pretrained import imagenet  # imports torchvision
 
         imagenet.archive(model.backbone, model.weights)
@@ -62,21 +61,21 @@ def check_params(params: Params) -> None:
 def image_sizes(params: Params) -> list[tuple[str, Size]]:
     """Name and size (width, height) of the training images after resize, one tile for each; empty if unknown."""
     data = params.data
-    if isinstance(data.size.train, str) and data.size.train != "native":
-        return [("", scale.target_size((1, 1), data.size.train))]
+    if isinstance(data.size.train, Size):
+        return [("", data.size.train)]
     if data.dataset == "scenes":
-        whole = [("", scale.target_size((1, 1), data.scenes.size))]
+        whole = [("", data.scenes.size)]
     elif data.dataset == "folder":
-        folder = OWN / data.folder.name
+        folder = path(data.folder)
         paths = pairing.files(folder)
         pairs = pairing.match(paths, data.folder.images, data.folder.masks).pairs
         members = {split: pairing.members(folder, paths, pairs, split, data.folder) for split in _splits(params)}
-        whole = [(pair.name, scan.size(folder / pair.image)) for pair in members[data.splits.train]]
+        whole = [(pair.name, Size(*scan.size(folder / pair.image))) for pair in members[data.splits.train]]
     else:
         return []
     tile = tiles.tiling(data.tile, data.overlap)
     if tile:
-        whole = [(name, (min(width, tile.width), min(height, tile.height))) for name, (width, height) in whole]
+        whole = [(name, Size(min(width, tile.width), min(height, tile.height))) for name, (width, height) in whole]
     return [(name, scale.target_size(size, data.size.train)) for name, size in whole]
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fcn.data.labels import Labels, UInt8
-from fcn.data.scale import Scale, Size, Target, shrink
+from fcn.data.scale import Scale, Target, shrink
 from fcn.data.tiles import on_grid
 from fcn.inference.receptive_field import context
 from fcn.kernels import resizing
@@ -38,7 +38,7 @@ def load(path: Path) -> tuple[FCN, Labels, Scale]:
     return net.to(machine.device()), meta.labels, meta.scale or Scale()
 
 
-def seen_size(image: Size, target: Target, name: str, largest: int) -> Size:
+def seen_size(image: tuple[int, int], target: Target, name: str, largest: int) -> tuple[int, int]:
     """Width and height of the net's input for an image of this size.
 
     raises   UserError if that is more than `largest` pixels, as for an image with an extreme aspect ratio
@@ -65,8 +65,8 @@ def predict(
     net: FCN,
     image: Image.Image,
     *,
-    seen: Size | None = None,
-    size: Size | None = None,
+    seen: tuple[int, int] | None = None,
+    size: tuple[int, int] | None = None,
     tile: int = TILE,
     confidence: bool = False,
     progress: Callable[[float], object] = lambda fraction: None,
@@ -97,7 +97,7 @@ def predict(
     return Prediction(mask, probabilities)
 
 
-def work(net: FCN, size: Size, tile: int = TILE) -> int:
+def work(net: FCN, size: tuple[int, int], tile: int = TILE) -> int:
     """The cost of predicting an image: pixels of all its tiles, including overlaps and the reference's border.
 
     The border is counted for nets without it too, as the fixed cost of a small tile.
@@ -108,7 +108,7 @@ def work(net: FCN, size: Size, tile: int = TILE) -> int:
 
 
 @torch.no_grad()
-def tiles(net: FCN, image: Image.Image, tile: int, size: Size) -> Iterator[tuple[slice, slice, Tensor]]:
+def tiles(net: FCN, image: Image.Image, tile: int, size: tuple[int, int]) -> Iterator[tuple[slice, slice, Tensor]]:
     """The result in parts that cover it exactly once.
 
     yields   (rows, columns, logits): slices of the result, logits (C, rows, columns)

@@ -12,6 +12,7 @@ import yaml
 
 from fcn import params
 from fcn.data import scale
+from fcn.data.scale import Wanted
 from fcn.datasets import pairing, sources
 from fcn.datasets.sources.folder import OWN, unlink
 from fcn.inspection import sizing
@@ -37,7 +38,7 @@ def recipe(result: Inspection, name: str) -> str:
     """A complete params file for the folder, with the nets of the default experiment."""
     head = (
         f"# {name}: {counted(len(result.matches.pairs), 'image')} of a user's folder, "
-        f"{counted(len(result.params.classes), 'class', 'classes')}.\n"
+        f"{counted(len(result.params.classes or ()), 'class', 'classes')}.\n"
         "#   stands for  no published experiment; FCN-32s, FCN-16s and FCN-8s from scratch with the slim backbone\n"
         "#   expected    unknown; with few images start from ImageNet weights (model: vgg16, torchvision)\n"
         "#   time        `fcn plan` says\n"
@@ -79,17 +80,22 @@ def sizes(result: Inspection) -> dict[str, Any]:
     image_sizes = {info.size for info in result.images()}
     largest = max(width * height for width, height in image_sizes)
     if largest > RASTER:
-        tile = f"{TILE}x{TILE}"
-        cut = {"data.tile": tile, "data.overlap": OVERLAP, "data.crop": f"{SIDE}x{SIDE}"}
+        cut = {
+            "data.tile": str(params.Size(TILE, TILE)),
+            "data.overlap": OVERLAP,
+            "data.crop": str(params.Size(SIDE, SIDE)),
+        }
         return {"data.size.train": "native", "data.size.val": "native", **cut}
-    size = sizing.best(result.bounds) if result.bounds else SIDE if min(map(min, image_sizes)) > SIDE else "native"
+    size: Wanted = SIDE if min(map(min, image_sizes)) > SIDE else "native"
+    if result.bounds:
+        size = sizing.best(result.bounds)
     targets = {scale.target_size(one, size) for one in image_sizes}
     side = max(32, min(SIDE - 32, min(map(min, targets)) // 32 * 32))
     alike = len(targets) == 1 and max(max(targets)) <= SIDE
     return {
         "data.size.train": size,
         "data.size.val": size,
-        "data.crop": "none" if alike else f"{side}x{side}",
+        "data.crop": "none" if alike else str(params.Size(side, side)),
         "evaluate.size": "native" if largest <= sizing.NATIVE else "input",
     }
 
@@ -111,7 +117,7 @@ def costs(result: Inspection) -> Iterator[str]:
         return cost.forward_flops(experiment, num_classes, stride, height, width)
 
     crop = experiment.data.crop
-    step = scale.target_size(common, sizing.best(result.bounds) if crop == "none" else crop)
+    step = scale.target_size(common, sizing.best(result.bounds) if crop is None else crop)
     training = sum(cost.rung_flops(experiment, stride, forward(stride, *step)) for stride in STRIDES)
     scoring = {
         size: sum(forward(stride, *scale.target_size(common, size)) for stride in STRIDES) for size in result.bounds

@@ -41,7 +41,7 @@ class Guess:
     def labels(self) -> Labels | None:
         """The parsed classes; None, with an error added, if they are invalid."""
         try:
-            return coded(self.classes, " ".join(self.void) or "none", self.where)
+            return coded(self.classes, " ".join(self.void), self.where)
         except UserError as error:
             if not self.errors:  # else this error is a consequence of them
                 self.errors.append(str(error))

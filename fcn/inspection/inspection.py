@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from fcn.data.labels import Labels
+from fcn.data.scale import Wanted
 from fcn.datasets import pairing, sources
 from fcn.datasets.pairing import Matches, Pair
 from fcn.datasets.sources.folder import SHARED
@@ -51,7 +52,7 @@ class Inspection:
     table: Table | None = None
     labels: Labels | None = None
     members: dict[str, list[Pair]] = field(default_factory=dict)
-    bounds: dict[sizing.Size, float] = field(default_factory=dict)
+    bounds: dict[Wanted, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -104,9 +105,8 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
         for code, pixels in scan.codes.items():
             entry = codes.setdefault(code, Code(first=pair.mask))
             entry.pixels, entry.masks = entry.pixels + pixels, entry.masks + 1
-    params = Folder(
-        name="none", images=images, masks=masks, classes="none", void="none", fraction="none", seed=0, group="none"
-    )
+    unset = dict.fromkeys(("name", "classes", "void", "fraction", "group"))
+    params = Folder.model_construct(images=images, masks=masks, seed=0, **unset)
     result = Inspection(folder, names, matches, scans, params, dict(sorted(codes.items())), table, warnings=warnings)
     for check in (_pairs, _classes, _splits, _duplicates, _small_samples):
         check(result)
@@ -160,7 +160,7 @@ def _classes(result: Inspection) -> None:
     guessed = class_guess.guess(result.table, result.codes, result.in_colours)
     result.labels = guessed.labels()
     result.params = result.params.model_copy(
-        update={"classes": guessed.classes, "void": " ".join(guessed.void) or "none"}
+        update={"classes": guessed.classes, "void": " ".join(guessed.void) or None}
     )
     result.errors += guessed.errors
     result.warnings += guessed.warnings

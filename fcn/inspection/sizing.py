@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fcn.data.labels import Labels
+from fcn.data.scale import Wanted, target_size
 from fcn.inspection.scan import RASTER, ImageInfo
 from fcn.io import images
 
@@ -20,23 +21,22 @@ NATIVE = 2_000_000  # pixels; up to this, images may stay native and masks are s
 TOLERANCE = 0.05  # mean IU that a smaller size may lose against the best; larger sizes take longer to score
 BUDGET = 300_000_000  # pixels × sizes × classes: some seconds
 MAX_MASKS, MIN_MASKS = 16, 2
-Size = int | str
 
 
-def candidates(infos: Iterable[ImageInfo]) -> list[Size]:
+def candidates(infos: Iterable[ImageInfo]) -> list[Wanted]:
     """Shorter sides below that of every image, and native, smallest first; none for rasters, which are tiled."""
     image_sizes = {info.size for info in infos}
     if not image_sizes or (largest := max(width * height for width, height in image_sizes)) > RASTER:
         return []
     smallest = min(map(min, image_sizes))
-    return [*(side for side in SIDES if side < smallest), *(["native"] if largest <= NATIVE else [])]
+    smaller: list[Wanted] = [side for side in SIDES if side < smallest]
+    return [*smaller, "native"] if largest <= NATIVE else smaller
 
 
-def bounds(folder: Path, masks: Sequence[str], labels: Labels, sizes: Sequence[Size]) -> dict[Size, float]:
+def bounds(folder: Path, masks: Sequence[str], labels: Labels, sizes: Sequence[Wanted]) -> dict[Wanted, float]:
     """The bound of mean IU at each size, from a sample of masks spread evenly over all."""
     import torch  # takes seconds to import
 
-    from fcn.data.scale import target_size
     from fcn.evaluation.bound import down_and_back
     from fcn.metrics.scores import confusion, scores
 
@@ -59,13 +59,13 @@ def bounds(folder: Path, masks: Sequence[str], labels: Labels, sizes: Sequence[S
     return {size: scores(confusions).mean_iu for size, confusions in counts.items()}
 
 
-def best(by_size: Mapping[Size, float]) -> Size:
+def best(by_size: Mapping[Wanted, float]) -> Wanted:
     """The smallest size within TOLERANCE of the best: at larger sizes a crop shows less of an image."""
     threshold = max(by_size.values()) - TOLERANCE
     return next(size for size, bound in by_size.items() if bound >= threshold)
 
 
-def report(by_size: Mapping[Size, float], side: int) -> str:
+def report(by_size: Mapping[Wanted, float], side: int) -> str:
     """The bounds in one line.
 
     side   the smallest image's shorter side

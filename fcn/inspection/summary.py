@@ -22,7 +22,7 @@ def report(result: Inspection) -> Iterator[str]:
         kinds = _counts([f"{info.kind} {info.mode}" for info in infos])
         shapes = _counts([f"{info.size[0]}x{info.size[1]}" for info in infos])
         yield f"  {title:7} {pattern:20} {kinds}; {shapes}"
-    origin = "lists or subfolders" if result.params.fraction == "none" else f"random, {result.params.fraction} for val"
+    origin = f"random, {result.params.fraction} for val" if result.params.fraction else "lists or subfolders"
     yield f"  splits  {origin}: " + ", ".join(f"{split} {count}" for split, count in result.parts.items())
     yield from _histogram(result)
     for kind, texts in (("error", result.errors), ("warning", result.warnings), ("note", result.notes)):

@@ -59,7 +59,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
     labels = next(meta.labels for meta in metas.values() if meta.labels)
     names, truth = list(labels.names), table["pixels"].tolist()
     images = _table(metrics / "images.csv", "image")
-    scored = _scored(images["image"].tolist(), any(meta.scale and meta.scale.tile != "none" for meta in metas.values()))
+    scored = _scored(images["image"].tolist(), any(meta.scale and meta.scale.tile for meta in metas.values()))
     warnings = []
     if scores and scored < FEW_IMAGES:
         warnings.append(f"{params.data.splits.val} has {counted(scored, 'image')}: scores of so few say little")
@@ -105,7 +105,7 @@ def _scored(names: Sequence[str], tiled: bool) -> int:
 def _dataset(params: Params) -> str:
     """The data set's name; for a user's folder, the folder's name."""
     dataset, folder = params.data.dataset, params.data.folder.name
-    return folder if dataset == "folder" else dataset
+    return folder if dataset == "folder" and folder else dataset
 
 
 def _facts(params: Params, metas: dict[Path, model_file.Meta], images: int, rows: int) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _facts(params: Params, metas: dict[Path, model_file.Meta], images: int, rows
     facts = {
         "Data set": f"{_dataset(params)}, trained on {data.splits.train}, "
         f"scored on {counted(images, 'image')} of {data.splits.val}{tiles}",
-        "Net": f"backbone {model.backbone} (weights: {model.weights}), pad {model.pad}, "
+        "Net": f"backbone {model.backbone} (weights: {model.weights or 'none'}), pad {model.pad}, "
         f"upsampling {model.upsampling}, dropout {model.dropout:g}",
         "Optimiser": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
         f"weight decay {params.weight_decay:g}, {params.precision}, seed {params.seed}",

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from fcn.ladder import LADDER
 from fcn.models.fcn import BACKBONES, normalized_positions
-from fcn.params import Params, Rung
+from fcn.params import Params, Rung, Size
 from fcn.runtime.errors import UserError
-
-Size = tuple[int, int]  # width and height, in pixels
 
 
 def check_classes(names: Sequence[str]) -> None:
@@ -22,7 +20,7 @@ def check_classes(names: Sequence[str]) -> None:
         )
 
 
-def check_class_weights(wanted: str | float | list[float], classes: int) -> None:
+def check_class_weights(wanted: float | list[float] | None, classes: int) -> None:
     """raises   UserError if data.class_weights is a list of the wrong length or contains only zeros"""
     if not isinstance(wanted, list):
         return
@@ -61,12 +59,11 @@ def check_images(
     for name, size in images:
         by_size.setdefault(size, name)
     norm, batch = BACKBONES[params.model.backbone].norm, params.batch_size
-    if params.data.crop != "none":
-        crop = _size(params.data.crop)
+    if crop := params.data.crop:
         largest = max(width for width, _ in by_size), max(height for _, height in by_size)
-        if crop[0] > largest[0] or crop[1] > largest[1]:
+        if crop.width > largest[0] or crop.height > largest[1]:
             raise UserError(
-                f"params.yaml: data.crop is {params.data.crop}, larger than every training image: the widest has "
+                f"params.yaml: data.crop is {crop}, larger than every training image: the widest has "
                 f"{largest[0]} pixels, the highest {largest[1]}; make it smaller, or none"
             )
         by_size = {crop: ""}
@@ -74,18 +71,18 @@ def check_images(
         (first, one), (second, other) = list(by_size.items())[:2]
         accumulate = "" if norm else f", or accumulate: {batch}, so that a pass has one image"
         raise UserError(
-            f"training images of a pass differ in size: {one} is {first[0]}x{first[1]}, {other} is "
-            f"{second[0]}x{second[1]}; set data.size.train or data.crop to WIDTHxHEIGHT, or batch_size: 1{accumulate}"
+            f"training images of a pass differ in size: {one} is {first}, {other} is {second}; "
+            f"set data.size.train or data.crop to WIDTHxHEIGHT, or batch_size: 1{accumulate}"
         )
     if batch > 1 or not norm or rung.freeze == "backbone":
         return
     for size, name in by_size.items():
         if normalized_positions(params.model.backbone, params.model.pad, *size) == 1:
             what = f"training image {name} is" if name else "every training image is"
-            what = what if params.data.crop == "none" else "params.yaml: data.crop is"
+            what = "params.yaml: data.crop is" if params.data.crop else what
             larger = "data.crop to WIDTHxHEIGHT with a side of" if len(by_size) > 1 else "batch_size: 2, or a side of"
             raise UserError(
-                f"{what} {size[0]}x{size[1]}, in which batch norm sees a single value per channel; set {larger} "
+                f"{what} {size}, in which batch norm sees a single value per channel; set {larger} "
                 f"{_enough(params)} pixels or more"
             )
 
@@ -105,8 +102,3 @@ def _enough(params: Params) -> int:
     """Smallest side in pixels with which batch norm sees more than one value per channel."""
     model = params.model
     return next(n for n in range(1, 1 << 10) if normalized_positions(model.backbone, model.pad, n, 1) > 1)
-
-
-def _size(text: str) -> Size:
-    width, height = map(int, text.split("x"))
-    return width, height

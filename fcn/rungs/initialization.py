@@ -11,7 +11,7 @@ from fcn.data.split import Split
 from fcn.ladder import BY_STRIDE
 from fcn.models import FCN, surgery
 from fcn.models.layers import PREPROCESSINGS, Preprocessing
-from fcn.params import Params
+from fcn.params import Params, Size
 from fcn.rungs import compatibility
 from fcn.runtime import files, machine
 from fcn.runtime.distributed import SINGLE, Group
@@ -102,16 +102,14 @@ def _check(train: Split, stride: int, params: Params, group: Group) -> None:
     rung = params.rung(stride)
     compatibility.check_class_weights(params.data.class_weights, len(train.labels.names))
     compatibility.check_batch_norm(rung, params.model.backbone, BY_STRIDE[stride].section)
-    sizes = ((train.name(i), (width, height)) for i in range(len(train)) for height, width in [train.size(i)])
+    sizes = ((train.name(i), Size(width, height)) for i in range(len(train)) for height, width in [train.size(i)])
     compatibility.check_images(rung, params, sizes, processes=group.size)
 
 
 def _size(train: Split, params: Params) -> tuple[int, int]:
     """Height and width in pixels of a training input; of the first image if the sizes differ."""
-    if params.data.crop == "none":
-        return train.size(0)
-    width, height = map(int, params.data.crop.split("x"))
-    return height, width
+    crop = params.data.crop
+    return (crop.height, crop.width) if crop else train.size(0)
 
 
 def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,7 +119,7 @@ def save(path: Path, state: State, meta: Meta) -> None:
 
     The metadata is one JSON string under one key, because safetensors does not keep the order of several keys.
     """
-    facts = asdict(meta)
+    facts = _schema().dump_python(meta)
     if meta.labels:  # raw mask codes are not needed to use a net
         facts["labels"] = {"names": meta.labels.names, "palette": meta.labels.palette}
     files.write_tensors(path, state, "fcn", facts | {"sha256": _sha256(state, facts)})

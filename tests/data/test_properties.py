@@ -27,7 +27,7 @@ from fcn.datasets import packing, resizing
 from fcn.datasets.label_maps import SCENES
 from fcn.datasets.sources import Sample
 from fcn.metrics import scores
-from fcn.params import Params
+from fcn.params import Params, Size
 from fcn.runtime.errors import UserError
 
 # A fixture that no example changes may be shared by all of them.
@@ -124,9 +124,7 @@ def test_what_is_packed_at_native_size_comes_out_as_it_went_in(
         assert split.pixels()[i].tolist() == [int((mask == c).sum()) for c in range(8)]
 
 
-@given(
-    scene(), st.one_of(st.just("native"), st.integers(1, 30), st.builds("{}x{}".format, SIDES, SIDES)), st.booleans()
-)
+@given(scene(), st.one_of(st.just("native"), st.integers(1, 30), st.builds(Size, SIDES, SIDES)), st.booleans())
 @steady(60)
 def test_a_resized_mask_has_the_images_size_and_no_class_that_it_did_not_have(
     tmp_path: Path, case: Any, size: int | str, native_mask: bool

@@ -120,5 +120,5 @@ def test_class_weights_are_those_worked_by_hand(packed: Path) -> None:
     # frequencies 6/8 and 6/12, their median 5/8
     assert class_weights(split, 1.0).tolist() == pytest.approx([0.625 / 0.75, 0.625 / 0.5, 0])
     assert class_weights(split, 0.5).tolist() == pytest.approx([(0.625 / 0.75) ** 0.5, (0.625 / 0.5) ** 0.5, 0])
-    assert class_weights(split, "none") is None
+    assert class_weights(split, None) is None
     assert class_weights(split, [1.0, 2.0, 3.0]).tolist() == [1, 2, 3]

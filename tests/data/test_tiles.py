@@ -15,6 +15,7 @@ from fcn.data.split import Role, Split
 from fcn.data.tiles import Span, Tiling
 from fcn.datasets import packing
 from fcn.datasets.sources import Sample
+from fcn.params import Size
 from fcn.runtime.errors import UserError
 
 LABELS = Labels(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
@@ -74,8 +75,8 @@ def test_tiles_that_would_keep_nothing_are_refused() -> None:
 
 def test_an_overlap_as_wide_as_a_tile_is_refused() -> None:
     with pytest.raises(UserError, match=r"data\.overlap is 64; it must be smaller than the tiles, 64x128"):
-        tiles.tiling("64x128", 64)
-    assert tiles.tiling("none", 64) is None
+        tiles.tiling(Size(64, 128), 64)
+    assert tiles.tiling(None, 64) is None
 
 
 def packed(tmp_path: Path, role: Role, size: str = "native", native: bool = False) -> Split:
@@ -113,7 +114,7 @@ def test_in_val_each_pixel_is_scored_once(tmp_path: Path) -> None:
 
 
 def test_tiles_are_resized_like_images_and_native_masks_are_not(tmp_path: Path) -> None:
-    split = packed(tmp_path, "val", size="2x2", native=True)
+    split = packed(tmp_path, "val", size=Size(2, 2), native=True)
     assert split.image(0).shape == (2, 2, 3)
     assert split.mask(0).shape == (4, 4)
 

@@ -147,7 +147,7 @@ def test_a_drawn_split_keeps_groups_together_and_follows_its_seed() -> None:
 @pytest.mark.parametrize(("fraction", "val"), [(0.2, 6), (0.01, 1), (0.99, 29)])
 def test_a_drawn_split_has_the_share_asked_for_and_never_an_empty_side(fraction: float, val: int) -> None:
     # 0.99 of 30 is 29.7: the 30th image would be nearer, and is train's.
-    assert len(pairing.divide(KEYS, fraction, 0, "none")["val"]) == val
+    assert len(pairing.divide(KEYS, fraction, 0, None)["val"]) == val
 
 
 def test_one_group_cannot_be_split() -> None:
@@ -219,17 +219,17 @@ def test_classes_are_names_or_names_with_codes_or_names_with_colours() -> None:
 @pytest.mark.parametrize(
     ("classes", "void", "line"),
     [
-        ([{"sky": "70,130,180"}, {"road": 1}], "none", "some are codes, others colours"),
+        ([{"sky": "70,130,180"}, {"road": 1}], "", "some are codes, others colours"),
         ([{"sky": "70,130,180"}], "255", "some are codes, others colours"),
-        (["sky", "sky"], "none", "sky is duplicated"),
-        (["sky", {"road": 0}], "none", "0 is duplicated"),
+        (["sky", "sky"], "", "sky is duplicated"),
+        (["sky", {"road": 0}], "", "0 is duplicated"),
         (["sky"], "0", "0 is duplicated"),
-        ([{"sky": "70,130"}], "none", "'70,130' is not a code"),
-        ([{"sky": 70000}], "none", "'70000' is not a code; write a number up to 65535"),
-        ([], "none", "must list 1 to 253 classes"),
-        ([""], "none", "'' is not a class"),
-        (["a</script>"], "none", "a name does not contain </"),
-        (["x" * 201], "none", "a name has 1 to 200 letters"),
+        ([{"sky": "70,130"}], "", "'70,130' is not a code"),
+        ([{"sky": 70000}], "", "'70000' is not a code; write a number up to 65535"),
+        ([], "", "must list 1 to 253 classes"),
+        ([""], "", "'' is not a class"),
+        (["a</script>"], "", "a name does not contain </"),
+        (["x" * 201], "", "a name has 1 to 200 letters"),
     ],
 )
 def test_classes_that_make_no_sense_are_one_line(classes: list[Any], void: str, line: str) -> None:
@@ -303,7 +303,7 @@ def test_inspect_takes_names_from_a_text_file(make: Make) -> None:
 def test_inspect_takes_black_and_white_for_two_classes(make: Make) -> None:
     found = inspected(make(PLAIN | {f"masks/{i}.png": [0, 255] for i in range(4)}))
     assert found.params.classes == [{"class_0": 0}, {"class_255": 255}]
-    assert found.params.void == "none"
+    assert found.params.void is None
 
 
 def test_inspect_counts_sixteen_bit_masks_and_says_how_sixteen_bit_images_are_converted(make: Make) -> None:

@@ -19,7 +19,7 @@ from fcn.datasets import packing, resizing
 from fcn.datasets.label_maps import NYUD, NYUD_LABELS, SIFTFLOW
 from fcn.datasets.sources import Sample, nyud, siftflow
 from fcn.io import download
-from fcn.params import Params
+from fcn.params import Params, Size
 from fcn.runtime.errors import UserError
 
 Small = Callable[..., Params]
@@ -55,8 +55,8 @@ def learn(source: ModuleType, experiment: Params, splits: dict[str, list[Sample]
     """From raw samples to scores, as the stages would."""
     out.mkdir()
     data = experiment.data
-    learned = packing.pack(splits[data.splits.train], source.LABELS, "32x32", False, "train", out)
-    scored = packing.pack(splits[data.splits.val], source.LABELS, "32x32", False, "val", out)
+    learned = packing.pack(splits[data.splits.train], source.LABELS, Size(32, 32), False, "train", out)
+    scored = packing.pack(splits[data.splits.val], source.LABELS, Size(32, 32), False, "val", out)
     packing.refuse_shared(learned, scored)
     packing.write_labels(source.LABELS, out)
     loss, counts = learn_and_score(out, experiment)

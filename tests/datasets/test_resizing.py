@@ -20,6 +20,7 @@ from fcn.data.split import COLUMNS, Split
 from fcn.datasets import packing, resizing, sources
 from fcn.datasets.sources import Sample
 from fcn.io import images
+from fcn.params import Size
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
 
@@ -112,18 +113,18 @@ def test_the_longest_name_that_is_allowed_has_room_for_all_that_is_added_to_it(t
 
 
 def test_a_mask_gets_no_class_between_two_classes(sample: Callable[..., Sample], tmp_path: Path) -> None:
-    split = pack([sample()], tmp_path / "out", size="17x9")
+    split = pack([sample()], tmp_path / "out", size=Size(17, 9))
     assert split.image(0).shape == (9, 17, 3)
     assert set(np.unique(split.mask(0))) <= {0, 1, VOID}
 
 
-@pytest.mark.parametrize(("wanted", "size"), [(10, (20, 10)), ("native", (40, 20)), ("7x30", (7, 30))])
+@pytest.mark.parametrize(("wanted", "size"), [(10, (20, 10)), ("native", (40, 20)), (Size(7, 30), (7, 30))])
 def test_the_size_is_native_the_shorter_side_or_exact(wanted: int | str, size: tuple[int, int]) -> None:
     assert scale.target_size((40, 20), wanted) == size
 
 
 def test_native_masks_keep_their_size_while_images_are_resized(sample: Callable[..., Sample], tmp_path: Path) -> None:
-    split = pack([sample()], tmp_path / "out", size="20x10", native=True)
+    split = pack([sample()], tmp_path / "out", size=Size(20, 10), native=True)
     assert split.image(0).shape == (10, 20, 3)
     assert split.mask(0).shape == (20, 40)
 
@@ -288,7 +289,7 @@ def test_a_smaller_image_is_the_mean_of_what_it_covers() -> None:
     assert np.abs(scale.shrink(pixels, 4, 4)[:3, :3, 0] - expected).max() <= 1
 
 
-@pytest.mark.parametrize("size", [1000, "99999999x1", "20000x20000"])
+@pytest.mark.parametrize("size", [1000, Size(99999999, 1), Size(20000, 20000)])
 def test_an_image_that_would_grow_beyond_all_bounds_is_named(sample: Callable[..., Sample], size: int | str) -> None:
     said = resizing.resize(sample("line", (2000, 1)), LABELS, size, False)
     assert isinstance(said, str)

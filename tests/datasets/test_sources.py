@@ -15,7 +15,7 @@ from PIL import Image
 from fcn.data.labels import VOID
 from fcn.datasets import packing, resizing, sources
 from fcn.datasets.sources import camvid, scenes, voc
-from fcn.params import Params
+from fcn.params import Params, Size
 from fcn.runtime.errors import UserError
 
 Small = Callable[..., Params]
@@ -155,7 +155,7 @@ def test_the_official_archive_has_367_and_101_images_of_eleven_classes(small: Sm
     for split, count in (("train", 367), ("val", 101)):
         samples = camvid.samples(tmp_path / "raw", split)
         assert len(samples) == count
-        packed = resizing.resize(samples[0], camvid.LABELS, "240x180", False)
+        packed = resizing.resize(samples[0], camvid.LABELS, Size(240, 180), False)
         assert isinstance(packed, resizing.Packed)
         assert packed.original == (360, 480)
         assert set(np.unique(packed.mask)) <= {*range(11), VOID}

@@ -14,6 +14,7 @@ from fcn.datasets import packing
 from fcn.datasets.sources import Sample
 from fcn.evaluation import exhibits, review, score_charts
 from fcn.evaluation.borders import FARTHER, NEVER, WITHIN, rings
+from fcn.params import Size
 
 THREE = Labels(("sky", "road", "car"), ((70, 130, 180), (128, 64, 128), (0, 0, 142)))
 
@@ -97,7 +98,7 @@ def predicted(tmp_path: Path) -> tuple[Split, Path]:
         for net, answers in PREDICTED.items():
             (tmp_path / "predictions" / net).mkdir(parents=True, exist_ok=True)
             THREE.picture(uint8(answers[name])).save(tmp_path / "predictions" / net / f"{name}.png")
-    packing.pack(samples, THREE, "7x5", True, "val", tmp_path)
+    packing.pack(samples, THREE, Size(7, 5), True, "val", tmp_path)
     packing.write_labels(THREE, tmp_path)
     return Split(tmp_path, "val"), tmp_path / "predictions"
 

@@ -60,9 +60,9 @@ def test_a_class_keeps_its_colour_when_others_are_added_behind_it() -> None:
 
 
 def test_own_classes_get_these_colours_unless_their_masks_have_some() -> None:
-    own = class_list.coded(["no", "yes"], "none")
+    own = class_list.coded(["no", "yes"], "")
     assert own.palette == ((0, 114, 178), (230, 159, 0))
-    assert class_list.coded([{"no": "1,2,3"}, {"yes": "4,5,6"}], "none").palette == ((1, 2, 3), (4, 5, 6))
+    assert class_list.coded([{"no": "1,2,3"}, {"yes": "4,5,6"}], "").palette == ((1, 2, 3), (4, 5, 6))
 
 
 @pytest.mark.parametrize("name", ["SCENES", "CAMVID", "VOC", "SIFTFLOW", "NYUD"])

@@ -20,6 +20,7 @@ from fcn.datasets.sources import Sample
 from fcn.inference import prediction
 from fcn.metrics import counting, scores
 from fcn.models import FCN
+from fcn.params import Size
 from fcn.runtime.errors import UserError
 from fcn.serving import response
 from fcn.weights import model_file
@@ -29,14 +30,14 @@ from fcn.weights import model_file
     ("scale", "size", "target"),
     [
         (Scale(), (4000, 3000), (4000, 3000)),
-        (Scale("128x96"), (4000, 3000), (128, 96)),
+        (Scale(Size(128, 96)), (4000, 3000), (128, 96)),
         (Scale(256), (512, 1024), (256, 512)),
         (Scale(256), (100, 50), (512, 256)),
-        (Scale("native", "512x512"), (2048, 1024), (2048, 1024)),
-        (Scale("128x128", "512x512"), (2048, 1024), (512, 256)),
-        (Scale(128, "512x256"), (2048, 1024), (1024, 512)),
-        (Scale("128x128", "512x512"), (400, 300), (128, 128)),  # packed whole
-        (Scale("128x128", "512x512"), (1024, 300), (256, 128)),  # packed as tiles of 512x300
+        (Scale("native", Size(512, 512)), (2048, 1024), (2048, 1024)),
+        (Scale(Size(128, 128), Size(512, 512)), (2048, 1024), (512, 256)),
+        (Scale(128, Size(512, 256)), (2048, 1024), (1024, 512)),
+        (Scale(Size(128, 128), Size(512, 512)), (400, 300), (128, 128)),  # packed whole
+        (Scale(Size(128, 128), Size(512, 512)), (1024, 300), (256, 128)),  # packed as tiles of 512x300
     ],
 )
 def test_a_whole_image_is_resized_as_it_is_packed_or_by_the_factor_of_its_tiles(
@@ -68,7 +69,7 @@ def pictures(folder: Path) -> list[Sample]:
 
 
 @pytest.mark.parametrize(
-    ("size", "tile"), [(40, "none"), (100, "none"), ("48x32", "none"), ("native", "none"), ("48x48", "96x96")]
+    ("size", "tile"), [(40, None), (100, None), (Size(48, 32), None), ("native", None), (Size(48, 48), Size(96, 96))]
 )
 def test_predict_writes_what_evaluate_scored_pixel_by_pixel(
     fcn: Fcn, size: int | str, tile: str, tmp_path: Path
@@ -92,7 +93,7 @@ def test_predict_writes_what_evaluate_scored_pixel_by_pixel(
 
 
 def test_a_scale_of_one_keeps_the_images_own_size(fcn: Fcn, tmp_path: Path) -> None:
-    path, image = model(tmp_path / "net.safetensors", Scale("32x32")), noise(90, 70)
+    path, image = model(tmp_path / "net.safetensors", Scale(Size(32, 32))), noise(90, 70)
     image.save("a.png")
     net, _, _ = prediction.load(path)
     masks = {}
@@ -135,5 +136,5 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_named_and_refused(fcn: Fc
 @pytest.mark.slow
 def test_a_rung_writes_into_its_model_file_how_val_was_resized(kept: Checkout) -> None:
     for net in ("fcn32s", "fcn16s", "fcn8s"):
-        assert model_file.load(kept.folder / f"data/weights/{net}.safetensors")[1].scale == Scale("32x32", "none")
+        assert model_file.load(kept.folder / f"data/weights/{net}.safetensors")[1].scale == Scale(Size(32, 32), None)
     assert model_file.load(kept.folder / "data/weights/backbone.safetensors")[1].scale is None

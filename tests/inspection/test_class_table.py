@@ -182,7 +182,7 @@ def test_two_names_without_codes_for_masks_of_0_and_255_are_refused_with_the_lin
 
 def test_the_lines_that_inspect_asks_for_are_understood(look: Look) -> None:
     found = look("classes.txt", "background,0\nfibre,255\n", [0, 255])
-    assert (found.errors, found.params.classes, found.params.void) == ([], [{"background": 0}, {"fibre": 255}], "none")
+    assert (found.errors, found.params.classes, found.params.void) == ([], [{"background": 0}, {"fibre": 255}], None)
     found = look("classes.txt", "background\nfibre\nvoid,255\n", [0, 255])
     assert (found.errors, found.params.classes, found.params.void) == ([], ["background", "fibre"], "255")
 
@@ -209,7 +209,7 @@ def test_a_table_of_one_class_is_refused(look: Look) -> None:
 
 def test_masks_of_0_and_255_without_a_table_are_two_classes_with_a_warning(look: Look) -> None:
     found = look("notes.md", "", [0, 255])
-    assert (found.params.classes, found.params.void) == ([{"class_0": 0}, {"class_255": 255}], "none")
+    assert (found.params.classes, found.params.void) == ([{"class_0": 0}, {"class_255": 255}], None)
     assert found.warnings[0].startswith("masks hold only 0 and 255: treated as two classes, without void")
     assert "void,255" not in found.warnings[0]  # which would leave one class
 

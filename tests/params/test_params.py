@@ -1,12 +1,14 @@
 """params.yaml: what is accepted, and what one line says about the rest."""
 
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 import pytest
 from conftest import ROOT, changed
 
 from fcn import params
+from fcn.pipeline import dvc_yaml
 from fcn.runtime.errors import UserError
 
 TEXT = (ROOT / "recipes" / "scenes.yaml").read_text()
@@ -161,6 +163,18 @@ def test_params_yaml_holds_a_recipe_as_it_is() -> None:
     assert (ROOT / "params.yaml").read_text() in [p.read_text() for p in (ROOT / "recipes").glob("*.yaml")]
 
 
-@pytest.mark.parametrize("size", ["native", 256, "240x180"])
-def test_a_size_is_native_a_shorter_side_or_width_by_height(size: int | str) -> None:
-    assert check(**{"data.size.train": size}).data.size.train == size
+@pytest.mark.parametrize(("written", "size"), [("native", "native"), (256, 256), ("240x180", params.Size(240, 180))])
+def test_a_size_is_native_a_shorter_side_or_width_by_height(written: int | str, size: int | str | params.Size) -> None:
+    experiment = check(**{"data.size.train": written})
+    assert experiment.data.size.train == size
+    assert experiment.model_dump()["data"]["size"]["train"] == written
+
+
+@pytest.mark.parametrize("key", ["data.crop", "data.tile", "data.class_weights", "data.folder.group", "train.freeze"])
+def test_the_word_none_is_read_as_no_value_and_written_again_and_an_empty_value_is_refused(key: str) -> None:
+    experiment = check(**{key: "none"})
+    section, written = attrgetter(key.rpartition(".")[0])(experiment), experiment.model_dump()
+    assert getattr(section, key.rpartition(".")[2]) is None
+    assert dvc_yaml.lookup(written, key) == "none"
+    with pytest.raises(UserError, match=f"{key} is None; write none"):
+        check(**{key: None})

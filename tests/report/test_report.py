@@ -16,6 +16,7 @@ from fcn.data.labels import Labels
 from fcn.datasets.label_maps import VOC
 from fcn.evaluation import paper
 from fcn.ladder import NETS
+from fcn.params import Size
 from fcn.report import alt_text, markdown, page
 
 TWO = Labels(("road", "cow"), ((128, 64, 128), (64, 128, 0)))
@@ -111,17 +112,17 @@ def test_a_constant_answer_is_said_first_and_with_likely_causes(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("val", "tile", "fact", "few"),
     [
-        ([f"{i}" for i in range(9)], "none", "scored on 9 images of val", "val has 9 images"),
-        ([f"{i}" for i in range(10)], "none", "scored on 10 images of val", ""),
-        (["a"], "none", "scored on 1 image of val", "val has 1 image"),
+        ([f"{i}" for i in range(9)], None, "scored on 9 images of val", "val has 9 images"),
+        ([f"{i}" for i in range(10)], None, "scored on 10 images of val", ""),
+        (["a"], None, "scored on 1 image of val", "val has 1 image"),
         # Ten rows: two rasters in four tiles each, and two images that fit into one.
         (
             [*(f"{i}_y{y}_x{x}" for i in "ab" for y in ("00000", "00032") for x in ("00000", "00032")), "c", "d"],
-            "64x64",
+            Size(64, 64),
             "scored on 4 images of val, in 10 tiles",
             "val has 4 images",
         ),
-        ([f"a_y00000_x{i:05d}" for i in range(10)], "none", "scored on 10 images of val", ""),  # their own names
+        ([f"a_y00000_x{i:05d}" for i in range(10)], None, "scored on 10 images of val", ""),  # their own names
     ],
 )
 def test_images_that_were_scored_on_are_counted_and_few_are_a_warning(

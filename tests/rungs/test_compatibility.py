@@ -14,7 +14,7 @@ from fcn.data.split import Split
 from fcn.experiments import precheck
 from fcn.models.fcn import BACKBONES, FCN, normalized_positions
 from fcn.models.layers import CAFFE, PREPROCESSINGS
-from fcn.params import Params
+from fcn.params import Params, Size
 from fcn.rungs import compatibility, initialization
 from fcn.runtime.errors import UserError
 from fcn.weights import model_file
@@ -69,7 +69,7 @@ ONE = {"batch_size": 1, "data.size.train": "native"}
 
 
 def images(params: Params, *sizes: tuple[int, int], processes: int | None = 1) -> str:
-    named = [(f"image{i}", size) for i, size in enumerate(sizes)]
+    named = [(f"image{i}", Size(*size)) for i, size in enumerate(sizes)]
     try:
         compatibility.check_images(params.train, params, named, processes=processes)
     except UserError as error:

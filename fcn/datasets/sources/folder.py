@@ -8,7 +8,7 @@ from fcn.data.labels import Labels
 from fcn.datasets import class_list, pairing
 from fcn.datasets.sources import Sample, list_samples
 from fcn.io.archive import Archive
-from fcn.params import Data
+from fcn.params import Data, Folder
 from fcn.pipeline import cache
 from fcn.runtime import files, machine
 from fcn.runtime.errors import UserError, counted
@@ -71,10 +71,18 @@ def samples(raw: Path, split: str) -> list[Sample]:
     return list_samples(raw, split, upright=True)
 
 
-def _folder(data: Data) -> Path:
-    folder = OWN / data.folder.name
-    if data.folder.name == "none":
+def path(folder: Folder) -> Path:
+    """The user's folder that the experiment names, whether it is there or not.
+
+    raises   UserError if it names none
+    """
+    if folder.name is None:
         raise UserError("params.yaml: data.folder.name is none; `fcn inspect DIR --adopt NAME` adopts a folder")
+    return OWN / folder.name
+
+
+def _folder(data: Data) -> Path:
+    folder = path(data.folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is missing; `dvc checkout` or `dvc pull` restores it if {folder}.dvc exists")
     return folder

@@ -47,7 +47,7 @@ def check(data: Data) -> None:
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     """Draw both splits as PNG files; scene i of a split does not depend on the number of scenes."""
     counts = {"train": data.scenes.train, "val": data.scenes.val}
-    width, height = map(int, data.scenes.size.split("x"))
+    width, height = data.scenes.size
     (out / "image").mkdir(parents=True)
     (out / "mask").mkdir()
     check(data)
