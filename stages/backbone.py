@@ -3,28 +3,19 @@
 import argparse
 from pathlib import Path
 
-from fcn import params
 from fcn.ladder import LADDER
-from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
-from fcn.runtime.errors import one_line
+from fcn.params import Params
+from fcn.pipeline import script
+from fcn.runtime import files
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="model file to write")
-    parser.add_argument("--published", type=Path, required=True, help="folder for published nets, one folder a rung")
-    paths = parser.parse_args()
-    machine.prepare()
-    with files.exclusive(paths.out):
-        dvc_lock.protect()
-        experiment = params.load()
-        _backbone(paths.out, experiment)
-        for net in LADDER:
-            _published(paths.published / net.name, net.stride, experiment)
+def main(paths: argparse.Namespace, experiment: Params) -> None:
+    _backbone(paths.out, experiment)
+    for net in LADDER:
+        _published(paths.published / net.name, net.stride, experiment)
 
 
-def _backbone(out: Path, experiment: params.Params) -> None:
+def _backbone(out: Path, experiment: Params) -> None:
     import torch
 
     from fcn.models import FCN
@@ -58,7 +49,7 @@ def _backbone(out: Path, experiment: params.Params) -> None:
     print(f"{out}: {model.backbone}, {sum(t.numel() for t in state.values()):,} values, {origin}")
 
 
-def _published(folder: Path, stride: int, experiment: params.Params) -> None:
+def _published(folder: Path, stride: int, experiment: Params) -> None:
     """Write `init.txt`, which names what the net starts from, and the published net, if `init` names one."""
     init = experiment.rung(stride).init
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,5 +67,7 @@ def _published(folder: Path, stride: int, experiment: params.Params) -> None:
 
 
 if __name__ == "__main__":
-    with one_line():
-        main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="model file to write")
+    parser.add_argument("--published", type=Path, required=True, help="folder for published nets, one folder a rung")
+    script.run(parser, main, lock="out")

@@ -7,32 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn import params
-from fcn.pipeline import dvc_lock
+from fcn.params import Params
+from fcn.pipeline import dvc_lock, script
 from fcn.runtime import files, machine
-from fcn.runtime.errors import UserError, one_line
+from fcn.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fcn.data.split import Split
+    from fcn.metrics.counting import Counts
     from fcn.runtime.distributed import Group
     from fcn.weights.model_file import Meta
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the packed splits")
-    parser.add_argument("--models", type=Path, nargs="+", required=True, help="model files, coarse to fine")
-    parser.add_argument("--predictions", type=Path, required=True, help="folder for predicted masks")
-    parser.add_argument("--scores", type=Path, required=True, help="JSON file of the four scores by net")
-    parser.add_argument("--classes", type=Path, required=True, help="CSV file of IU and pixels by class and net")
-    parser.add_argument("--images", type=Path, required=True, help="CSV file of mean IU by image and net")
-    parser.add_argument("--borders", type=Path, required=True, help="CSV file of wrong pixels about borders by net")
-    parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
-    paths = parser.parse_args()
-    experiment = params.load()
-    machine.prepare()
+def main(paths: argparse.Namespace, experiment: Params) -> None:
     from fcn.data.split import Split
     from fcn.runtime import distributed
 
@@ -48,7 +37,7 @@ def main() -> None:
                 pass
 
 
-def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, Tensor]]":
+def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, Counts]]":
     """Model file, metadata and confusion counts of each net; writes its predictions. A group divides the images."""
     from fcn.figures import sheets
     from fcn.metrics import counting
@@ -69,7 +58,7 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
         yield path, meta, counting.count(net.to(machine.device()), split, keep, group)
 
 
-def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Split", group: "Group") -> None:
+def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", group: "Group") -> None:
     from fcn.data.split import Split
     from fcn.evaluation import exhibits, review, verdict
     from fcn.figures import charts
@@ -80,6 +69,7 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
     entry = dvc_yaml.read("evaluate", experiment)
     table: dict[str, dict[str, float]] = {}
     iu: dict[str, list[float]] = {}
+    image_iu: dict[str, review.Numbers] = {}
     train_images = (Split(paths.data, "train").pixels() > 0).sum(0).tolist()
     pixels: dict[str, list[float]] = {"train_images": train_images}
     pictures: list[Path] = []
@@ -89,14 +79,15 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
         for path, meta, counts in _counted(paths, split, group):
             run.tag(**{f"{path.stem}__sha256": files.sha256(path)})
             pictures.append(paths.figures / f"confusion_{path.stem}.png")
-            charts.confusion(counts, split.labels, pictures[-1])
-            truth, predicted = counts.sum(1).tolist(), counts.sum(0).tolist()
+            charts.confusion(counts.confusion, split.labels, pictures[-1])
+            truth, predicted = counts.confusion.sum(1).tolist(), counts.confusion.sum(0).tolist()
             pixels["pixels"] = truth
             if not meta.scored:
                 print(f"{path.stem}: neither trained nor published, no score")
                 continue
-            table[path.stem] = scores.scores(counts).asdict()
-            iu[path.stem] = scores.class_iu(counts).tolist()
+            table[path.stem] = scores.scores(counts.confusion).asdict()
+            iu[path.stem] = scores.class_iu(counts.confusion).tolist()
+            image_iu[path.stem] = scores.image_mean_iu(counts.images).numpy()
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
             pixels[f"{path.stem}_pixels"] = predicted
             warning = verdict.warning(
@@ -114,7 +105,7 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
         files.write_text(paths.classes, charts.class_table(split.labels, iu | pixels))
         pictures.append(paths.figures / "predictions.png")
         charts.predictions(split, paths.predictions, [p.stem for p in paths.models], pictures[-1])
-        reviewed = review.review(split, paths.predictions, list(table))
+        reviewed = review.review(split, paths.predictions, image_iu)
         for path, rows in zip((paths.images, paths.borders), reviewed.tables(split), strict=True):
             files.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
         pictures += exhibits.draw(split, paths.predictions, reviewed, iu, paths.figures)
@@ -126,5 +117,13 @@ def _evaluate(paths: argparse.Namespace, experiment: params.Params, split: "Spli
 
 
 if __name__ == "__main__":
-    with one_line():
-        main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the packed splits")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="model files, coarse to fine")
+    parser.add_argument("--predictions", type=Path, required=True, help="folder for predicted masks")
+    parser.add_argument("--scores", type=Path, required=True, help="JSON file of the four scores by net")
+    parser.add_argument("--classes", type=Path, required=True, help="CSV file of IU and pixels by class and net")
+    parser.add_argument("--images", type=Path, required=True, help="CSV file of mean IU by image and net")
+    parser.add_argument("--borders", type=Path, required=True, help="CSV file of wrong pixels about borders by net")
+    parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
+    script.run(parser, main)

@@ -1,33 +1,6 @@
 """Train FCN-16s from FCN-32s, or FCN-8s from FCN-16s."""
 
-import argparse
-from pathlib import Path
-
-from fcn import params
-from fcn.runtime import machine
-from fcn.runtime.errors import one_line
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stride", type=int, choices=(16, 8), required=True, help="in pixels")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the packed splits")
-    parser.add_argument("--parent", type=Path, required=True, help="model file of the coarser net")
-    parser.add_argument("--published", type=Path, required=True, help="folder of the published net of `init`")
-    parser.add_argument("--out", type=Path, required=True, help="model file to write")
-    parser.add_argument("--curves", type=Path, required=True, help="folder for train.csv and val.csv")
-    parser.add_argument("--validation", type=Path, required=True, help="picture of predictions during training")
-    arguments = vars(parser.parse_args())
-    stride = arguments.pop("stride")
-    experiment = params.load()
-    machine.prepare()
-    from fcn.rungs import rung
-    from fcn.runtime import distributed
-
-    distributed.launch("stages.finetune", experiment.batch_size)
-    rung.train_rung(f"finetune{stride}s", stride, experiment, **arguments)
-
+from fcn.rungs import command
 
 if __name__ == "__main__":
-    with one_line():
-        main()
+    command.run(__doc__, "stages.finetune", strides=(16, 8))

@@ -3,32 +3,17 @@
 import argparse
 from pathlib import Path
 
-from fcn import params
-from fcn.pipeline import dvc_lock
-from fcn.runtime import files
-from fcn.runtime.errors import one_line
+from fcn.params import Params
+from fcn.pipeline import script
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--metrics", type=Path, required=True, help="folder of scores, curves and pictures")
-    parser.add_argument("--models", type=Path, nargs="+", required=True, help="model files, coarse to fine")
-    parser.add_argument("--curves", type=Path, required=True, help="picture of the curves to write")
-    parser.add_argument("--markdown", type=Path, required=True, help="report.md to write")
-    parser.add_argument("--page", type=Path, required=True, help="report.html to write")
-    paths = parser.parse_args()
-    with files.exclusive(paths.page):
-        dvc_lock.protect()
-        _report(paths)
-
-
-def _report(paths: argparse.Namespace) -> None:
+def main(paths: argparse.Namespace, experiment: Params) -> None:
     from fcn.figures import charts
     from fcn.pipeline import dvc_yaml
     from fcn.report import markdown, page
+    from fcn.runtime import files
     from fcn.tracking import stage_run
 
-    experiment = params.load()
     entry = dvc_yaml.read("report", experiment)
     with stage_run.stage("report", experiment, entry.params, entry.fingerprint()) as run:
         charts.curves(paths.metrics, paths.curves)
@@ -43,5 +28,10 @@ def _report(paths: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    with one_line():
-        main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--metrics", type=Path, required=True, help="folder of scores, curves and pictures")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="model files, coarse to fine")
+    parser.add_argument("--curves", type=Path, required=True, help="picture of the curves to write")
+    parser.add_argument("--markdown", type=Path, required=True, help="report.md to write")
+    parser.add_argument("--page", type=Path, required=True, help="report.html to write")
+    script.run(parser, main, lock="page")

@@ -3,31 +3,18 @@
 import argparse
 from pathlib import Path
 
-from fcn import params
 from fcn.data import tiles
 from fcn.data.scale import Scale, Wanted
 from fcn.data.split import Role, Split
 from fcn.datasets import packing, sources
 from fcn.figures import charts
-from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
-from fcn.runtime.errors import UserError, counted, one_line
+from fcn.params import Params
+from fcn.pipeline import script
+from fcn.runtime import files
+from fcn.runtime.errors import UserError, counted
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--raw", type=Path, required=True, help="folder that download wrote")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the packed splits")
-    parser.add_argument("--figures", type=Path, required=True, help="folder for a contact sheet and a chart")
-    paths = parser.parse_args()
-    machine.prepare()  # keeps freed memory for the next image
-    with files.exclusive(paths.out):
-        dvc_lock.protect()
-        _resize(paths)
-
-
-def _resize(paths: argparse.Namespace) -> None:
-    experiment = params.load()
+def main(paths: argparse.Namespace, experiment: Params) -> None:
     data = experiment.data
     source = sources.get(data.dataset)
     labels = sources.labels(data)
@@ -62,5 +49,8 @@ def _resize(paths: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    with one_line():
-        main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--raw", type=Path, required=True, help="folder that download wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the packed splits")
+    parser.add_argument("--figures", type=Path, required=True, help="folder for a contact sheet and a chart")
+    script.run(parser, main, lock="out")

@@ -47,9 +47,12 @@ class Review:
         )
 
 
-def review(split: Split, folder: Path, nets: Sequence[str]) -> Review:
-    """Review the predictions of a split, folder/NET/IMAGE.png, in one pass."""
-    scores = {net: np.full(len(split), np.nan) for net in nets}
+def review(split: Split, folder: Path, scores: dict[str, Numbers]) -> Review:
+    """Review the predictions of a split, folder/NET/IMAGE.png, in one pass.
+
+    scores   mean IU of each image by net
+    """
+    nets = list(scores)
     differ = np.full(len(split), np.nan)
     pixels = np.zeros(FARTHER + 1, np.int64)
     wrong = {net: np.zeros_like(pixels) for net in nets}
@@ -60,7 +63,6 @@ def review(split: Split, folder: Path, nets: Sequence[str]) -> Review:
         pixels += counts
         disagree = np.zeros(mask.shape, bool)
         for net, prediction in predicted.items():
-            scores[net][i] = mean_iu(mask, prediction, len(split.labels.names))
             wrong[net] += _count(ring[prediction != mask])
             disagree |= prediction != predicted[nets[0]]
         if counts.any():
@@ -71,20 +73,6 @@ def review(split: Split, folder: Path, nets: Sequence[str]) -> Review:
 def predictions(split: Split, folder: Path, nets: Sequence[str], i: int) -> dict[str, UInt8]:
     """Each net's prediction for image i, (H, W) uint8 at the mask's size."""
     return {net: np.asarray(Image.open(folder / net / f"{split.name(i)}.png")) for net in nets}
-
-
-def mean_iu(mask: UInt8, prediction: UInt8, num_classes: int) -> float:
-    """Mean IU over the classes that occur in this image's mask or prediction; NaN if the mask is all void.
-
-    Unlike pixel accuracy, it is not dominated by a large sky. For a split, the paper's mean IU excludes classes that
-    are in no mask; in one image, a predicted class that is not in the mask is an error and counts as 0.
-    """
-    # One row per mask value, classes first. NumPy, because the sum is too small to profit from torch's threads.
-    cells = mask.astype(np.int32) * num_classes + prediction
-    counts = np.bincount(cells.ravel(), minlength=256 * num_classes)[: num_classes**2].reshape(num_classes, -1)
-    hits = counts.diagonal()
-    union = counts.sum(0) + counts.sum(1) - hits
-    return float((hits[union > 0] / union[union > 0]).mean()) if union.any() else np.nan
 
 
 def ends(scores: Numbers, count: int = MAX_ENDS) -> tuple[list[int], list[int]]:

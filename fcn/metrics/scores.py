@@ -68,6 +68,19 @@ def class_accuracy(counts: Tensor) -> Tensor:
     return counts.diagonal() / counts.sum(1)
 
 
+def image_mean_iu(images: Tensor) -> Tensor:
+    """(N,) fp64 mean IU of each image over the classes in its mask or prediction; NaN if its mask is all void.
+
+    Unlike pixel accuracy, it is not dominated by a large sky. For a split, the paper's mean IU excludes classes that
+    are in no mask; in one image, a predicted class that is not in the mask is an error and counts as 0.
+
+    images   (N, 3, C) int64, as in `fcn.metrics.counting.Counts`
+    """
+    hits, truth, predicted = images.double().unbind(1)
+    union = truth + predicted - hits
+    return (hits / union).where(union > 0, torch.nan).nanmean(1)
+
+
 def scores(counts: Tensor) -> Scores:
     """The four scores of a confusion matrix.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fcn.data.sampling import Sampler, class_weights
 from fcn.data.split import Split, read_scale
-from fcn.ladder import SCORES
+from fcn.ladder import BY_STRIDE, SCORES
 from fcn.metrics import counting
 from fcn.metrics.scores import scores
 from fcn.params import Params, Rung
@@ -44,10 +44,9 @@ MARKS = {10**n for n in range(8)}  # steps after which the sha256 of the weights
 
 
 def train_rung(
-    stage: str,
+    *,
     stride: int,
     params: Params,
-    *,
     data: Path,
     parent: Path,
     published: Path,
@@ -64,6 +63,7 @@ def train_rung(
     curves       folder in which train.csv and val.csv are written
     validation   picture of the predictions during training to write
     """
+    stage = BY_STRIDE[stride].stage
     entry, run = dvc_yaml.read(stage, params), stage_run.Run(stage, alive=False)  # only the leader logs to MLflow
     with distributed.group() as group, ExitStack() as leader_contexts:
         if group.size > params.batch_size:
@@ -87,7 +87,7 @@ def train_rung(
             print(summary(stride, params, train, initialized.table, initialized.net.preprocessing), flush=True)
             _log_initialization(run, stage, data, initialized)
             leader_contexts.enter_context(checkpoint.exclusive())
-        training = prepare(stage, stride, params, initialized, train, group)
+        training = prepare(stride, params, initialized, train, group)
         val = Split(data, "val")
         _train(training, val, checkpoint, run, validation)
         if group.is_leader:
@@ -133,7 +133,6 @@ class RungTraining:
     weight   (C,) weight of each class in the loss, or None
     """
 
-    stage: str
     params: Params
     rung: Rung
     initialized: Initialized
@@ -159,7 +158,7 @@ class RungTraining:
         """Ends a training whose loss or weights are not finite."""
         failure.stop(
             what,
-            stage=self.stage,
+            stage=BY_STRIDE[self.initialized.net.stride].stage,
             number=step.number,
             lr=step.lr,
             images=[image.name for image in self.sampler.draw(step.number - 1)],
@@ -167,16 +166,13 @@ class RungTraining:
         )
 
 
-def prepare(
-    stage: str, stride: int, params: Params, initialized: Initialized, train: Split, group: Group = SINGLE
-) -> RungTraining:
+def prepare(stride: int, params: Params, initialized: Initialized, train: Split, group: Group = SINGLE) -> RungTraining:
     """Creates optimizer, sampler and class weights for an initialized net."""
     rung = params.rung(stride)
     if rung.freeze == "backbone":
         freeze(initialized.net)
     class_weight = class_weights(train, params.data.class_weights)
     return RungTraining(
-        stage,
         params,
         rung,
         initialized,
@@ -225,7 +221,7 @@ def _train(training: RungTraining, val: Split, checkpoint: Checkpoint, run: stag
                 bar.write(f"stopped after step {number}; run the same command again to resume")
                 raise SystemExit(128 + end)
     if monitor and monitor.rows and group.is_leader:
-        path = machine.root() / ".fcn" / "debug" / f"{training.stage}.png"
+        path = machine.root() / ".fcn" / "debug" / f"{BY_STRIDE[net.stride].stage}.png"
         layer_monitor.picture(monitor.rows, name, path)
         run.artifact(path, "figures")
         print(f"{name}: gradient flow in {path}", flush=True)
@@ -266,7 +262,7 @@ def _validate(
 ) -> None:
     """Scores the net on val; with `save: best`, keeps its weights if they are the best so far."""
     net, preview = training.initialized.net, Preview(val)
-    result = scores(counting.count(net, val, preview.keep, training.group)).asdict()
+    result = scores(counting.count(net, val, preview.keep, training.group).confusion).asdict()
     png = preview.gathered(training.group)
     if training.group.is_leader:
         if checkpoint.number in preview_steps(training.rung.iterations, training.rung.validate_every):

@@ -36,7 +36,7 @@ def verify(params: Params, stride: int, steps: int, folder: Path, data: Path) ->
         available = ", ".join(meta.digests) or "none"
         raise UserError(f"{path} has no digest within its first {steps} steps; it has digests of steps {available}")
     train = Split(data, "train")
-    training = rung.prepare(net.stage, stride, params, initialize(train, stride, params, parent, published), train)
+    training = rung.prepare(stride, params, initialize(train, stride, params, parent, published), train)
     for step in islice(training.steps(0), max(recorded)):
         if step.number in recorded:
             digest = model_file.digest(training.optimizer.state(training.initialized.net))

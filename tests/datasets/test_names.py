@@ -51,14 +51,14 @@ def test_each_name_is_kept_as_it_is_from_packing_to_the_tables_of_the_report(tmp
     model_file.save(model, FCN(2, 32, "slim", pad="same").state_dict(), meta)
     paths = argparse.Namespace(models=[model], predictions=tmp_path / "predictions", data=tmp_path)
     ((_, _, counts),) = evaluate._counted(paths, split, SINGLE)
-    assert int(counts.sum()) == 48 * len(NAMES)
+    assert int(counts.confusion.sum()) == 48 * len(NAMES)
     assert {path.name for path in (tmp_path / "predictions/fcn32s").iterdir()} == {f"{name}.png" for name in NAMES}
-    found = review.review(split, tmp_path / "predictions", ["fcn32s"])
+    found = review.review(split, tmp_path / "predictions", {"fcn32s": scores.image_mean_iu(counts.images).numpy()})
     images, _ = found.tables(split)
     metric = tmp_path / "metrics"
     metric.mkdir()
-    found_scores = {"fcn32s": scores.scores(counts).asdict()}
-    content = written(metric, "scenes", TWO, {"fcn32s": counts}, found_scores)
+    found_scores = {"fcn32s": scores.scores(counts.confusion).asdict()}
+    content = written(metric, "scenes", TWO, {"fcn32s": counts.confusion}, found_scores)
     images.to_csv(metric / "images.csv", index=False)
     gathered = content.content()
     assert gathered.images["image"].tolist() == NAMES

@@ -89,7 +89,7 @@ def test_predict_writes_what_evaluate_scored_pixel_by_pixel(
             found = torch.from_numpy(np.array(picture))
         assert torch.equal(found, expected.byte())
         counts += scores.confusion(mask, found.long(), 8)
-    assert scores.scores(counts) == scores.scores(counting.count(net, split))
+    assert scores.scores(counts) == scores.scores(counting.count(net, split).confusion)
 
 
 def test_a_scale_of_one_keeps_the_images_own_size(fcn: Fcn, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from fcn.data.labels import VOID
 from fcn.datasets.label_maps import SIFTFLOW
-from fcn.metrics.scores import class_iu, confusion, scores
+from fcn.metrics.scores import class_iu, confusion, image_mean_iu, scores
 from fcn.runtime.errors import UserError
 
 #            prediction 0  1  2
@@ -78,3 +78,15 @@ def test_confusion_refuses_shapes_and_classes_that_do_not_fit() -> None:
 def test_scores_of_nothing_are_refused() -> None:
     with pytest.raises(UserError, match="every mask of the split is void"):
         scores(torch.zeros(3, 3, dtype=torch.int64))
+
+
+def test_an_images_mean_iu_is_over_the_classes_in_its_mask_or_prediction() -> None:
+    images = torch.tensor(
+        [
+            [[1, 1, 0], [2, 1, 0], [1, 2, 0]],  # sky: 1 of 2, road: 1 of 2
+            [[3, 0, 0], [4, 0, 0], [3, 0, 1]],  # sky: 3 of 4; car, which is not in the mask: 0 of 1
+            [[0, 0, 0], [0, 0, 0], [0, 0, 0]],  # all void
+        ]
+    )
+    assert image_mean_iu(images)[:2].tolist() == [0.5, 0.375]
+    assert image_mean_iu(images)[2].isnan()

@@ -121,7 +121,7 @@ def test_the_name_of_an_image_is_read_back_from_its_table(tmp_path: Path) -> Non
     own = split(tmp_path)
     (tmp_path / "predictions/fcn8s").mkdir(parents=True)
     Image.fromarray(own.mask(0)).save(tmp_path / "predictions/fcn8s/=i.png")
-    images, _ = review.review(own, tmp_path / "predictions", ["fcn8s"]).tables(own)
+    images, _ = review.review(own, tmp_path / "predictions", {"fcn8s": np.array([1.0])}).tables(own)
     (tmp_path / "images.csv").write_text(images.to_csv(index=False))
     assert "\n'=i,1.0,0.0\n" in (tmp_path / "images.csv").read_text()
     assert markdown._table(tmp_path / "images.csv", "image")["image"].tolist() == ["=i"]

@@ -112,7 +112,8 @@ def test_the_picture_shows_images_truth_and_steps_in_the_classes_colours(split: 
 def test_looking_at_predictions_changes_no_count(split: Split) -> None:
     net = FCN(2, 32, "slim", pad="same").eval()
     preview = Preview(split)
-    assert torch.equal(counting.count(net, split), counting.count(net, split, preview.keep))
+    counts = counting.count(net, split, preview.keep)
+    assert torch.equal(counting.count(net, split).confusion, counts.confusion)
     assert all((mask != VOID).all() for mask in preview.predictions)
 
 
@@ -142,11 +143,11 @@ def test_a_rung_leaves_the_same_picture_and_weights_after_a_kill_as_without_one(
         if name == "killed":
             monkeypatch.setattr(rung, "_record_step", die)
             with pytest.raises(KeyboardInterrupt):
-                rung.train_rung("train", 32, experiment, **paths)
+                rung.train_rung(stride=32, params=experiment, **paths)
             assert height(paths["validation"]) == 3 * previews.SIDE + 2 * previews.GAP  # so far
             paths["validation"].unlink()  # as DVC does
             monkeypatch.setattr(rung, "_record_step", note)
-        rung.train_rung("train", 32, experiment, **paths)
+        rung.train_rung(stride=32, params=experiment, **paths)
         assert height(paths["validation"]) == 4 * previews.SIDE + 3 * previews.GAP
         results.append((paths["validation"].read_bytes(), paths["out"].read_bytes()))
         assert len(list(folder.glob("**/validation/step_*.png"))) == 2  # among the artifacts of the stage's run

@@ -72,7 +72,8 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
         ]
         found |= {f"weight/{name}": tensor for name, tensor in optimizer.state(net).items()}
         found["losses"] = torch.stack(losses)
-        found["counts"] = counting.count(net, Split(packed, "val"), group=group)
+        counts = counting.count(net, Split(packed, "val"), group=group)
+        found |= {"counts": counts.confusion, "image counts": counts.images}
         if group.is_leader:
             save_file({name: tensor.detach().contiguous() for name, tensor in found.items()}, out)
 
@@ -90,9 +91,8 @@ def climb(fall: str) -> None:
         rung._record_step = fall_after_two  # type: ignore[assignment]
     checkpoint.SAVE_EVERY = 0.0
     rung.train_rung(
-        "train",
-        32,
-        params.load(),
+        stride=32,
+        params=params.load(),
         data=Path("data/resized"),
         parent=Path("data/weights/backbone.safetensors"),
         published=Path("data/weights/published/fcn32s"),
