@@ -3,30 +3,17 @@
 What the file writes as `none` is None here, and WIDTHxHEIGHT is a `Size`; `Params.model_dump` writes both as the file.
 """
 
-import difflib
-from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, PositiveInt
 
-from fcn.runtime import documents
+from fcn.runtime import documents, validation
 from fcn.runtime.errors import UserError
 
 MAX_VALUES = 10_000  # values in a params file; a YAML alias counts as everything it expands to
-MAX_QUOTED = 80  # characters of a value or key quoted in an error message
 MAX_SIDE = 100_000  # pixels, width or height of an image
 MAX_NAME = 100  # characters in a name, which becomes part of a file name
-MAX_ERRORS = 10  # errors listed in one message
 
 
 def _number(value: object) -> object:
@@ -250,70 +237,8 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 
 def check(content: dict[str, Any], where: str) -> Params:
-    """Validates parsed YAML as `Params`; `where` names the file in error messages."""
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        # Of the errors of a union's members, the last is reported; that of None says nothing.
-        listed = sorted(error.errors(include_url=False), key=lambda e: e["type"] != "none_required")
-        errors = {_path(e["loc"]): e for e in listed}
-        lines = [f"{where}: {_message(path, e, content)}" for path, e in islice(errors.items(), MAX_ERRORS)]
-        if more := len(errors) - len(lines):
-            lines.append(f"and {more} more")
-        raise UserError("; ".join(lines)) from None
+    """Validates parsed YAML as `Params`; `where` names the file in error messages.
 
-
-def _message(path: tuple[str, ...], error: Any, content: dict[str, Any]) -> str:
-    key = ".".join(map(str, path))
-    key = _short(key) if len(key) > MAX_QUOTED or not key.isprintable() else key
-    if error["type"] == "missing":
-        return f"{key} is missing; `git diff` or `fcn recipe` shows how it should look"
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _section(path[:-1]).model_fields, 1, 0.7)
-        return f"{key} is unknown; " + (f"did you mean {near[0]}?" if near else "remove it")
-    value = content
-    for part in path:
-        value = value[part]
-    return f"{key} is {_short(value)}; {_advice(path, error)}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
-
-
-def _path(location: tuple[Any, ...]) -> tuple[str, ...]:
-    """The keys that lead to an error. Drops the union member names that pydantic appends to the location."""
-    fields, path = Params.model_fields, []
-    for part in location:
-        path.append(str(part))
-        annotation = fields[part].annotation if part in fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, _Section)):
-            break
-        fields = annotation.model_fields
-    return tuple(path)
-
-
-def _section(path: tuple[str, ...]) -> type[BaseModel]:
-    section: Any = Params
-    for part in path:
-        section = section.model_fields[part].annotation
-    return section  # type: ignore[no-any-return]
-
-
-def _advice(path: tuple[str, ...], error: Any) -> str:
-    if error["type"] in (
-        "greater_than",
-        "greater_than_equal",
-        "less_than",
-        "less_than_equal",
-        "finite_number",
-    ):
-        return str(error["msg"]).replace("Input should be", "it must be")
-    field = _section(path[:-1]).model_fields[path[-1]]
-    if field.description:
-        return f"write {field.description}"
-    if get_args(field.annotation):
-        return f"write {' or '.join(map(str, get_args(field.annotation)))}"
-    kind = {bool: "true or false", int: "a whole number"}.get(field.annotation)  # type: ignore[arg-type]
-    return f"write {kind or 'a section of keys and values'}"
+    raises   UserError, as `load`
+    """
+    return validation.check(Params, content, where)

@@ -12,8 +12,6 @@ from fcn.data.labels import VOID
 from fcn.params import Size
 from fcn.runtime.errors import UserError
 
-GRID = 32  # pixels between neighbouring fc6 cells; the same for FCN-32s, FCN-16s and FCN-8s
-
 
 class Span(NamedTuple):
     """Rows or columns of a tile: it covers start..stop, and first..last is taken from it (ends excluded)."""
@@ -63,29 +61,6 @@ def evenly(length: int, tile: int, overlap: int) -> Iterator[Span]:
     cuts = [0, *((start + tile + following) // 2 for start, following in pairwise(starts)), length]
     for start, (first, last) in zip(starts, pairwise(cuts), strict=True):
         yield Span(start, start + tile, first, last)
-
-
-def on_grid(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
-    """Tiles along one side, for prediction: the logits equal those of the whole image.
-
-    Tiles start at multiples of GRID, so their fc6 cells lie where those of the whole image do. The pixels taken
-    from a tile are far enough from its borders that no border is inside their receptive field, except for the
-    borders of the image itself, which are the same in the whole image.
-
-    tile     maximum size of a tile in pixels
-    context  receptive field before and after a pixel, in pixels: fcn.inference.receptive_field
-    raises   UserError if the tiles are smaller than the receptive field
-    """
-    before, after = context
-    if length > tile < before + after + 2 * GRID:
-        raise UserError(f"tiles of {tile} pixels are too small for this net; write {before + after + 2 * GRID} or more")
-    done = 0
-    while done < length:
-        start = max(0, (done - before) // GRID * GRID)
-        stop = min(length, start + tile)
-        last = length if stop == length else stop - after
-        yield Span(start, stop, done, last)
-        done = last
 
 
 def answered(mask: npt.NDArray[np.uint8], rows: Span, columns: Span) -> npt.NDArray[np.uint8]:

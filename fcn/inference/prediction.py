@@ -12,8 +12,7 @@ from torch import Tensor
 
 from fcn.data.labels import Labels, UInt8
 from fcn.data.scale import Scale, Target, shrink
-from fcn.data.tiles import on_grid
-from fcn.inference.receptive_field import context
+from fcn.inference.receptive_field import context, on_grid
 from fcn.kernels import resizing
 from fcn.kernels.border import BORDER
 from fcn.models import FCN

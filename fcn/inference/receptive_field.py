@@ -1,11 +1,15 @@
-"""The receptive field of a pixel's logits, traced back through the net's layers.
+"""The receptive field of a pixel's logits, traced back through the net's layers, and tiles that respect it.
 
 For VGG16, fc6 sees 404 input pixels; bilinear upsampling uses two neighbouring cells of it.
 """
 
-from fcn.data.tiles import GRID
-from fcn.models import FCN
+from collections.abc import Iterator
 
+from fcn.data.tiles import Span
+from fcn.models import FCN
+from fcn.runtime.errors import UserError
+
+GRID = 32  # pixels between neighbouring fc6 cells; the same for FCN-32s, FCN-16s and FCN-8s
 Interval = tuple[int, int]  # first and last, both included
 
 
@@ -16,6 +20,29 @@ def context(net: FCN) -> tuple[int, int]:
     """
     windows = [(pixel, *window(net, pixel)) for pixel in range(GRID)]  # windows repeat, shifted, every GRID pixels
     return max(pixel - first for pixel, first, _ in windows), max(last - pixel for pixel, _, last in windows)
+
+
+def on_grid(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
+    """Tiles along one side, for prediction: the logits equal those of the whole image.
+
+    Tiles start at multiples of GRID, so their fc6 cells lie where those of the whole image do. The pixels taken
+    from a tile are far enough from its borders that no border is inside their receptive field, except for the
+    borders of the image itself, which are the same in the whole image.
+
+    tile     maximum size of a tile in pixels
+    context  receptive field before and after a pixel, in pixels: `context`
+    raises   UserError if the tiles are smaller than the receptive field
+    """
+    before, after = context
+    if length > tile < before + after + 2 * GRID:
+        raise UserError(f"tiles of {tile} pixels are too small for this net; write {before + after + 2 * GRID} or more")
+    done = 0
+    while done < length:
+        start = max(0, (done - before) // GRID * GRID)
+        stop = min(length, start + tile)
+        last = length if stop == length else stop - after
+        yield Span(start, stop, done, last)
+        done = last
 
 
 def window(net: FCN, pixel: int) -> Interval:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -48,29 +48,6 @@ def test_tiles_have_one_size_share_enough_and_answer_for_each_pixel_once(
     assert (answered == 1).all()
     for sides in zip(*found, strict=True):
         assert all(one.stop - following.start >= overlap for one, following in pairwise(sorted(set(sides))))
-
-
-@given(st.integers(1, 5000), st.integers(600, 2000), st.integers(0, 260), st.integers(0, 260))
-@settings(max_examples=300, deadline=None)
-def test_tiles_begin_on_the_grid_and_keep_each_pixel_once_with_its_context(
-    length: int, tile: int, before: int, after: int
-) -> None:
-    parts = list(tiles.on_grid(length, tile, (before, after)))
-    assert parts[0].first == 0
-    assert parts[-1].last == length
-    assert all(a.last == b.first for a, b in pairwise(parts))
-    for part in parts:
-        assert part.start % 32 == 0
-        assert 0 < part.stop - part.start <= tile
-        assert part.first < part.last
-        assert part.start == 0 or part.start <= part.first - before
-        assert part.stop == length or part.last - 1 + after < part.stop
-
-
-def test_tiles_that_would_keep_nothing_are_refused() -> None:
-    with pytest.raises(UserError, match="tiles of 300 pixels are too small for this net; write 530 or more"):
-        list(tiles.on_grid(1000, 300, (233, 233)))
-    assert len(list(tiles.on_grid(300, 300, (233, 233)))) == 1  # one tile is the whole
 
 
 def test_an_overlap_as_wide_as_a_tile_is_refused() -> None:

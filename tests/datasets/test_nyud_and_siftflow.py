@@ -14,10 +14,10 @@ from conftest import MIRROR, learn_and_score
 from makers import archive_of, built, encoded, version5
 from PIL import Image
 
-from fcn.data.labels import VOID, from_one, look_up
+from fcn.data.labels import VOID
 from fcn.datasets import packing, resizing
 from fcn.datasets.label_maps import NYUD, NYUD_LABELS, SIFTFLOW
-from fcn.datasets.sources import Sample, nyud, siftflow
+from fcn.datasets.sources import Sample, _matlab, nyud, siftflow
 from fcn.io import download
 from fcn.params import Params, Size
 from fcn.runtime.errors import UserError
@@ -95,8 +95,8 @@ def test_nyud_has_40_classes_and_siftflow_33_each_with_a_colour_of_its_own() -> 
 def test_a_code_that_is_none_is_named_with_its_place(code: float) -> None:
     codes = np.array([[0, 1, 2], [3, 3, code]])
     with pytest.raises(UserError, match=r"a.mat has class .* at row 1, column 2; only 0\.\.3 are known"):
-        look_up(codes, from_one(3), "a.mat")
-    assert look_up(codes[:, :2], from_one(3), "a.mat").tolist() == [[VOID, 0], [2, 2]]
+        _matlab.look_up(codes, _matlab.from_one(3), "a.mat")
+    assert _matlab.look_up(codes[:, :2], _matlab.from_one(3), "a.mat").tolist() == [[VOID, 0], [2, 2]]
 
 
 # NYUDv2, its makers' file

@@ -1,15 +1,19 @@
 """What a pixel depends on, by hand and by NaN; and every pixel's logits in tiles are the whole image's."""
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fcn.inference import prediction, receptive_field
 from fcn.kernels import resizing
 from fcn.models.fcn import BACKBONES, FCN, Backbone
+from fcn.runtime.errors import UserError
 
 NARROW = Backbone((2, 2, 3, 3, 3), (2, 2, 2, 2, 2), 2)
 
@@ -97,3 +101,26 @@ def test_tiles_without_their_context_would_differ(monkeypatch: pytest.MonkeyPatc
     tiles = prediction.tiles(net, Image.fromarray(pixels), 640, (1100, 40))
     same = [torch.allclose(logits, whole[:, rows, columns]) for rows, columns, logits in tiles]
     assert not all(same)
+
+
+@given(st.integers(1, 5000), st.integers(600, 2000), st.integers(0, 260), st.integers(0, 260))
+@settings(max_examples=300, deadline=None)
+def test_tiles_begin_on_the_grid_and_keep_each_pixel_once_with_its_context(
+    length: int, tile: int, before: int, after: int
+) -> None:
+    parts = list(receptive_field.on_grid(length, tile, (before, after)))
+    assert parts[0].first == 0
+    assert parts[-1].last == length
+    assert all(a.last == b.first for a, b in pairwise(parts))
+    for part in parts:
+        assert part.start % 32 == 0
+        assert 0 < part.stop - part.start <= tile
+        assert part.first < part.last
+        assert part.start == 0 or part.start <= part.first - before
+        assert part.stop == length or part.last - 1 + after < part.stop
+
+
+def test_tiles_that_would_keep_nothing_are_refused() -> None:
+    with pytest.raises(UserError, match="tiles of 300 pixels are too small for this net; write 530 or more"):
+        list(receptive_field.on_grid(1000, 300, (233, 233)))
+    assert len(list(receptive_field.on_grid(300, 300, (233, 233)))) == 1  # one tile is the whole

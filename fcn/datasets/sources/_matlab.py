@@ -1,12 +1,13 @@
-"""Convert masks published as MATLAB files to palette PNGs."""
+"""Masks published as MATLAB files: lookup of their codes, and conversion to palette PNGs."""
 
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-from fcn.data.labels import Labels, look_up
+from fcn.data.labels import VOID, Labels
 from fcn.io import matlab
+from fcn.runtime.errors import UserError
 
 
 def pictures(variable: str, table: npt.NDArray[np.uint8], labels: Labels) -> Callable[[str, bytes], bytes]:
@@ -22,3 +23,25 @@ def pictures(variable: str, table: npt.NDArray[np.uint8], labels: Labels) -> Cal
         return labels.png(look_up(matlab.matrix(content, variable, where), table, where))
 
     return convert
+
+
+def look_up(codes: npt.NDArray[np.number], table: npt.NDArray[np.uint8], where: str) -> npt.NDArray[np.uint8]:
+    """Maps mask codes to classes with a lookup table.
+
+    codes    (H, W) whole numbers of any dtype
+    table    (K,) uint8, class or VOID of each code 0..K-1
+    returns  (H, W) uint8, classes 0..C-1 or VOID
+    raises   UserError naming the first pixel whose code is not in the table
+    """
+    known = (codes >= 0) & (codes < len(table))
+    whole = np.where(known, codes, 0).astype(np.int64)
+    known &= whole == codes
+    if not known.all():
+        y, x = np.argwhere(~known)[0]
+        raise UserError(f"{where} has class {codes[y, x]:g} at row {y}, column {x}; only 0..{len(table) - 1} are known")
+    return table[whole]
+
+
+def from_one(classes: int) -> npt.NDArray[np.uint8]:
+    """(C + 1,) uint8 lookup table for MATLAB's one-based codes: 0 is void, code n is class n - 1."""
+    return np.array([VOID, *range(classes)], np.uint8)

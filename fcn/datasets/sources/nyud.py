@@ -11,7 +11,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from fcn.data.labels import from_one, look_up
 from fcn.datasets.label_maps import NYUD, NYUD_LABELS
 from fcn.datasets.sources import Sample, _matlab, list_samples
 from fcn.io import extraction, matlab
@@ -47,7 +46,7 @@ LISTS = {
     }.items()
 }
 SPLITS = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
-MASKS = _matlab.pictures("segmentation", from_one(len(LABELS.names)), LABELS)  # of the reference splits
+MASKS = _matlab.pictures("segmentation", _matlab.from_one(len(LABELS.names)), LABELS)  # of the reference splits
 FIRST = 5001  # the number that the lists give to the first image of the labelled file
 COUNT = 1449
 # Shapes as h5py sees them; in MATLAB they are (480, 640, 3, 1449) and (480, 640, 1449).
@@ -91,7 +90,7 @@ def _build_labeled(path: Path, numbers: list[int], out: Path) -> None:
         (out / kind).mkdir(parents=True, exist_ok=True)
     for i, plane in matlab.planes(path, ARRAYS, (number - FIRST for number in numbers)):
         name = f"img_{i + FIRST}"
-        mask = look_up(plane["labels"], NYUD_LABELS, f"{path}: labels(:, :, {i + 1})")[CROP]
+        mask = _matlab.look_up(plane["labels"], NYUD_LABELS, f"{path}: labels(:, :, {i + 1})")[CROP]
         Image.fromarray(plane["images"][CROP].copy()).save(out / f"image/{name}.png")
         LABELS.picture(mask).save(out / f"mask/{name}.png")
 

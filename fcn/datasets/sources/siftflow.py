@@ -7,7 +7,6 @@ cow, desert or moon: mean IU excludes them, in the paper and here.
 from collections.abc import Mapping
 from pathlib import Path
 
-from fcn.data.labels import from_one
 from fcn.datasets.label_maps import SIFTFLOW
 from fcn.datasets.sources import Sample, _matlab, list_samples
 from fcn.io import extraction
@@ -34,7 +33,7 @@ LISTS = {
         "test": "d9d024d06b1ed2139b0e1bdbc78ede9897c3389cd588cd5c37268a931c1d36ae",
     }.items()
 }
-MASKS = _matlab.pictures("S", from_one(len(LABELS.names)), LABELS)
+MASKS = _matlab.pictures("S", _matlab.from_one(len(LABELS.names)), LABELS)
 FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
 
 
