@@ -3,9 +3,11 @@
 import argparse
 from pathlib import Path
 
+from fcn.data.labels import Labels
 from fcn.runtime.errors import UserError, counted
 
 MAX_SCALE = 100
+MAX_LISTED = 12  # classes named in the output
 EXAMPLE = "fcn predict photos/ 'more/*.jpg' --out masks --overlays --sheet"
 
 
@@ -23,6 +25,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confidence", action="store_true", help="also write each pixel's probability, as grey values")
     parser.add_argument("--sheet", action="store_true", help="also write a sheet of the first 40 images and masks")
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of the tiles that large images are split into")
+
+
+def listed(labels: Labels) -> str:
+    """The class numbers and names of a net, the first MAX_LISTED."""
+    numbered = [f"{number} {name}" for number, name in enumerate(labels.names)]
+    return ", ".join(numbered[:MAX_LISTED]) + (", …" if len(numbered) > MAX_LISTED else "")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -45,5 +53,6 @@ def run(arguments: argparse.Namespace) -> None:
     done, failed = batch.run(net, labels, arguments.images, outputs, arguments.tile or prediction.TILE, target)
     if done:
         print(f"wrote the masks of {counted(done, 'image')} to {arguments.out}")
+        print(f"a mask's pixels are class numbers: {listed(labels)}")
     if failed:
         raise UserError(f"{counted(failed, 'input')} failed; the lines above say why")

@@ -170,7 +170,10 @@ def check_free(name: str) -> None:
         return
     for taken in (OWN / name, OWN / f"{name}.dvc", _recipe(name)):
         if taken.exists():
-            raise UserError(f"{taken} exists; adopt under another name, or edit the existing files")
+            raise UserError(
+                f"{taken} exists; adopt under another name, or copy further images and masks into {OWN / name} and "
+                "run `dvc repro`"
+            )
 
 
 def _hidden(name: str) -> Path:

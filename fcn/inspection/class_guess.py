@@ -173,7 +173,7 @@ def _numbered(spelt: Mapping[str, Code], voids: list[str], colours: bool) -> Gue
         result.void = []
         result.warnings.append(
             "masks hold only 0 and 255: treated as two classes, without void; to name them, write the lines "
-            "NAME,0 and NAME,255 in classes.csv"
+            "NAME,0 and NAME,255 in classes.csv in this folder"
         )
     elif voids:
         share = sum(spelt[code].pixels for code in voids) / sum(stats.pixels for stats in spelt.values())
@@ -181,12 +181,16 @@ def _numbered(spelt: Mapping[str, Code], voids: list[str], colours: bool) -> Gue
         (result.warnings if share >= LARGE else result.notes).append(text)
     codes = [code for code in spelt if code not in result.void]
     if not codes and spelt:
-        result.errors.append(f"masks hold only {' and '.join(spelt)}, which is void; list the classes in classes.csv")
+        result.errors.append(
+            f"masks hold only {' and '.join(spelt)}, which is void; list the classes, as lines NAME,CODE, in "
+            "classes.csv in this folder"
+        )
     if len(codes) > MAX_CODES:
         rare = [f"{code} (first in {c.first})" for code, c in _commonest(spelt)[-3:]]
         result.errors.append(
             f"{len(codes)} unknown {'colours' if colours else 'codes'} in the masks, such as {', '.join(rare)}: drawn "
-            "with soft edges, or saved in a lossy format? If they are classes, list them in classes.csv"
+            "with soft edges, saved in a lossy format, or images instead of masks? If they are classes, list them, as "
+            "lines NAME,CODE, in classes.csv in this folder"
         )
         codes = codes[:MAX_CODES]
     if codes == [str(i) for i in range(len(codes))]:

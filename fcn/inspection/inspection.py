@@ -23,7 +23,7 @@ from fcn.runtime import machine
 from fcn.runtime.errors import UserError, counted
 
 MIN_PARALLEL = 64  # pairs; for fewer, starting processes takes longer than scanning
-FEW_IMAGES = 10  # in total; the scores of fewer are unreliable
+FEW_IMAGES = 10  # in all, and in val; the scores of fewer are unreliable
 SPLITS = (("train", "val"), ("train", "valid"), ("training", "validation"), ("train", "test"))
 
 
@@ -212,11 +212,12 @@ def _small_samples(result: Inspection) -> None:
     if not result.members:
         return
     if (count := len(result.matches.pairs)) < FEW_IMAGES:
-        result.warnings.append(f"only {counted(count, 'image')}: too few for training and for reliable scores")
+        result.warnings.append(f"only {counted(count, 'image')}: too few for training")
     train, val = result.members
-    if result.parts[val] == 1:
+    if result.parts[val] < FEW_IMAGES:
         result.warnings.append(
-            f"{val} has 1 image: its scores are unreliable; add images, or change data.folder.fraction"
+            f"{val} has {counted(result.parts[val], 'image')}: its scores are unreliable; add images, or change "
+            "data.folder.fraction"
         )
     if result.labels:
         masks = {split: result.masks(split) for split in result.members}

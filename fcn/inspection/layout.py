@@ -87,7 +87,8 @@ def guess(
     fits = sorted(_fits(folder, pictures, images, masks), key=Fit.rank)
     if not fits:
         raise UserError(
-            f"{folder}: no image and mask share a name; give their paths with --images 'PATTERN' --masks 'PATTERN'"
+            f"{folder}: no image and mask share a name; name a folder that holds both, or give their paths with "
+            "--images 'PATTERN' --masks 'PATTERN'"
         )
     best = fits[0]
     rivals = [best, *(fit for fit in fits[1:] if best.rivals(fit))]

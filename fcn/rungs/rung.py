@@ -217,6 +217,9 @@ def _train(training: RungTraining, val: Split, checkpoint: Checkpoint, run: stag
                 training.fail("a weight is not finite", step, checkpoint)
             if group.is_leader:
                 _try_to_save(checkpoint, training, bar)
+                # Not before the first validation, except at the end: see `_validate`.
+                if end or checkpoint.val:
+                    run.curve(_since_validation(checkpoint))
             if end:
                 bar.write(f"stopped after step {number}; run the same command again to resume")
                 raise SystemExit(128 + end)
@@ -271,15 +274,21 @@ def _validate(
             _log_preview(png, val, checkpoint, run, validation)
         except OSError as error:  # a full disk must not end the training
             bar.write(f"warning: no preview written after step {checkpoint.number} ({error.strerror})")
-    since = checkpoint.val[-1]["iteration"] if checkpoint.val else 0
+    losses = _since_validation(checkpoint)
     checkpoint.val.append({"iteration": checkpoint.number, **result})
     bar.write(f"step {checkpoint.number}: mean IU {result['mean_iu']:.3f} on val")
     # Validation scores first: MLflow's comparison page opens with the metric that was logged first.
     run.curve([{"iteration": checkpoint.number, **{f"val.{name}": value for name, value in result.items()}}])
-    run.curve([row for row in checkpoint.train if row["iteration"] > since])
+    run.curve(losses)
     if training.rung.save == "best" and result["mean_iu"] > checkpoint.best_score:
         checkpoint.best_score, checkpoint.best_number = result["mean_iu"], checkpoint.number
         checkpoint.best = {name: tensor.clone() for name, tensor in training.optimizer.state(net).items()}
+
+
+def _since_validation(checkpoint: Checkpoint) -> list[dict[str, float]]:
+    """The points of the training curve since the last validation; MLflow gets those that it does not have."""
+    since = checkpoint.val[-1]["iteration"] if checkpoint.val else 0
+    return [row for row in checkpoint.train if row["iteration"] > since]
 
 
 def _log_preview(png: str, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:

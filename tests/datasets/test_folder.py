@@ -335,7 +335,7 @@ def test_inspect_refuses_masks_with_soft_edges(make: Make) -> None:
         write(folder / "masks" / f"{i}.png", soft)
     found = inspected(folder, images="images/*", masks="masks/*")
     assert found.errors[0].startswith("72 unknown colours in the masks, such as ")
-    assert "drawn with soft edges, or saved in a lossy format?" in found.errors[0]
+    assert "drawn with soft edges, saved in a lossy format, or images instead of masks?" in found.errors[0]
 
 
 LAYOUTS = {
@@ -422,7 +422,7 @@ def test_of_two_folders_of_images_the_one_whose_sizes_are_the_masks_is_taken_and
 
 
 def test_inspect_says_when_nothing_belongs_together(make: Make) -> None:
-    with pytest.raises(UserError, match="no image and mask share a name; give their paths with --images"):
+    with pytest.raises(UserError, match="name a folder that holds both, or give their paths with --images"):
         inspection.inspect(make({"a.png": "image", "b.png": [0]}))
     with pytest.raises(UserError, match="is not a folder"):
         inspection.inspect(Path("nowhere"))
