@@ -1,13 +1,13 @@
-# Everything a person types. Each target sets up what it needs by itself.
+# Each target installs what it needs.
 SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 READY := .venv/.ready
-# A tool in a folder of its own, its version and hashes in tools/; one that is built is built with what the lock has.
+# Installs a tool in a separate folder, with the version and hashes of tools/; builds use the locked packages.
 TOOL := uv pip install --quiet --no-cache --link-mode copy --no-build-isolation --require-hashes
 
-# A virtual environment names its folder in its scripts: in a moved or copied checkout it is made anew.
+# The scripts of a virtual environment contain its path: it is recreated if the checkout was moved or copied.
 MOVED := $(shell [ -f .venv/bin/fcn ] && [ ! -L .venv ] && \
     ! head -n 3 .venv/bin/fcn | grep -qF '$(CURDIR)/.venv/' && echo .venv)
 ifneq ($(MOVED),)
@@ -15,13 +15,13 @@ $(shell rm -rf .venv)
 endif
 
 .PHONY: repro test check parity bench torture fulldisk malformed fuzz http audit ui plots screenshots serve lock readme
-repro: $(READY)  ## from a fresh clone: everything, on the embedded data set
+repro: $(READY)  ## install, train the three nets on the embedded data set, score them
 	fcn check
 	dvc repro
 
-# Most tests run on one core: so many processes of pytest share the files among them.
+# pytest processes; most tests use one core.
 TESTERS ?= 2
-test: $(READY) .vega/vega.js  ## every test, real DVC, MLflow and browser included
+test: $(READY) .vega/vega.js  ## every test, with real DVC, MLflow and a browser
 	python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## format, lint, types, fast tests
@@ -30,68 +30,68 @@ check: $(READY)  ## format, lint, types, fast tests
 	mypy
 	python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder -m "not slow" -q
 
-parity: $(READY)  ## nets and their training beside torchfcn's, which lives in a folder of its own
+parity: $(READY)  ## compare nets, gradients and training steps with torchfcn
 	test -d .oracle/torchfcn || $(TOOL) --no-deps --target .oracle -r tools/torchfcn.txt
 	python -m pytest --confcutdir=tests/parity tests/parity
 
-bench: $(READY)  ## FCN-8s' steps and predictions beside torchfcn's, and the input path; quiet machines tell more
+bench: $(READY)  ## measure training steps and predictions against torchfcn, and the resize stage; use an idle machine
 	test -d .oracle/torchfcn || $(TOOL) --no-deps --target .oracle -r tools/torchfcn.txt
 	python -m benchmarks.step
 	python -m benchmarks.resize
 
-# What takes minutes to days and no test waits for: python -m stress.NAME.
+# Stress tests, which take minutes to days: python -m stress.NAME.
 STRESS := PYTHONPATH=.:tests python -W ignore -m stress
 
 KILLS ?= 100
 SEED ?= 1
-torture: $(READY)  ## SIGKILL at random moments over every stage, and the same bits in the end
+torture: $(READY)  ## SIGKILL every stage at random moments; results must be those of an uninterrupted run
 	$(STRESS).torture --kills $(KILLS) --seed $(SEED)
 
 POINTS ?= 1000
-fulldisk: $(READY)  ## every stage of the checkout, with a disk that is full from each of its files on
+fulldisk: $(READY)  ## run every stage with a disk that is full from the n-th opened file on
 	$(STRESS).fulldisk --points $(POINTS) --json benchmarks/results/fulldisk.json
 
 FILES ?= 10000
-malformed: $(READY)  ## damaged images, masks, archives, weights, indexes: refused in a line, or read
+malformed: $(READY)  ## damaged images, masks, archives, weights and indexes: rejected in one line, or read correctly
 	$(STRESS).malformed --files $(FILES) --seed $(SEED)
 
 SECONDS_EACH ?= 600
-fuzz: $(READY)  ## coverage-guided fuzzing of every reader with atheris, which lives in a folder of its own
+fuzz: $(READY)  ## fuzz every reader with atheris, guided by coverage
 	test -d .fuzz/atheris || $(TOOL) --target .fuzz -r tools/atheris.txt
 	$(STRESS).fuzz --seconds $(SECONDS_EACH)
 
-http: $(READY)  ## damaged, slow and abandoned HTTP requests at the served model
+http: $(READY)  ## send damaged, slow and aborted HTTP requests to the served model
 	$(STRESS).http --seconds $(SECONDS_EACH) --seed $(SEED)
 
-audit: $(READY)  ## the lock against the known holes; asks pypi.org
+audit: $(READY)  ## check the locked packages for known vulnerabilities on pypi.org
 	test -d .audit/pip_audit || $(TOOL) --target .audit -r tools/pip-audit.txt
 	PYTHONPATH=.audit python -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off \
-	    -r requirements.lock || { echo "not audited or not clean, see above; offline, nothing can be said" >&2; exit 1; }
+	    -r requirements.lock || { echo "vulnerabilities found, or no access to pypi.org; see above" >&2; exit 1; }
 
-ui: $(READY)  ## MLflow on http://127.0.0.1:5000, to compare the runs
+ui: $(READY)  ## MLflow on http://127.0.0.1:5000
 	fcn ui
 
-plots: $(READY) .vega/vega.js  ## DVC's plots as a page that needs no network: dvc_plots/index.html
+plots: $(READY) .vega/vega.js  ## write DVC's plots as a page that works offline, dvc_plots/index.html
 	fcn plots
 
-screenshots: $(READY)  ## docs/mlflow-*.png anew, of this checkout's own experiments
+screenshots: $(READY)  ## regenerate docs/mlflow-*.png from the experiments of this checkout
 	PYTHONPATH=tests python tools/screenshots.py docs
 
-serve: $(READY)  ## register FCN-8s with MLflow and answer requests at http://127.0.0.1:5001; docs/serving.md
+serve: $(READY)  ## register FCN-8s with MLflow and serve it at http://127.0.0.1:5001; docs/serving.md
 	fcn register
 	fcn serve --port 5001
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \
     --python-version 3.11
-lock: .venv/bin/uv  ## pin every package and tool again, with hashes and without a host's name
+lock: .venv/bin/uv  ## resolve and pin every package and tool again, with hashes
 	$(LOCK) --extra dev -o requirements.lock pyproject.toml
 	$(LOCK) -o tools/pip-audit.txt tools/pip-audit.in
 	for tool in atheris torchfcn uv vl-convert; do $(LOCK) --no-deps -o tools/$$tool.txt tools/$$tool.in || exit; done
 
-readme: $(READY)  ## the tables of README and docs, from what was recorded
+readme: $(READY)  ## regenerate the tables of README and docs from the recorded results
 	PYTHONPATH=.:tests python tools/tables.py
 
-# Vega, Vega-Lite 5 (which DVC writes) and Vega-Embed as one script: a wheel carries them for use without a network.
+# Vega, Vega-Lite 5 (which DVC writes) and Vega-Embed as one script for offline use, bundled from a wheel.
 .vega/vega.js: $(READY)
 	$(TOOL) --target .vega/wheel -r tools/vl-convert.txt
 	PYTHONPATH=.vega/wheel python -c 'import vl_convert as v; print("{" + v.javascript_bundle(vl_version="5.20") + "}")' > $@.part

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/, from recipes/*.results.json and benchmarks/results/: `make readme` writes them."""
+"""Generates the tables of README.md and docs/ from recipes/*.results.json and benchmarks/results/: `make readme`."""
 
 import json
 import re
@@ -19,7 +19,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def rows(*lines: list[object]) -> str:
-    """A Markdown table; numbers to the right."""
+    """A Markdown table; columns of numbers are right-aligned."""
     heads, *rest = ([str(cell) for cell in line] for line in lines)
     rule = ["---:" if re.fullmatch(r"[\d.,]*", cell) else "---" for cell in rest[0]]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *rest))
@@ -34,17 +34,20 @@ def kills(result: dict[str, Any]) -> str:
     wrong = "; ".join(result["differences"]) or "none"
     return (
         f"{torture.table(result)}\n\n{result['kills']} kills in {result['rounds']} rounds, seed {result['seed']}, "
-        f"{result['minutes']:.0f} minutes. Differences from the undisturbed run: {wrong}. {where(result)}."
+        f"{result['minutes']:.0f} minutes. Differences from the uninterrupted run: {wrong}. {where(result)}."
     )
 
 
 def disk(result: dict[str, Any]) -> str:
-    kinds = ("refused in one line", "finished, MLflow or a resume state without room")
+    kinds = {
+        "refused in one line": "stopped with one line",
+        "finished, MLflow or a resume state without room": "finished, with a warning",
+    }
     lines = [
         [stage, found["tried"], *(found.get(kind, 0) for kind in kinds)] for stage, found in result["stages"].items()
     ]
     wrong = "; ".join(result["wrong"]) or "none"
-    return f"{rows(['stage', 'tries', *kinds], *lines)}\n\nFound wrong: {wrong}. {where(result)}."
+    return f"{rows(['stage', 'cases', *kinds.values()], *lines)}\n\nFailures: {wrong}. {where(result)}."
 
 
 def damaged(result: dict[str, Any]) -> str:
@@ -52,10 +55,10 @@ def damaged(result: dict[str, Any]) -> str:
         [name, found["refused"], found["read"], found.get("finding", 0), f"{found['slowest s']:.2f}"]
         for name, found in result["targets"].items()
     ]
-    heads: list[object] = ["file", "refused in one line", "read", "findings", "slowest, s of computing"]
+    heads: list[object] = ["file", "rejected in one line", "read", "findings", "slowest, CPU s"]
     return (
         f"{rows(heads, *lines)}\n\n{result['files']:,} files, seed {result['seed']}, "
-        f"at most {result['peak MB']} MB in all. {where(result)}."
+        f"at most {result['peak MB']} MB. {where(result)}."
     )
 
 
@@ -87,7 +90,7 @@ def steps(result: dict[str, Any]) -> str:
         [case, *(f"{row['memory'][side]:.2f}" for side in ("torchfcn", "fp32", "bf16"))]
         for case, row in result["cases"].items()
     ]
-    more = rows(["GB at most, training", "torchfcn", "fp32", "bf16"], *memory)
+    more = rows(["peak memory of training, GB", "torchfcn", "fp32", "bf16"], *memory)
     how = f"{result['rounds']} rounds; {where(result)}, torch {result['versions']['torch']}."
     return f"{rows(heads, *lines)}\n\n{more}\n\n{how}"
 
@@ -95,10 +98,10 @@ def steps(result: dict[str, Any]) -> str:
 def input_path(result: dict[str, Any]) -> str:
     few, many = result["memory_mib"].items()
     return (
-        f"{result['what']}: {result['images_per_second']} images/s. One core that does nothing else decodes "
-        f"{result['decoded_per_second_by_one_core']} a second, or writes {result['written_per_second_by_one_core']}: "
-        f"the stage is at {result['share_of_the_limit']:.0%} of what these two allow. Memory of all processes: "
-        f"{few[1]} MiB for {few[0]} images, {many[1]} MiB for {many[0]}. {where(result)}."
+        f"{result['what']}: {result['images_per_second']} images/s. A single core decodes "
+        f"{result['decoded_per_second_by_one_core']} images/s, or writes {result['written_per_second_by_one_core']}; "
+        f"the stage reaches {result['share_of_the_limit']:.0%} of the limit that both set for all cores. "
+        f"Memory of all processes: {few[1]} MiB for {few[0]} images, {many[1]} MiB for {many[0]}. {where(result)}."
     )
 
 
@@ -127,13 +130,13 @@ def summary() -> str:
     minutes = f"scenes takes {scenes['minutes']:.0f} minutes, camvid {camvid['minutes']:.0f}"
     return (
         f"{rows(heads, *lines)}\n\nOurs: {where}; {minutes}.\n"
-        "The recipes that were not run here need days on a CPU; their data readers are tested on small archives in\n"
+        "Most recipes that were not run here need days on a CPU; their data readers are tested on small archives in\n"
         "the original formats."
     )
 
 
 def triple(values: dict[str, float]) -> str:
-    """The value of each net; a dash for a net that has none."""
+    """The value of each net, or a dash."""
     return " / ".join(f"{values[net]:.1f}" if net in values else "—" for net in NETS) if values else "—"
 
 
@@ -143,7 +146,7 @@ def recorded(recipe: str) -> dict[str, Any]:
 
 
 def scores(results: dict[str, Any]) -> str:
-    """The four scores of a recorded recipe, per cent, with mean and standard deviation over the recorded seeds."""
+    """The four scores of a recorded recipe in per cent, with mean and standard deviation over the recorded seeds."""
     seeds = [run for change, run in results["variants"].items() if change.startswith("seed=")]
     runs = [results["scores"], *seeds]
     heads: list[object] = [results["recipe"], *SCORES.values(), *([f"mean IU, {len(runs)} seeds"] if seeds else [])]
@@ -176,7 +179,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def filled(text: str) -> str:
-    """The document with its tables, between `<!-- NAME -->` and `<!-- end -->`, as the results have them."""
+    """The document with the tables between `<!-- NAME -->` and `<!-- end -->` generated from the results."""
 
     def table(match: re.Match[str]) -> str:
         if match[1] == "results":
