@@ -46,7 +46,7 @@ class Preprocessing:
         return torch.stack(channels, 1).to(dtype)
 
 
-CAFFE = Preprocessing("BGR", 1.0, (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))  # mean colour of PASCAL VOC, BGR
+CAFFE = Preprocessing("BGR", 1.0, (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))  # mean colour of ImageNet, BGR
 TORCHVISION = Preprocessing("RGB", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PREPROCESSINGS = {"caffe": CAFFE, "torchvision": TORCHVISION}
 

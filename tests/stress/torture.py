@@ -144,7 +144,7 @@ def prepare(folder: Path) -> Checkout:
     folder.mkdir()
     checkout = Checkout(folder)
     checkout.set(**LONG)
-    path = folder / "fcn" / "training" / "checkpoint.py"
+    path = folder / "fcn" / "rungs" / "checkpoint.py"
     often, count = re.subn(r"(?m)^SAVE_EVERY = [\d.]+", "SAVE_EVERY = 0.0", path.read_text())
     assert count == 1, "fcn/rungs/checkpoint.py has no SAVE_EVERY"
     path.write_text(often)
