@@ -6,6 +6,7 @@ For VGG16, fc6 sees 404 input pixels; bilinear upsampling uses two neighbouring 
 from collections.abc import Iterator
 
 from fcn.data.tiles import Span
+from fcn.kernels.border import BORDER
 from fcn.models import FCN
 from fcn.runtime.errors import UserError
 
@@ -47,6 +48,45 @@ def on_grid(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
 
 def window(net: FCN, pixel: int) -> Interval:
     """The input pixels that one pixel's logits depend on; negative ones are padding."""
+    backbone = net.backbone
+    scores = _upsampled(net, (pixel + net.crops[net.stride],) * 2, net.stride)
+    intervals = []
+    for name, block, stride in zip(("pool3", "pool4"), backbone.skips, (8, 16), strict=True):
+        if net.stride <= stride:  # the skip connection of this pooling layer: fcn.models.fcn.FCN._fuse
+            skip, coarse = (0, net.crops[name]) if net.same else (net.crops[name], 0)
+            intervals.append(_pooled(net, (scores[0] + skip, scores[1] + skip), block))
+            scores = _upsampled(net, (scores[0] + coarse, scores[1] + coarse), 2)
+    border = backbone.fc6_pad[0] if net.same else 0
+    cells = scores[0] - border, scores[1] - border + backbone.kernel - 1
+    intervals.append(_pooled(net, cells, len(backbone.blocks) - 1))
+    return min(first for first, _ in intervals), max(last for _, last in intervals)
+
+
+def on_grid(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
+    """Tiles along one side, for prediction: the logits equal those of the whole image.
+
+    Tiles start at multiples of GRID, so their fc6 cells lie where those of the whole image do. The pixels taken
+    from a tile are far enough from its borders that no border is inside their receptive field, except for the
+    borders of the image itself, which are the same in the whole image.
+
+    tile     maximum size of a tile in pixels
+    context  receptive field before and after a pixel, in pixels: `context`
+    raises   UserError if the tiles are smaller than the receptive field
+    """
+    before, after = context
+    if length > tile < before + after + 2 * GRID:
+        raise UserError(f"tiles of {tile} pixels are too small for this net; write {before + after + 2 * GRID} or more")
+    done = 0
+    while done < length:
+        start = max(0, (done - before) // GRID * GRID)
+        stop = min(length, start + tile)
+        last = length if stop == length else stop - after
+        yield Span(start, stop, done, last)
+        done = last
+
+
+def window(net: FCN, pixel: int) -> Interval:
+    """The input pixels that one pixel's logits depend on; negative ones are padding."""
     scores = _upsampled((pixel + net.crops[net.stride],) * 2, net.stride)
     intervals = []
     for name, block, stride in (("pool3", 3, 8), ("pool4", 4, 16)):
@@ -59,15 +99,20 @@ def window(net: FCN, pixel: int) -> Interval:
     return min(first for first, _ in intervals), max(last for _, last in intervals)
 
 
-def _upsampled(result: Interval, factor: int) -> Interval:
-    """The input cells of a result of a transposed convolution with kernel 2·factor and stride `factor`."""
-    return result[0] // factor - 1, result[1] // factor
+def _upsampled(net: FCN, result: Interval, factor: int) -> Interval:
+    """The input cells of a result of a transposed convolution with stride `factor`."""
+    kernel = 2 * factor - net.backbone.expansion
+    return -(-(result[0] - kernel + 1) // factor), result[1] // factor
 
 
 def _pooled(net: FCN, cells: Interval, block: int) -> Interval:
     """The input pixels that cells after the pooling of a block depend on."""
     first, last = cells
-    for count in reversed(net.backbone.convolutions[:block]):
-        first, last = 2 * first - count, 2 * last + 1 + count
-    shift = 0 if net.same else 99  # conv1_1 is padded by 100 instead of 1
-    return first - shift, last - shift
+    size = net.backbone.pool
+    pool_pad = (size - 1) // 2 if net.same else 0
+    for layers in reversed(net.backbone.blocks[: block + 1]):
+        first, last = 2 * first - pool_pad, 2 * last - pool_pad + size - 1
+        for layer in reversed(layers):
+            pad = layer.pad if net.same or layer is not net.backbone.blocks[0][0] else BORDER
+            first, last = layer.stride * first - pad, layer.stride * last - pad + layer.kernel - 1
+    return first, last

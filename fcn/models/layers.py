@@ -72,14 +72,14 @@ def bilinear_kernel(channels: int, size: int) -> Tensor:
 class FixedUpsampling(nn.Module):
     """Fixed bilinear upsampling by `factor`, computed as two small matrix products.
 
-    Equal to a transposed convolution of kernel size 2·factor and stride `factor` with `bilinear_kernel`,
-    cropped at `crop`. It has no parameters: a kernel in a state dict is checked against the bilinear one and
+    Equal to a transposed convolution with `bilinear_kernel` of size `kernel` (2·factor, or 2·factor - 1) and stride
+    `factor`, cropped at `crop`. It has no parameters: a kernel in a state dict is checked against the bilinear one and
     dropped.
     """
 
-    def __init__(self, channels: int, factor: int) -> None:
+    def __init__(self, channels: int, factor: int, kernel: int) -> None:
         super().__init__()
-        self.channels, self.factor = channels, factor
+        self.channels, self.factor, self.kernel = channels, factor, kernel
 
     def forward(self, score: Tensor, crop: int, size: tuple[int, int]) -> Tensor:
         """score    (N, C, h, w)
@@ -94,14 +94,14 @@ class FixedUpsampling(nn.Module):
         """(outputs, inputs): weight of each input row in each output row."""
         rows = torch.arange(outputs, dtype=torch.float64, device=like.device)[:, None] + crop
         columns = self.factor * torch.arange(inputs, dtype=torch.float64, device=like.device)
-        distance = (rows - columns - (self.factor - 0.5)).abs()  # to the centre of the input's kernel, in pixels
+        distance = (rows - columns - (self.kernel - 1) / 2).abs()  # to the centre of the input's kernel, in pixels
         return (1 - distance / self.factor).clamp(min=0).to(like.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         kernel = state_dict.get(f"{prefix}weight")
         if kernel is None:
             return
-        expected = bilinear_kernel(self.channels, 2 * self.factor)
+        expected = bilinear_kernel(self.channels, self.kernel)
         if kernel.shape != expected.shape or not torch.allclose(kernel.double().cpu(), expected, atol=1e-6):
             errors: list[str] = others[-1]
             errors.append(f"{prefix}weight is not the bilinear kernel; build the net with upsampling='learned'")
@@ -110,15 +110,28 @@ class FixedUpsampling(nn.Module):
 class LearnedUpsampling(nn.ConvTranspose2d):
     """Transposed convolution, initialized as bilinear upsampling."""
 
-    def __init__(self, channels: int, factor: int) -> None:
-        super().__init__(channels, channels, 2 * factor, factor, bias=False)
+    def __init__(self, channels: int, factor: int, kernel: int) -> None:
+        super().__init__(channels, channels, kernel, factor, bias=False)
         with torch.no_grad():
-            self.weight.copy_(bilinear_kernel(channels, 2 * factor))
+            self.weight.copy_(bilinear_kernel(channels, kernel))
 
     def forward(self, score: Tensor, crop: int, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
         """Same arguments and result shape as FixedUpsampling.forward."""
         full = super().forward(score)
         return full[:, :, crop : crop + size[0], crop : crop + size[1]]
+
+
+def response_norm(x: Tensor) -> Tensor:
+    """Local response normalization over five neighbouring channels, as in Caffe's AlexNet.
+
+    torch's function uses 3-dimensional pooling, whose gradient is not deterministic on CUDA.
+
+    x        (N, C, H, W)
+    returns  x / (1 + 1e-4 / 5 · sum of the squares of channels c - 2 .. c + 2) ** 0.75
+    """
+    squares = nn.functional.pad(x * x, (0, 0, 0, 0, 2, 2))
+    total = sum((squares[:, i : i + x.shape[1]] for i in range(1, 5)), squares[:, : x.shape[1]])
+    return x / (1 + 1e-4 / 5 * total) ** 0.75
 
 
 class Dropout(nn.Module):

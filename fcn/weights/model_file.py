@@ -17,7 +17,7 @@ from fcn.data.labels import MAX_CLASSES, Labels
 from fcn.data.scale import Scale
 from fcn.ladder import STRIDES
 from fcn.models import FCN, State
-from fcn.models.fcn import BACKBONES, CROPS, UPSAMPLINGS
+from fcn.models.fcn import BACKBONES, PADS, UPSAMPLINGS
 from fcn.models.layers import Preprocessing
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, in_one_line
@@ -29,7 +29,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {  # allowed values of FCN's arguments; dr
     "stride": STRIDES,
     "backbone": tuple(BACKBONES),
     "at_once": (False, True),
-    "pad": tuple(CROPS),
+    "pad": PADS,
     "upsampling": UPSAMPLINGS,
 }
 
