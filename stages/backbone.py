@@ -6,7 +6,7 @@ from pathlib import Path
 from fcn import params
 from fcn.ladder import LADDER
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import files, locks, machine
 from fcn.runtime.errors import one_line
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--published", type=Path, required=True, help="folder for published nets, one folder a rung")
     paths = parser.parse_args()
     machine.prepare()
-    with files.exclusive(paths.out):
+    with locks.exclusive(paths.out):
         dvc_lock.protect()
         experiment = params.load()
         _backbone(paths.out, experiment)

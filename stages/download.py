@@ -7,7 +7,7 @@ from fcn import params
 from fcn.datasets import sources
 from fcn.io import pins
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files
+from fcn.runtime import files, locks
 from fcn.runtime.errors import counted, one_line
 
 
@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for images, masks and lists")
     out: Path = parser.parse_args().out
-    with files.exclusive(out):
+    with locks.exclusive(out):
         dvc_lock.protect()
         _download(out)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fcn import params
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import files, locks, machine
 from fcn.runtime.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main() -> None:
     distributed.launch("stages.evaluate", len(split), machines=False)
     with distributed.group() as group:
         if group.is_leader:
-            with files.exclusive(paths.predictions):
+            with locks.exclusive(paths.predictions):
                 dvc_lock.protect()
                 _evaluate(paths, experiment, split, group)
         else:

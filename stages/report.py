@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fcn import params
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files
+from fcn.runtime import files, locks
 from fcn.runtime.errors import one_line
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, required=True, help="report.md to write")
     parser.add_argument("--page", type=Path, required=True, help="report.html to write")
     paths = parser.parse_args()
-    with files.exclusive(paths.page):
+    with locks.exclusive(paths.page):
         dvc_lock.protect()
         _report(paths)
 

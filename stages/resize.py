@@ -10,7 +10,7 @@ from fcn.data.split import Role, Split
 from fcn.datasets import packing, sources
 from fcn.figures import charts
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import files, locks, machine
 from fcn.runtime.errors import UserError, counted, one_line
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, required=True, help="folder for a contact sheet and a chart")
     paths = parser.parse_args()
     machine.prepare()  # keeps freed memory for the next image
-    with files.exclusive(paths.out):
+    with locks.exclusive(paths.out):
         dvc_lock.protect()
         _resize(paths)
 

@@ -15,7 +15,7 @@ from typing import Literal
 from fcn import params
 from fcn.experiments import integrity, leftovers
 from fcn.pipeline import cache, dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import locks, machine
 from fcn.runtime.errors import UserError, counted, printable
 from fcn.tracking import store
 
@@ -176,7 +176,7 @@ def _mlflow() -> Iterator[Finding]:
 def _leftovers() -> Iterator[Finding]:
     unneeded = dvc_lock.unneeded_states()
     for state in leftovers.states():
-        used = files.is_held(leftovers.lock_of(state))
+        used = locks.is_held(dvc_lock.lock_of(state))
         age, megabytes = leftovers.age(state), leftovers.size(state) / 1e6
         text = f"resume state {leftovers.short(state)}: {megabytes:.0f} MB, {age:.1f} days old"
         if used:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import files, locks, machine
 from fcn.tracking import records, store
 from fcn.tracking.store import Store
 
@@ -24,7 +24,7 @@ def left_running(runs: Store) -> list[Any]:
     """Runs of this checkout that are RUNNING although their process has ended, stages before rows."""
     running = runs.find("attributes.status = 'RUNNING'")
     local = [run for run in running if run.data.tags.get(store.LOCATION) == machine.location_digest()]
-    dead = [run for run in local if not files.is_held(records.lock_file(run.info.run_id))]
+    dead = [run for run in local if not locks.is_held(records.lock_file(run.info.run_id))]
     dead_ids = {run.info.run_id for run in dead}
     alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in dead_ids}
     rows = [run for run in running if not _parent(run) and run.info.run_id not in alive and not records.is_owned(run)]
@@ -81,7 +81,7 @@ def prune(days: float) -> Iterator[str]:
     """Removes resume states that are older than `days`, and those whose rung is done. States in use are kept."""
     unneeded = dvc_lock.unneeded_states()
     for state in states():
-        lock = files.acquire(lock_of(state)) if state in unneeded or age(state) > days else None
+        lock = locks.acquire(dvc_lock.lock_of(state)) if state in unneeded or age(state) > days else None
         if lock is None:
             continue
         with lock:  # a rung that starts now waits until the state is removed
@@ -92,11 +92,6 @@ def prune(days: float) -> Iterator[str]:
 
 def states() -> list[Path]:
     return sorted(path for path in dvc_lock.states().glob("*") if path.is_dir())
-
-
-def lock_of(state: Path) -> Path:
-    """The lock that `Checkpoint.exclusive` holds."""
-    return machine.root() / ".fcn" / "locks" / state.name
 
 
 def age(state: Path) -> float:

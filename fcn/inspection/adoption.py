@@ -20,7 +20,7 @@ from fcn.inspection.inspection import Inspection
 from fcn.inspection.scan import RASTER
 from fcn.io.images import MAX_FILE_SIZE
 from fcn.ladder import STRIDES
-from fcn.runtime import files
+from fcn.runtime import files, locks
 from fcn.runtime.errors import UserError, counted, shortened
 
 RECIPES = Path("recipes")
@@ -199,7 +199,7 @@ def adopt(result: Inspection, name: str) -> Iterator[str]:
     text = recipe(result, name)
     # The .dvc file first: with it alone, `dvc checkout` can restore the folder.
     renames = {hidden / f"{name}.dvc": OWN / f"{name}.dvc", hidden / name: target, hidden / path.name: path}
-    with files.exclusive(target):
+    with locks.exclusive(target):
         if (hidden / COMPLETE).is_file() and (OWN / f"{name}.dvc").exists():
             yield f"completing the interrupted adoption of {name}"
         else:

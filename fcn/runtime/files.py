@@ -1,6 +1,5 @@
-"""Atomic file writes (temporary name, fsync, rename), locks and digests."""
+"""Atomic file writes (temporary name, fsync, rename) and digests."""
 
-import fcntl
 import glob
 import hashlib
 import json
@@ -11,9 +10,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from fcn.runtime import machine
 from fcn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -127,49 +125,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """Locks `out` for writing. A stage whose DVC was killed may still be running and writing the same file or folder.
-
-    raises   UserError if another process holds the lock
-    """
-    lock = lock_file(out.resolve().as_posix().strip("/").replace("/", "-"))
-    with naming(out), lock.open("a+") as file:
-        if not try_lock(file):
-            raise UserError(f"process {owner(file)} is writing {out}; wait for it, or end it")
-        sign(file)
-        yield
-
-
-def lock_file(name: str) -> Path:
-    """Path of the lock file of this name. It is in the main checkout, also for experiments that run in a copy."""
-    folder = machine.root() / ".fcn" / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
-
-
-def try_lock(file: TextIO) -> bool:
-    """Locks an open file until it is closed; False if another process holds the lock."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def sign(file: TextIO) -> None:
-    """Writes this process's id to a lock file, for the messages of other processes."""
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-
-
-def owner(file: TextIO) -> str:
-    """The id of the process that locked a file."""
-    file.seek(0)
-    return file.read().strip()
-
-
 def is_alive(process: str) -> bool:
     """Whether a process with this id exists. True for an invalid id, so that unknown files are not removed."""
     try:
@@ -222,25 +177,3 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: 
             if not number:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def acquire(path: Path) -> TextIO | None:
-    """Opens and locks a lock file until it is closed or the process ends; None if another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
-    if try_lock(file):
-        return file
-    file.close()
-    return None
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the lock; does not create the file."""
-    if not path.is_file():
-        return False
-    with path.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from fcn.runtime import machine
+from fcn.runtime import locks, machine
 from fcn.tracking import identity
 from fcn.tracking.identity import Experiment, flat
 from fcn.tracking.store import Rows, Store
@@ -130,7 +130,7 @@ def child(
 
 def lock_file(run: str) -> Path:
     """The lock that a process holds while it logs a run. If it is free, that process was killed."""
-    return machine.root() / ".fcn" / "locks" / f"run-{run}"
+    return locks.named(f"run-{run}")
 
 
 def origin() -> dict[str, str]:

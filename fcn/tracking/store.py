@@ -1,6 +1,5 @@
 """Access to the MLflow tracking store."""
 
-import fcntl
 import json
 import logging
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from fcn.runtime import machine
+from fcn.runtime import locks, machine
 from fcn.runtime.errors import bare, first_line, without_credentials
 
 EXPERIMENT = "fcn"
@@ -80,10 +79,7 @@ def opened() -> "tuple[Store | None, str]":
 @contextmanager
 def locked() -> Iterator[None]:
     """Holds a lock between the processes of this checkout, so that a database or a row is created only once."""
-    path = machine.root() / ".fcn" / "mlflow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.locked(machine.root() / ".fcn" / "mlflow.lock"):
         yield
 
 
