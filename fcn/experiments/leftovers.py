@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import psutil
 
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, locks, machine
+from fcn.runtime import commands, files, locks, machine
 from fcn.tracking import records, store
 from fcn.tracking.store import Store
 
@@ -47,6 +45,7 @@ def queued() -> Iterator[tuple[str, int | None]]:
     """Experiments of DVC's queue whose worker was killed, so that their results will not be collected.
 
     yields   the experiment's name, and the id of the process that computes it if that is still running
+    raises   UserError if DVC cannot read its queue
     """
     orphans: dict[str, tuple[str, int | None]] = {}
     for path in sorted(Path(".dvc/tmp/exps/run").glob("*/*.run")):
@@ -64,8 +63,7 @@ def queued() -> Iterator[tuple[str, int | None]]:
             orphans[path.stem] = name, None
     if not orphans:
         return
-    words = [sys.executable, "-m", "dvc", "queue", "status"]
-    status = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    status = commands.dvc("queue", "status")
     for revision in re.findall(r"^([0-9a-f]{7}) .*\bRunning\s*$", status, re.MULTILINE):
         yield from (orphan for rev, orphan in orphans.items() if rev.startswith(revision))
 
