@@ -11,8 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from safetensors import safe_open
-
 from fcn.models import FCN, State
 from fcn.pipeline import dvc_lock
 from fcn.runtime import files, locks, machine
@@ -117,11 +115,10 @@ class Checkpoint:
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, State]]:
     parts: dict[str, State] = {"net": {}, "best": {}, "moments": {}}
-    with safe_open(path, "pt") as file:
-        for key in file.keys():  # noqa: SIM118, not a mapping
-            part, _, name = key.partition("/")
-            parts[part][name] = file.get_tensor(key)
-        return json.loads(file.metadata()["resume"]), parts
+    for key, tensor in files.read_tensors(path).items():
+        part, _, name = key.partition("/")
+        parts[part][name] = tensor
+    return json.loads(files.read_metadata(path, "resume")), parts
 
 
 @contextmanager

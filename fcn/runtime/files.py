@@ -177,3 +177,25 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: 
             if not number:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def read_tensors(path: Path) -> dict[str, "Tensor"]:
+    """The tensors of a safetensors file.
+
+    raises   SafetensorError if it is damaged
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+
+
+def read_metadata(path: Path, key: str) -> str:
+    """The JSON string under `key` in the metadata of a safetensors file, whose tensors are not read.
+
+    raises   KeyError if there is none, SafetensorError if the file is damaged
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return str((file.metadata() or {})[key])
