@@ -83,20 +83,28 @@ def locked() -> Iterator[None]:
         yield
 
 
+def configure() -> None:
+    """Sets MLflow's environment and log levels, and imports it. Call this before any other import of MLflow."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    if safe_address() != address():  # otherwise MLflow prints the URI with its password at the end of a run
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    import mlflow  # noqa: F401
+
+    for name in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # This logger prints a traceback of exceptions that are also raised; we report each in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
 class Store:
     """The runs of one MLflow experiment. MLflow's exceptions are passed on."""
 
     def __init__(self) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        if safe_address() != address():  # otherwise MLflow prints the URI with its password at the end of a run
-            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        configure()
         from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
-            logging.getLogger(name).setLevel(logging.WARNING)
-        # This logger prints a traceback of exceptions that are also raised; we report each in one line.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.client = MlflowClient(address())
         existing = self.client.get_experiment_by_name(EXPERIMENT)
         if existing:
