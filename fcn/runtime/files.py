@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from fcn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
     from torch import Tensor
 
 MAX_NAME = 255 - len("..1234567890.tmp")  # bytes of a file name, so that its temporary name is not too long
@@ -123,6 +125,17 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text to `path` atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_png(path: Path, picture: "Image.Image | Figure") -> None:
+    """Writes a PIL image or a matplotlib figure as a PNG file, atomically."""
+    from PIL import Image
+
+    with replacing(path) as temporary:
+        if isinstance(picture, Image.Image):
+            picture.save(temporary, "png")
+        else:
+            picture.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
 def is_alive(process: str) -> bool:
