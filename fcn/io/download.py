@@ -56,16 +56,26 @@ def fetch(archive: Archive) -> Path:
 
 
 def find(archive: Archive) -> Path | None:
-    """The archive's file in the folder that FCN_MIRROR names or among earlier downloads; None if it is in neither.
+    """The archive's file in the mirror folder or among earlier downloads; None if it is in neither.
 
-    raises   UserError if FCN_MIRROR is not a folder: its user does not expect gigabytes to be downloaded instead
+    raises   UserError as `mirror`
     """
-    folders = [machine.root() / ".fcn" / "downloads"]
-    if mirror := os.environ.get("FCN_MIRROR"):
-        folders.insert(0, machine.root() / Path(mirror).expanduser())
-        if not folders[0].is_dir():
-            raise UserError(f"FCN_MIRROR is {mirror!r}, but {folders[0]} is not a folder; correct it, or unset it")
-    return next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
+    paths = [folder / archive.name for folder in (mirror(), machine.root() / ".fcn" / "downloads") if folder]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def mirror() -> Path | None:
+    """The folder that FCN_MIRROR names; None if it is not set.
+
+    raises   UserError if it is not a folder: its user does not expect gigabytes to be downloaded instead
+    """
+    name = os.environ.get("FCN_MIRROR")
+    if not name:
+        return None
+    folder = machine.root() / Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"FCN_MIRROR is {name!r}, but {folder} is not a folder; correct it, or unset it")
+    return folder
 
 
 def _try_all(archive: Archive, path: Path) -> None:
