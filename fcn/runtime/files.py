@@ -138,41 +138,6 @@ def write_png(path: Path, picture: "Image.Image | Figure") -> None:
             picture.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
-def is_alive(process: str) -> bool:
-    """Whether a process with this id exists. True for an invalid id, so that unknown files are not removed."""
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError, OverflowError):
-        return True
-    return True
-
-
-def sha256(path: Path) -> str:
-    """sha256 of a file, or of a folder: of its files' sorted names and digests, without `__pycache__`."""
-    if path.is_dir():
-        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
-        lines = (f"{sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in inside)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def md5(path: Path) -> str:
-    """md5 of a file, for digests published or recorded as md5."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: object) -> None:
     """Writes a safetensors file atomically, with `facts` as one JSON string under `key` in its metadata.
 
@@ -212,3 +177,38 @@ def read_metadata(path: Path, key: str) -> str:
 
     with safe_open(path, "pt") as file:
         return str((file.metadata() or {})[key])
+
+
+def is_alive(process: str) -> bool:
+    """Whether a process with this id exists. True for an invalid id, so that unknown files are not removed."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError, OverflowError):
+        return True
+    return True
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file, or of a folder: of its files' sorted names and digests, without `__pycache__`."""
+    if path.is_dir():
+        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
+        lines = (f"{sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in inside)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5(path: Path) -> str:
+    """md5 of a file, for digests published or recorded as md5."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
