@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fcn.runtime import documents, files, machine
+from fcn.runtime import documents, files, locks, machine
 from fcn.runtime.errors import UserError
 
 LOCK = Path("dvc.lock")
@@ -23,7 +23,7 @@ def protect() -> None:
     if message := repair():
         raise UserError(f"{message}; type the same command again")
     for state in unneeded_states():
-        lock = files.acquire(files.lock_file(state.name))
+        lock = locks.acquire(lock_of(state))
         if lock is not None:
             with lock:
                 shutil.rmtree(state, ignore_errors=True)
@@ -37,7 +37,7 @@ def repair() -> str:
     returns  a message if dvc.lock was restored, else an empty string
     raises   UserError if it is truncated and there is no backup, or if it has merge conflicts
     """
-    if not LOCK.is_file() or Path.cwd().resolve() != machine.root() or files.is_held(Path(".dvc/tmp/lock")):
+    if not LOCK.is_file() or Path.cwd().resolve() != machine.root() or locks.is_held(Path(".dvc/tmp/lock")):
         return ""  # nothing ran yet; or a temporary copy of the checkout; or DVC may be writing it now
     content, copy = LOCK.read_bytes(), machine.root() / ".fcn" / "dvc.lock"
     if stages(content) is not None:
@@ -140,6 +140,11 @@ def packed(lock: Mapping[str, Any]) -> str | None:
 def states() -> Path:
     """The folder of checkpoints, with one subfolder per rung and fingerprint."""
     return machine.root() / ".fcn" / "states"
+
+
+def lock_of(state: Path) -> Path:
+    """The lock that `Checkpoint.exclusive` holds."""
+    return locks.named(state.name)
 
 
 def unneeded_states() -> list[Path]:

@@ -30,7 +30,7 @@ from fcn.rungs.checkpoint import Checkpoint, signals
 from fcn.rungs.initialization import Initialized, initialize, summary
 from fcn.rungs.layer_monitor import LayerMonitor
 from fcn.rungs.previews import Preview, preview_steps
-from fcn.runtime import distributed, files, machine
+from fcn.runtime import distributed, files, locks, machine
 from fcn.runtime.distributed import SINGLE, Group
 from fcn.runtime.errors import UserError
 from fcn.runtime.progress import Progress
@@ -69,7 +69,7 @@ def train_rung(
         if group.size > params.batch_size:
             raise UserError(f"{group.size} processes cannot share a batch of {params.batch_size} images; start fewer")
         if group.is_leader:
-            leader_contexts.enter_context(files.exclusive(out))
+            leader_contexts.enter_context(locks.exclusive(out))
             dvc_lock.protect()
         train = Split(data, "train")
         fingerprint = entry.fingerprint(

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from fcn.params import Params
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import files, locks, machine
 from fcn.runtime.errors import UserError
 from fcn.tracking import identity, records, store
 from fcn.tracking.identity import Experiment
@@ -94,7 +94,7 @@ class Run:
             self.parent = records.row(self.store, experiment, self.stage, fingerprint, records.origin())
             self.child = self._resume(fingerprint, now) or self._create(declared, fingerprint)
             if self.lock is None:
-                self.lock = files.acquire(records.lock_file(self.child))
+                self.lock = locks.acquire(records.lock_file(self.child))
             self._close_abandoned(experiment)
             row = self.store.client.get_run(self.parent).info
             self.end_time = row.end_time if row.status == "FINISHED" else None
@@ -113,7 +113,7 @@ class Run:
             tags = run.data.tags
             if tags.get("fingerprint", "") != fingerprint or tags.get(store.LOCATION) != machine.location_digest():
                 continue
-            if lock := files.acquire(records.lock_file(run.info.run_id)):
+            if lock := locks.acquire(records.lock_file(run.info.run_id)):
                 self.lock = lock
                 if run.info.status == "FINISHED":
                     self.store.tag(run.info.run_id, {"fcn.began": now})
@@ -133,7 +133,7 @@ class Run:
         for row in records.rows(self.store, experiment):
             for run in records.children(self.store, row.info.run_id, self.stage):
                 local = run.data.tags.get(store.LOCATION) == machine.location_digest() and run.info.status == "RUNNING"
-                if local and (lock := files.acquire(records.lock_file(run.info.run_id))):
+                if local and (lock := locks.acquire(records.lock_file(run.info.run_id))):
                     with lock:
                         self.store.close(run.info.run_id, "KILLED")
                         if row.info.run_id != self.parent and row.info.status == "RUNNING":

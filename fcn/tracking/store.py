@@ -1,6 +1,5 @@
 """Access to the MLflow tracking store."""
 
-import fcntl
 import json
 import logging
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from fcn.runtime import machine
+from fcn.runtime import locks, machine
 from fcn.runtime.errors import bare, first_line, without_credentials
 
 EXPERIMENT = "fcn"
@@ -80,27 +79,32 @@ def opened() -> "tuple[Store | None, str]":
 @contextmanager
 def locked() -> Iterator[None]:
     """Holds a lock between the processes of this checkout, so that a database or a row is created only once."""
-    path = machine.root() / ".fcn" / "mlflow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.locked(machine.root() / ".fcn" / "mlflow.lock"):
         yield
+
+
+def configure() -> None:
+    """Sets MLflow's environment and log levels, and imports it. Call this before any other import of MLflow."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    if safe_address() != address():  # otherwise MLflow prints the URI with its password at the end of a run
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    import mlflow  # noqa: F401
+
+    for name in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # This logger prints a traceback of exceptions that are also raised; we report each in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 class Store:
     """The runs of one MLflow experiment. MLflow's exceptions are passed on."""
 
     def __init__(self) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        if safe_address() != address():  # otherwise MLflow prints the URI with its password at the end of a run
-            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        configure()
         from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
-            logging.getLogger(name).setLevel(logging.WARNING)
-        # This logger prints a traceback of exceptions that are also raised; we report each in one line.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.client = MlflowClient(address())
         existing = self.client.get_experiment_by_name(EXPERIMENT)
         if existing:

@@ -271,7 +271,7 @@ def test_a_rung_that_is_surgery_only_has_no_score(ready: Checkout) -> None:
 
 def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> None:
     holder = (
-        "import sys, pathlib; from fcn.runtime.files import exclusive\n"
+        "import sys, pathlib; from fcn.runtime.locks import exclusive\n"
         "with exclusive(pathlib.Path('data/weights/fcn32s.safetensors')): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

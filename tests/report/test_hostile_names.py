@@ -22,6 +22,7 @@ from fcn.evaluation import review, score_charts
 from fcn.figures import charts, tables
 from fcn.ladder import NETS
 from fcn.report import markdown, page
+from fcn.runtime import files
 
 NAMES = (
     r"price $\foo$ a",
@@ -79,10 +80,11 @@ def test_the_text_of_a_picture_is_a_name_with_its_dollars_and_backslashes(
 ) -> None:
     """Of the SVG that matplotlib makes of the same figure, which keeps text as text."""
     drawn: list[Figure] = []
-    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(files, "write_png", lambda path, figure: drawn.append(figure))
     charts.class_frequencies({"val": split(tmp_path)}, tmp_path / "classes.png")
     charts.confusion(COUNTS, LABELS, tmp_path / "confusion_fcn8s.png")
     score_charts.class_iu(LABELS, {net: [0.5] * len(NAMES) for net in NETS}, tmp_path / "iu.png")
+    assert len(drawn) == 3
     for figure in drawn:
         svg = io.StringIO()
         with rc_context({"svg.fonttype": "none"}):

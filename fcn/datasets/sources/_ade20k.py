@@ -7,11 +7,10 @@ images are numbered. Some photographs are greyscale, some have 10 megapixels or 
 from collections.abc import Mapping
 from pathlib import Path
 
-from fcn.datasets.sources import Sample, list_samples
+from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive, at
 from fcn.params import Data
-from fcn.runtime.errors import UserError
 
 ARCHIVE = Archive(
     "ADEChallengeData2016.zip",
@@ -26,9 +25,7 @@ SPLITS = {"training": ("ADE_train", 20_210), "validation": ("ADE_val", 2_000)}
 
 def archives(data: Data) -> tuple[Archive, ...]:
     """The one archive, whatever the splits."""
-    for split in (data.splits.train, data.splits.val):
-        if split not in SPLITS:
-            raise UserError(f"params.yaml: {data.dataset} has no split {split!r}; choose from {', '.join(SPLITS)}")
+    check_splits(data, SPLITS)
     return (ARCHIVE,)
 
 
