@@ -88,7 +88,7 @@ def on_grid(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
         done = last
 
 
-def answered(mask: npt.NDArray[np.uint8], rows: Span, columns: Span) -> npt.NDArray[np.uint8]:
+def own_part(mask: npt.NDArray[np.uint8], rows: Span, columns: Span) -> npt.NDArray[np.uint8]:
     """(H, W) uint8: the mask of a tile, VOID where pixels are taken from other tiles."""
     part = np.full_like(mask, VOID)
     inside = np.s_[

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from fcn.runtime import machine
-from fcn.runtime.errors import bare, first_line, without_credentials
+from fcn.runtime.errors import first_line, redacted, without_credentials
 
 EXPERIMENT = "fcn"
 VIEW = "fcn"  # the saved view of the runs table that `fcn ui` opens
@@ -53,7 +53,7 @@ def address() -> str:
 
 def safe_address() -> str:
     """The tracking URI without credentials, for messages."""
-    return bare(address())
+    return redacted(address())
 
 
 def reason(error: BaseException) -> str:

@@ -85,7 +85,7 @@ def test_data_that_grew_are_another_row_and_shrunk_again_the_first_one(checkout:
         said.append((mean_iu(checkout), val(checkout, "fcn32s")))
     assert said[0] == said[2] != said[1]
 
-    def told() -> list[tuple[float, list[tuple[int, float]]]]:
+    def logged() -> list[tuple[float, list[tuple[int, float]]]]:
         assert {run.data.tags["data"] for run in rows(checkout).values()} == {"cells"}
         assert {name.rpartition("-")[0] for name in rows(checkout)} == {"cells"}
         return [
@@ -94,14 +94,14 @@ def test_data_that_grew_are_another_row_and_shrunk_again_the_first_one(checkout:
         ]
 
     expected = [(round(score, 4), curve) for score, curve in said[:2]]
-    assert sorted(told()) == sorted(expected)
+    assert sorted(logged()) == sorted(expected)
     assert all(sorted(stages_of(checkout, row)) == STAGES for row in rows(checkout).values())
     before = table(checkout)
     assert " added" not in checkout.run("fcn", "sync")
     assert table(checkout) == before
     (checkout.folder / "mlflow.db").unlink()
     checkout.run("fcn", "sync")
-    assert sorted(told()) == sorted(expected)
+    assert sorted(logged()) == sorted(expected)
     assert rows(checkout).keys() == before.keys()
 
 

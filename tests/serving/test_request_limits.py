@@ -255,7 +255,7 @@ def test_an_image_of_many_padded_tiles_is_refused_before_it_is_computed() -> Non
     thin = text(Image.new("L", (1, 1_500_000)))
     assert len(thin) < 4000
     with pytest.raises(UserError, match=r"^image 0 is too long \(1x1500000\); the tiles of a request may have"):
-        response.answers(net(), SCENES, [thin])
+        response.segment(net(), SCENES, [thin])
 
 
 def test_a_computation_ends_between_two_tiles() -> None:
@@ -269,7 +269,7 @@ def test_a_computation_ends_between_two_tiles() -> None:
     token = stopping.CURRENT.set(limit)
     try:
         with pytest.raises(stopping.StoppedError, match="the client has disconnected"):
-            response.answers(ours, SCENES, [text(noise(1300, 40)), text(noise(9, 9))])
+            response.segment(ours, SCENES, [text(noise(1300, 40)), text(noise(9, 9))])
     finally:
         stopping.CURRENT.reset(token)
     assert len(seen) == 1

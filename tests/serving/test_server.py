@@ -45,7 +45,7 @@ def net() -> FCN:
 
 def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
     ours, image = net(), noise(40, 30)
-    (answer,) = response.answers(ours, SCENES, [text(image)])
+    (answer,) = response.segment(ours, SCENES, [text(image)])
     mask = Image.open(io.BytesIO(base64.b64decode(answer["mask"])))
     assert mask.mode == "P"
     assert np.array_equal(np.asarray(mask), prediction.predict(ours, image).mask)
@@ -67,7 +67,7 @@ def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
 )
 def test_what_cannot_be_answered_is_said_in_one_line(images: list[object], line: str) -> None:
     with pytest.raises(UserError) as caught:
-        response.answers(net(), SCENES, images)
+        response.segment(net(), SCENES, images)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 
