@@ -127,15 +127,7 @@ def test_a_row_from_before_data_counted_is_found_again_if_its_stages_read_these_
 def test_another_number_of_threads_never_continues_a_killed_training(ready: Checkout) -> None:
     ready.set(**{"train.iterations": 30, "train.validate_every": 2})
     words = yaml.safe_load(ready.read("dvc.yaml"))["stages"]["train"]["cmd"].split()
-    with subprocess.Popen(
-        words, cwd=ready.folder, env=ready.environment(OMP_NUM_THREADS="1"), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "step 4: mean IU" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        process.communicate()
+    ready.terminate(words, "step 4: mean IU", OMP_NUM_THREADS="1")
     ready.run(*words, OMP_NUM_THREADS="2")
     found = {run.info.status: run for run in runs(ready) if run.data.tags.get("stage") == "train"}
     assert sorted(found) == ["FINISHED", "KILLED"]
