@@ -6,12 +6,12 @@ import shutil
 from fcn.experiments import sync
 from fcn.runtime import machine
 from fcn.runtime.errors import UserError
-from fcn.tracking import store
+from fcn.tracking import store, table_view
 
 
 def link(base: str, experiment: str) -> str:
     """URL of the runs table: one row per experiment, with scores, data, steps and learning rate."""
-    return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={store.VIEW}"
+    return f"{base}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={table_view.VIEW}"
 
 
 def serve(port: int) -> None:

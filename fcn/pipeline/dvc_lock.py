@@ -11,7 +11,7 @@ from fcn.runtime.errors import UserError
 
 LOCK = Path("dvc.lock")
 DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")  # md5 of a file or folder, as DVC writes it
-MADE = "made.md5"  # file beside a finished checkpoint: md5 of the model file that the rung wrote
+MODEL_MD5 = "made.md5"  # file beside a finished checkpoint: md5 of the model file that the rung wrote
 
 
 def protect() -> None:
@@ -48,10 +48,10 @@ def repair() -> str:
     if b"<<<<<<< " in content:
         raise UserError("dvc.lock has merge conflicts; resolve them, or run `git checkout --ours dvc.lock`")
     if not copy.is_file() or stages(copy.read_bytes()) is None:
-        raise UserError("dvc.lock is cut off, as by a kill; `git checkout dvc.lock`, or delete it if git has none")
+        raise UserError("dvc.lock is truncated, as after a kill; `git checkout dvc.lock`, or delete it if git has none")
     with files.replacing(LOCK) as temporary:
         shutil.copyfile(copy, temporary)
-    return "dvc.lock was cut off, as by a kill; the last whole one is back"
+    return "dvc.lock was truncated, as after a kill; it was restored from its backup"
 
 
 def stages(content: bytes) -> dict[str, Any] | None:
@@ -149,7 +149,7 @@ def lock_of(state: Path) -> Path:
 
 def unneeded_states() -> list[Path]:
     """Checkpoint folders of finished rungs whose model file is recorded in dvc.lock: no longer needed."""
-    made = {path.parent: path.read_text(errors="replace") for path in sorted(states().glob(f"*/{MADE}"))}
+    made = {path.parent: path.read_text(errors="replace") for path in sorted(states().glob(f"*/{MODEL_MD5}"))}
     if not made or not LOCK.is_file():
         return []
     lock = stages(LOCK.read_bytes()) or {}

@@ -100,7 +100,7 @@ class Checkpoint:
             for old in states[1:]:
                 old.unlink()
             with suppress(OSError):  # disk full: the checkpoint then stays until it is cleaned up by age
-                files.write_text(self.folder / dvc_lock.MADE, files.md5(out))
+                files.write_text(self.folder / dvc_lock.MODEL_MD5, files.md5(out))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

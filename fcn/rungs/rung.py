@@ -64,7 +64,7 @@ def train_rung(
     validation   picture of the predictions during training to write
     """
     stage = BY_STRIDE[stride].stage
-    entry, run = dvc_yaml.read(stage, params), stage_run.Run(stage, alive=False)  # only the leader logs to MLflow
+    entry, run = dvc_yaml.read(stage, params), stage_run.Run(stage, enabled=False)  # only the leader logs to MLflow
     with distributed.group() as group, ExitStack() as leader_contexts:
         if group.size > params.batch_size:
             raise UserError(f"{group.size} processes cannot share a batch of {params.batch_size} images; start fewer")

@@ -24,8 +24,8 @@ from fcn.tracking.system_metrics import SystemMetrics
 class Run:
     """A stage's child run and the experiment's row. An error disables tracking for this stage, with one warning."""
 
-    def __init__(self, stage: str, alive: bool = True) -> None:
-        self.stage, self.alive = stage, alive
+    def __init__(self, stage: str, enabled: bool = True) -> None:
+        self.stage, self.enabled = stage, enabled
         self.child = self.parent = self.dataset = ""
         self.lock: TextIO | None = None
         self.system_metrics: SystemMetrics | None = None
@@ -64,12 +64,12 @@ class Run:
             )
 
     def _attempt(self, action: Callable[[], object]) -> None:
-        if not self.alive:
+        if not self.enabled:
             return
         try:
             action()
         except Exception as error:  # any error of the store, its driver or its network
-            self.alive = False
+            self.enabled = False
             cause: BaseException = error
             while cause.__cause__ is not None:  # the outer exceptions only mention SQL sessions and statements
                 cause = cause.__cause__
@@ -145,7 +145,7 @@ class Run:
             self.system_metrics.stop()
             self._attempt(self._log_system_metrics)
         for close in (self._close_child, self._close_row):
-            self.alive = True  # try again after an earlier failure, so that no run stays RUNNING
+            self.enabled = True  # try again after an earlier failure, so that no run stays RUNNING
             self._attempt(lambda close=close: close(status))  # type: ignore[misc]
         if self.lock is not None:
             Path(self.lock.name).unlink(missing_ok=True)

@@ -46,7 +46,7 @@ def _architecture(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _labels(labels: Labels) -> Labels:
-    if reason := labels.wrong():
+    if reason := labels.problem():
         raise ValueError(reason)
     return Labels(labels.names, labels.palette)
 
@@ -71,7 +71,7 @@ class Published:
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
 
-def _named(value: object) -> object:
+def _published(value: object) -> object:
     """Model files of earlier versions store the name alone."""
     return Published(value) if isinstance(value, str) and re.fullmatch(NAME, value) else value
 
@@ -99,7 +99,7 @@ class Meta:
     preprocessing: Preprocessing
     labels: Annotated[Labels, AfterValidator(_labels)] | None
     parent: Sha256 | None
-    published: Annotated[Published | None, BeforeValidator(_named)]
+    published: Annotated[Published | None, BeforeValidator(_published)]
     iterations: Annotated[int, Field(ge=0, le=10**12)]
     threads: Annotated[int, Field(ge=1, le=1 << 20)]
     params: dict[str, Any]

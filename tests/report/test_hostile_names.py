@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from makers import packed_split
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,7 +17,6 @@ from report_files import written
 
 from fcn.data.labels import Labels
 from fcn.data.split import Split
-from fcn.datasets import packing
 from fcn.datasets.sources import Sample
 from fcn.evaluation import review, score_charts
 from fcn.figures import charts, tables
@@ -62,9 +62,7 @@ def split(folder: Path) -> Split:
     mask = np.arange(16, dtype=np.uint8).reshape(4, 4)
     Image.fromarray(mask).save(folder / "mask.png")
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / "image.png")
-    packing.pack([Sample("=i", folder / "image.png", folder / "mask.png")], LABELS, "native", False, "val", folder)
-    packing.write_labels(LABELS, folder)
-    return Split(folder, "val")
+    return packed_split([Sample("=i", folder / "image.png", folder / "mask.png")], LABELS, folder)
 
 
 def test_every_picture_draws_the_names_as_they_are(tmp_path: Path) -> None:

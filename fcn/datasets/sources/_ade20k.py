@@ -9,12 +9,12 @@ from pathlib import Path
 
 from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io import extraction
-from fcn.io.archive import Archive, at
+from fcn.io.archive import Archive, https_or_http
 from fcn.params import Data
 
 ARCHIVE = Archive(
     "ADEChallengeData2016.zip",
-    at("data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"),
+    https_or_http("data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"),
     "ADE20K: images for non-commercial research and education",
     "7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
     967_382_037,

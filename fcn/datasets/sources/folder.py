@@ -28,7 +28,7 @@ def check(data: Data) -> None:
     labels(data)
 
 
-def lost(folder: Path) -> str:
+def missing_warning(folder: Path) -> str:
     """A warning, with the restore command, if files that DVC tracks in an adopted folder are missing; else empty."""
     missing = cache.missing_files(folder)
     if not missing:
@@ -61,7 +61,7 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         lines = (f"{pair.image}\t{pair.mask}\t{pair.name}\n" for pair in pairs)
         (out / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
     if Path.cwd().resolve() == machine.root():  # not in the temporary copy of `dvc exp run --queue` or `--temp`
-        if warning := lost(folder):
+        if warning := missing_warning(folder):
             print(warning)
         unlink(folder / name for name in names)
 

@@ -14,21 +14,21 @@ from PIL import Image
 from fcn.datasets.label_maps import NYUD, NYUD_LABELS
 from fcn.datasets.sources import Sample, _matlab, check_splits, list_samples
 from fcn.io import extraction, matlab
-from fcn.io.archive import Archive, at
+from fcn.io.archive import Archive, https_or_http
 from fcn.params import Data
 
 LABELS = NYUD
 SIZE = (425, 560)
 LABELED = Archive(
     "nyu_depth_v2_labeled.mat",
-    at("horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat"),
+    https_or_http("horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat"),
     "NYU Depth Dataset V2 (Silberman, Hoiem, Kohli, Fergus): for research",
     "2d724b0c0ab358aa1ce5df855e5bd14a2279ab7202efe22f32a30d612dcb86aa",
     2_972_037_809,
 )
 REFERENCE = Archive(
     "nyud.tar.gz",
-    at("dl.caffe.berkeleyvision.org/nyud.tar.gz"),
+    https_or_http("dl.caffe.berkeleyvision.org/nyud.tar.gz"),
     "NYU Depth Dataset V2 as prepared by Gupta et al.: for research",
 )
 LISTS = {

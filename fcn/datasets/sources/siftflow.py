@@ -10,14 +10,14 @@ from pathlib import Path
 from fcn.datasets.label_maps import SIFTFLOW
 from fcn.datasets.sources import Sample, _matlab, check_splits, list_samples
 from fcn.io import extraction
-from fcn.io.archive import Archive, at
+from fcn.io.archive import Archive, https_or_http
 from fcn.params import Data
 
 LABELS = SIFTFLOW
 SIZE = (256, 256)
 ARCHIVE = Archive(
     "SiftFlowDataset.zip",
-    at("www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip"),
+    https_or_http("www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip"),
     "SIFT Flow, from LabelMe: for research",
 )
 LISTS = {
