@@ -133,7 +133,7 @@ def _cache(seconds: float) -> Iterator[Finding]:
     intact = result.count - len(result.damaged)
     text = f"{intact} objects of DVC's cache ({result.size / 1e6:.0f} MB) match their md5"
     if result.missing:
-        text += f", {result.missing} are not here"
+        text += f"; {result.missing} that dvc.lock names {'is' if result.missing == 1 else 'are'} not in the cache"
     if result.left:
         yield Finding("warn", f"{text}, {result.left} were not compared; `fcn doctor --full` compares all")
     else:

@@ -42,12 +42,11 @@ def expand(path: str, md5: str) -> dict[str, str]:
         return {}
 
 
-def missing_files(folder: Path) -> list[str]:
-    """Files that the folder's .dvc file in git's index lists but that no longer exist.
+def missing_files(folder: Path, dvc_file: bytes) -> list[str]:
+    """Files that a folder's .dvc file lists but that no longer exist.
 
-    Also empty if git does not have the .dvc file or the cache does not have the listing.
+    Also empty if the cache does not have the listing.
     """
-    dvc_file = commands.git("show", f":./{folder}.dvc") or b""
     match = re.search(rb"\bmd5: ([0-9a-f]{32}\.dir)$", dvc_file, re.MULTILINE)
     listing = find(match[1].decode()) if match else None
     if listing is None:

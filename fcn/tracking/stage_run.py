@@ -56,7 +56,9 @@ class Run:
             self._attempt(lambda run=run: self.store.scores(run, values))  # type: ignore[misc]
 
     def data(self, folder: Path, role: str, context: str) -> None:
-        """Logs a packed split as an input of child and row, with its folder's digest from dvc.lock."""
+        """Logs a packed split as an input of child and row, with its folder's digest from dvc.lock, and its images."""
+        indexes = [folder / f"{split}.csv" for split in ("train", "val")]
+        self._attempt(lambda: self.store.tag(self.parent, records.images(*(path.read_bytes() for path in indexes))))
         name = f"{self.dataset}-{role}"
         for run in (self.child, self.parent):
             self._attempt(

@@ -10,6 +10,7 @@ COLUMNS = {
     "metrics.`fcn16s.mean_iu`": 125,
     "metrics.`fcn32s.mean_iu`": 125,
     "tags.`data`": 105,
+    "tags.`images`": 90,
     "params.`data.size.train`": 125,
     "tags.`steps`": 140,
     "params.`lr`": 80,
