@@ -272,7 +272,7 @@ def test_a_file_that_was_trained_on_but_never_committed_is_warned_of_too(checkou
     assert "warning: data/own/mine has lost 1 file, such as notes.txt; to restore: dvc checkout " in printed
     checkout.run("dvc", "checkout", "data/own/mine.dvc")
     assert more.is_file()
-    checkout.run("git", "rm", "-q", "--cached", "data/own/mine.dvc")
+    checkout.run("git", "rm", "-q", "--cached", "--force", "data/own/mine.dvc")
     assert "warning: git does not have data/own/mine.dvc" in checkout.run("fcn", "check")
     assert mask.is_file()
 
