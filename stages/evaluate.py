@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fcn.params import Params
 from fcn.pipeline import dvc_lock, script
-from fcn.runtime import files, machine
+from fcn.runtime import files, locks, machine
 from fcn.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main(paths: argparse.Namespace, experiment: Params) -> None:
     distributed.launch("stages.evaluate", len(split), machines=False)
     with distributed.group() as group:
         if group.is_leader:
-            with files.exclusive(paths.predictions):
+            with locks.exclusive(paths.predictions):
                 dvc_lock.protect()
                 _evaluate(paths, experiment, split, group)
         else:

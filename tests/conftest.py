@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from fcn.runtime import machine
 machine.prepare()
 os.environ["FCN_DEVICE"] = "cpu"  # bits are compared; a GPU has its own
 
+import model_files  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -31,6 +33,7 @@ from fcn.datasets.sources import scenes  # noqa: E402
 from fcn.io import pins  # noqa: E402
 from fcn.metrics import counting  # noqa: E402
 from fcn.models import FCN  # noqa: E402
+from fcn.models.fcn import BACKBONES  # noqa: E402
 from fcn.params import Params  # noqa: E402
 from fcn.training import steps  # noqa: E402
 from fcn.training.optimizer import Optimizer  # noqa: E402
@@ -83,6 +86,12 @@ def small() -> Callable[..., Params]:
     """small(lr=…, **{"train.save": …}): the default experiment, small, with values replaced."""
     text = (ROOT / "recipes" / "scenes.yaml").read_text()
     return lambda **changes: params.check(changed(text, SMALL | changes), "params.yaml")
+
+
+@pytest.fixture
+def narrow_vgg16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGG16 has a few channels, so that its nets and their files are small."""
+    monkeypatch.setitem(BACKBONES, "vgg16", model_files.NARROW)
 
 
 @pytest.fixture(scope="session")
@@ -197,6 +206,19 @@ class Checkout:
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
         )
         return done.stdout
+
+    def terminate(self, command: list[str], when: str, **environment: str) -> int:
+        """Runs a command, sends SIGTERM once it prints a line that contains `when`, and returns its exit status."""
+        with subprocess.Popen(
+            command, cwd=self.folder, env=self.environment(**environment), stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if when in line:
+                    process.send_signal(signal.SIGTERM)
+                    break
+            process.communicate()
+        return process.returncode
 
     def experiments(self) -> list[str]:
         """The refs in which DVC keeps the experiments that ended well."""

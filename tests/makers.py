@@ -10,12 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import scipy.io
 from PIL import Image
 
+from fcn.data.labels import Labels
+from fcn.data.scale import Wanted
+from fcn.data.split import Role, Split
+from fcn.data.tiles import Tiling
+from fcn.datasets import packing
 from fcn.datasets.sources import Sample
-from fcn.io import download
+from fcn.io import download, extraction
 from fcn.params import Params
+from fcn.runtime.errors import UserError
 
 
 def archive_of(path: Path, files: dict[str, bytes]) -> None:
@@ -61,3 +68,27 @@ def built(source: Any, experiment: Params, out: Path) -> dict[str, list[Sample]]
     found = {archive.name: download.fetch(archive) for archive in source.archives(experiment.data)}
     source.build(experiment.data, found, out)
     return {split: source.samples(out, split) for split in (experiment.data.splits.train, experiment.data.splits.val)}
+
+
+def packed_split(
+    samples: list[Sample],
+    labels: Labels,
+    out: Path,
+    role: Role = "val",
+    size: Wanted = "native",
+    native_masks: bool = False,
+    tiling: Tiling | None = None,
+) -> Split:
+    """The samples, packed as a split into a folder."""
+    out.mkdir(exist_ok=True)
+    packing.pack(samples, labels, size, native_masks, role, out, tiling)
+    packing.write_labels(labels, out)
+    return Split(out, role)
+
+
+def archive_refusal(path: Path, name: str = "a") -> str:
+    """The one line with which reading a file of an archive is refused."""
+    with pytest.raises(UserError) as caught, extraction.opened(path) as contents:
+        contents.read(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

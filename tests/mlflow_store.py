@@ -48,9 +48,20 @@ def artifacts(checkout: Checkout, run: Run) -> set[str]:
 
 def table(checkout: Checkout) -> dict[str, Any]:
     """What the whole store says of each experiment and its stages, but for ids and times."""
+
+    def shown(run: Run) -> dict[str, str | None]:
+        return {name: run.data.tags.get(name) for name in ("data", "images", "steps")}
+
     return {
         name: {
-            stage: (run.data.params, points(checkout, run), inputs(run), artifacts(checkout, run), run.info.status)
+            stage: (
+                run.data.params,
+                shown(run),
+                points(checkout, run),
+                inputs(run),
+                artifacts(checkout, run),
+                run.info.status,
+            )
             for stage, run in {"": row, **stages_of(checkout, row)}.items()
         }
         for name, row in rows(checkout).items()

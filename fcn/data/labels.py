@@ -39,7 +39,7 @@ class Labels:
     codes: tuple[tuple[int, ...], ...] = ()
     colours: bool = False
 
-    def wrong(self) -> str:
+    def problem(self) -> str:
         """Why these labels are invalid, in a few words; empty if they are valid."""
         if not 0 < len(self.names) <= MAX_CLASSES:
             return f"{len(self.names)} classes, not 1 to {MAX_CLASSES}"

@@ -63,7 +63,7 @@ def evenly(length: int, tile: int, overlap: int) -> Iterator[Span]:
         yield Span(start, start + tile, first, last)
 
 
-def answered(mask: npt.NDArray[np.uint8], rows: Span, columns: Span) -> npt.NDArray[np.uint8]:
+def own_part(mask: npt.NDArray[np.uint8], rows: Span, columns: Span) -> npt.NDArray[np.uint8]:
     """(H, W) uint8: the mask of a tile, VOID where pixels are taken from other tiles."""
     part = np.full_like(mask, VOID)
     inside = np.s_[

@@ -51,7 +51,7 @@ def coded(classes: Sequence[str | dict[str, int | str]], void: str, where: str =
     display = tuple(_rgb(group[0]) for group in codes) if colours else palette.class_colours(len(codes))
     void_codes = tuple(_code(text, where) for text in void_texts)
     labels = Labels(tuple(names), display, void_codes, codes=tuple(codes), colours=colours)
-    if reason := labels.wrong():
+    if reason := labels.problem():
         raise UserError(f"{where}: {reason}")
     return labels
 

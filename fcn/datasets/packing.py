@@ -21,7 +21,7 @@ from fcn.data.labels import VOID, Labels, UInt8
 from fcn.data.scale import Scale, Wanted
 from fcn.data.split import Role, columns, is_file_name
 from fcn.data.tiles import Tiling
-from fcn.datasets.resizing import Packed, cut, resize
+from fcn.datasets.resizing import Packed, resize, resize_in_tiles
 from fcn.datasets.sources import Sample, name_error
 from fcn.runtime import machine, workers
 from fcn.runtime.errors import UserError, counted
@@ -61,7 +61,7 @@ def pack(
     raises        UserError that lists every file that is missing, broken, too large or duplicated, has another size
                   than its partner or too long a name, or holds a code that is not a class
     """
-    if reason := labels.wrong():
+    if reason := labels.problem():
         raise UserError(f"the classes cannot be packed: {reason}; change data.folder.classes")
     problems = [
         f"{s.name!r} is not a valid file name; rename {str(s.image)!r}" for s in samples if not is_file_name(s.name)
@@ -80,7 +80,7 @@ def pack(
         writer = csv.writer(index, lineterminator="\n")
         writer.writerow(columns(labels))
         if tiling:
-            packed = cut(samples, labels, size, native_masks, role, tiling)
+            packed = resize_in_tiles(samples, labels, size, native_masks, role, tiling)
             entries: Iterable[Entry | str] = (_written(sample, images, masks) for sample in packed)
         else:
             entries = _in_chunks(samples, labels, size, native_masks, out, images, masks)

@@ -9,7 +9,7 @@ from PIL import Image
 from fcn.data.labels import Labels, UInt8
 from fcn.data.scale import Wanted, shrink, target_size
 from fcn.data.split import LONGEST, Role
-from fcn.data.tiles import Tiling, answered, windows
+from fcn.data.tiles import Tiling, own_part, windows
 from fcn.datasets.sources import Sample
 from fcn.io import images
 from fcn.runtime.errors import UserError
@@ -40,7 +40,7 @@ def resize(sample: Sample, labels: Labels, size: Wanted, native_mask: bool) -> P
         return str(error)
 
 
-def cut(
+def resize_in_tiles(
     samples: list[Sample], labels: Labels, size: Wanted, native_masks: bool, role: Role, tiling: Tiling
 ) -> Iterator[Packed | str]:
     """The tiles of each sample. Samples are decoded one at a time, so that memory holds one raster.
@@ -58,7 +58,7 @@ def cut(
             tile = np.s_[rows.start : rows.stop, columns.start : columns.stop]
             part = mask[tile]
             if role == "val":
-                part = answered(part, rows, columns)
+                part = own_part(part, rows, columns)
             whole = part.shape == (height, width)
             name = sample.name if whole else f"{sample.name}_y{rows.start:05d}_x{columns.start:05d}"
             # A copy: a view would keep the whole raster in memory while the next one is decoded.

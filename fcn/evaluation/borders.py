@@ -27,15 +27,15 @@ def rings(mask: UInt8) -> UInt8:
     result = np.full(mask.shape, FARTHER, np.uint8)
     reach = 0
     for distance in WITHIN:
-        least = _spread(least, distance - reach, np.minimum)
-        greatest = _spread(greatest, distance - reach, np.maximum)
+        least = _square_filter(least, distance - reach, np.minimum)
+        greatest = _square_filter(greatest, distance - reach, np.maximum)
         reach = distance
         result -= least != greatest
     result[void] = NEVER
     return result
 
 
-def _spread(values: UInt8, step: int, choose: np.ufunc) -> UInt8:
+def _square_filter(values: UInt8, step: int, choose: np.ufunc) -> UInt8:
     """Minimum or maximum of each pixel and those `step` away: a square filter, applied by row and column."""
     for axis in (0, 1):
         spread = values.copy()

@@ -16,6 +16,7 @@ from fcn.evaluation.review import Numbers, Review, disputed, ends, predictions
 from fcn.figures import sheets
 from fcn.ladder import NETS
 from fcn.palette import Colour
+from fcn.runtime import files
 
 Bits = npt.NDArray[np.bool_]
 # Colours of the marks; `palette.marks` replaces one that resembles a class colour.
@@ -136,4 +137,4 @@ def _nothing(path: Path) -> None:
     picture = Image.new("RGB", (3 * sheets.TILE, 40), "white")
     text = "nothing to show: too few nets have a score, or they agree"
     ImageDraw.Draw(picture).text((6, 20), text, "black", ImageFont.load_default(14), "lm")
-    sheets.save(picture, path)
+    files.write_png(path, picture)

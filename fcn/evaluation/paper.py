@@ -1,6 +1,6 @@
 """Published scores to compare ours with, by data set, split and net.
 
-In per cent, in the order of fcn.ladder.SCORES. Compared only if data set, split and size are the same.
+In per cent, in the order of MEASURES. Compared only if data set, split and size are the same.
 
 source   Long, Shelhamer, Darrell, CVPR 2015, as arXiv 1411.4038v2: tables 2, 4, 5 and 6, appendix A;
          the reference's caffemodels on seg11valid: README of wkentaro/fcn
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fcn.ladder import NETS
 from fcn.params import Params
 
+MEASURES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")  # the paper's, of fcn.ladder.SCORES
 Row = tuple[float, float, float, float]
 
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from fcn.data.labels import Labels
 from fcn.evaluation.borders import WITHIN
 from fcn.evaluation.review import Numbers, Review, shares
-from fcn.figures import charts
 from fcn.figures.charts import COLOURS
 from fcn.ladder import NETS
+from fcn.runtime import files
 
 MAX_ROWS = 80  # classes per column of a chart
 
@@ -31,7 +31,7 @@ def borders(review: Review, path: Path) -> None:
     _by_distance(right, "at a distance", at, part, [*rings, f"> {ends[-1]}"])
     left.set_ylabel("wrong pixels, %")
     figure.supxlabel("pixels to the nearest pixel of another class; below, their share of all pixels", fontsize=9)
-    charts.save(figure, path)
+    files.write_png(path, figure)
 
 
 def _by_distance(axes: Axes, title: str, wrong: Mapping[str, Numbers], part: Numbers, names: Sequence[str]) -> None:
@@ -70,4 +70,4 @@ def class_iu(labels: Labels, iu: Mapping[str, Sequence[float]], path: Path) -> N
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("IU, %")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(iu), fontsize=8)
-    charts.save(figure, path)
+    files.write_png(path, figure)

@@ -42,6 +42,8 @@ def fill(runs: Store, row: str, run: str | None, state: Snapshot, stage: dvc_yam
         for folder, role, digest, context in _data(state, stage):
             if (digest, context) not in known:
                 runs.dataset(target.info.run_id, f"{state.experiment.dataset}-{role}", digest, folder, context)
+    for indexes in _indexes(state, stage):
+        runs.tag(row, records.images(*indexes))
     _models(runs, run, existing.data.tags, state, stage, missing)
     if stage.name in SCORED:
         runs.scores(run, state.scores, state.time)
@@ -85,6 +87,15 @@ def _data(state: Snapshot, stage: dvc_yaml.Stage) -> Iterator[tuple[str, str, st
             roles = ["val"] if stage.name == "evaluate" else list(CONTEXTS)
             for role in roles:
                 yield dep, role, digest, "evaluation" if stage.name == "evaluate" else CONTEXTS[role]
+
+
+def _indexes(state: Snapshot, stage: dvc_yaml.Stage) -> Iterator[tuple[bytes, bytes]]:
+    """The indexes of train and val that a stage read, if DVC's cache has them."""
+    for folder, digest in dict.fromkeys((folder, digest) for folder, _, digest, _ in _data(state, stage)):
+        members = cache.expand(folder, digest)
+        train, val = (cache.find(members.get(f"{folder}/{role}.csv", "")) for role in CONTEXTS)
+        if train and val:
+            yield train.read_bytes(), val.read_bytes()
 
 
 def _models(

@@ -1,6 +1,5 @@
 """`fcn doctor`: checks this machine and this checkout. One line per finding; it changes nothing."""
 
-import os
 import platform
 import re
 import shutil
@@ -15,7 +14,7 @@ from typing import Literal
 from fcn import params
 from fcn.experiments import integrity, leftovers
 from fcn.pipeline import cache, dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import locks, machine
 from fcn.runtime.errors import UserError, counted, printable
 from fcn.tracking import store
 
@@ -91,17 +90,12 @@ def _machine() -> Iterator[Finding]:
 def _params() -> Iterator[Finding]:
     experiment = params.load()
     yield Finding("ok", f"params.yaml is a valid experiment on {experiment.data.dataset}")
-    mirror = os.environ.get("FCN_MIRROR")
-    if not mirror:
-        yield Finding("ok", "FCN_MIRROR is not set: archives are downloaded from their publishers")
-    elif not (machine.root() / Path(mirror).expanduser()).is_dir():
-        yield Finding("bad", f"FCN_MIRROR is {mirror!r}, which is not a folder")
-        return
-    else:
-        yield Finding("ok", f"FCN_MIRROR is {mirror!r}")
     from fcn.experiments import plan
     from fcn.io import download
 
+    mirror = download.mirror()
+    text = f"is {mirror}" if mirror else "is not set: archives are downloaded from their publishers"
+    yield Finding("ok", f"FCN_MIRROR {text}")
     for archive in plan.archives(experiment):
         path = download.find(archive)
         yield Finding("ok" if path else "warn", f"{archive.name} {'is here' if path else 'is not downloaded yet'}")
@@ -139,7 +133,7 @@ def _cache(seconds: float) -> Iterator[Finding]:
     intact = result.count - len(result.damaged)
     text = f"{intact} objects of DVC's cache ({result.size / 1e6:.0f} MB) match their md5"
     if result.missing:
-        text += f", {result.missing} are not here"
+        text += f"; {result.missing} that dvc.lock names {'is' if result.missing == 1 else 'are'} not in the cache"
     if result.left:
         yield Finding("warn", f"{text}, {result.left} were not compared; `fcn doctor --full` compares all")
     else:
@@ -176,7 +170,7 @@ def _mlflow() -> Iterator[Finding]:
 def _leftovers() -> Iterator[Finding]:
     unneeded = dvc_lock.unneeded_states()
     for state in leftovers.states():
-        used = files.is_held(leftovers.lock_of(state))
+        used = locks.is_held(dvc_lock.lock_of(state))
         age, megabytes = leftovers.age(state), leftovers.size(state) / 1e6
         text = f"resume state {leftovers.short(state)}: {megabytes:.0f} MB, {age:.1f} days old"
         if used:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from fcn import params
 from fcn.params import Params
 from fcn.pipeline import dvc_lock, dvc_yaml
 from fcn.runtime import documents
+from fcn.runtime.commands import git
 from fcn.runtime.errors import UserError
 from fcn.tracking import identity
 from fcn.tracking.identity import Experiment
@@ -200,7 +200,7 @@ def workspace() -> Snapshot | None:
     folders = [path for kept in KEPT if Path(kept) != own for path in (Path(kept), *Path(kept).rglob("*"))]
     paths = [path for path in (*folders, own / "none", *own.glob("*.dvc")) if path.is_file()]
     content = {path.as_posix(): path.read_bytes() for path in paths if path.suffix != ".pyc"}
-    head = (_git("rev-parse", "HEAD") or b"").decode().strip() or None
+    head = (git("rev-parse", "HEAD") or b"").decode().strip() or None
     return Snapshot("the workspace", content, int(Path("dvc.lock").stat().st_mtime * 1000), head)
 
 
@@ -228,14 +228,14 @@ def known(newest: int) -> tuple[list[Snapshot], list[str]]:
 
 def _experiments() -> list[tuple[str, str, str | None]]:
     """Label, commit and name of each DVC experiment."""
-    listed = _git("for-each-ref", "--sort=committerdate", "--format=%(objectname) %(refname)", "refs/exps") or b""
+    listed = git("for-each-ref", "--sort=committerdate", "--format=%(objectname) %(refname)", "refs/exps") or b""
     pairs = (line.split(" ", 1) for line in listed.decode("utf-8", "replace").splitlines())
     return [(f"experiment {match[1]}", commit, match[1]) for commit, ref in pairs if (match := REF.fullmatch(ref))]
 
 
 def _commits(newest: int) -> list[tuple[str, str, str | None]]:
     """Label, commit and no name, for the newest commits of this branch that changed results."""
-    listed = _git("log", f"-{newest}", "--format=%H", "--", "dvc.lock", "metrics/scores.json") or b""
+    listed = git("log", f"-{newest}", "--format=%H", "--", "dvc.lock", "metrics/scores.json") or b""
     return [(f"commit {commit[:7]}", commit, None) for commit in reversed(listed.decode().split())]
 
 
@@ -244,14 +244,14 @@ def _state(label: str, commit: str, name: str | None) -> Snapshot | None:
     content = _content(commit, label)
     if not {"dvc.lock", "params.yaml", identity.GRAPH} <= content.keys():
         return None
-    facts = (_git("log", "-1", "--format=%ct %P", commit) or b"0").decode().split()
+    facts = (git("log", "-1", "--format=%ct %P", commit) or b"0").decode().split()
     parents = facts[1:]
     return Snapshot(label, content, int(facts[0]) * 1000, parents[0] if name and parents else commit, commit, name)
 
 
 def _content(commit: str, label: str) -> dict[str, bytes]:
     """The files of a commit below the paths in KEPT, read with a single `git cat-file --batch`."""
-    listed = _git("ls-tree", "-r", "-l", "-z", commit, "--", *KEPT) or b""
+    listed = git("ls-tree", "-r", "-l", "-z", commit, "--", *KEPT) or b""
     entries = [entry.split(b"\t", 1) for entry in listed.split(b"\0") if entry]
     blobs = []
     for facts, name in entries:
@@ -261,7 +261,7 @@ def _content(commit: str, label: str) -> dict[str, bytes]:
             raise UserError(f"{path!r} of {label} has {int(size)} bytes; at most {MAX_FILE_SIZE} are read")
         if kind == b"blob":
             blobs.append((blob, path))
-    output = _git("cat-file", "--batch", stdin=b"".join(blob + b"\n" for blob, _ in blobs)) or b""
+    output = git("cat-file", "--batch", stdin=b"".join(blob + b"\n" for blob, _ in blobs)) or b""
     content, start = {}, 0
     for _, path in blobs:
         line = output.find(b"\n", start)
@@ -272,9 +272,3 @@ def _content(commit: str, label: str) -> dict[str, bytes]:
         content[path] = output[line + 1 : end]
         start = end + 1
     return content
-
-
-def _git(*words: str, stdin: bytes = b"") -> bytes | None:
-    """The output of a git command; None if it fails, for example outside a checkout."""
-    done = subprocess.run(["git", *words], input=stdin, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else None

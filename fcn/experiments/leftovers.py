@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import psutil
 
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import commands, files, locks, machine
 from fcn.tracking import records, store
 from fcn.tracking.store import Store
 
@@ -24,7 +22,7 @@ def left_running(runs: Store) -> list[Any]:
     """Runs of this checkout that are RUNNING although their process has ended, stages before rows."""
     running = runs.find("attributes.status = 'RUNNING'")
     local = [run for run in running if run.data.tags.get(store.LOCATION) == machine.location_digest()]
-    dead = [run for run in local if not files.is_held(records.lock_file(run.info.run_id))]
+    dead = [run for run in local if not locks.is_held(records.lock_file(run.info.run_id))]
     dead_ids = {run.info.run_id for run in dead}
     alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in dead_ids}
     rows = [run for run in running if not _parent(run) and run.info.run_id not in alive and not records.is_owned(run)]
@@ -47,6 +45,7 @@ def queued() -> Iterator[tuple[str, int | None]]:
     """Experiments of DVC's queue whose worker was killed, so that their results will not be collected.
 
     yields   the experiment's name, and the id of the process that computes it if that is still running
+    raises   UserError if DVC cannot read its queue
     """
     orphans: dict[str, tuple[str, int | None]] = {}
     for path in sorted(Path(".dvc/tmp/exps/run").glob("*/*.run")):
@@ -64,8 +63,7 @@ def queued() -> Iterator[tuple[str, int | None]]:
             orphans[path.stem] = name, None
     if not orphans:
         return
-    words = [sys.executable, "-m", "dvc", "queue", "status"]
-    status = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    status = commands.dvc("queue", "status")
     for revision in re.findall(r"^([0-9a-f]{7}) .*\bRunning\s*$", status, re.MULTILINE):
         yield from (orphan for rev, orphan in orphans.items() if rev.startswith(revision))
 
@@ -81,7 +79,7 @@ def prune(days: float) -> Iterator[str]:
     """Removes resume states that are older than `days`, and those whose rung is done. States in use are kept."""
     unneeded = dvc_lock.unneeded_states()
     for state in states():
-        lock = files.acquire(lock_of(state)) if state in unneeded or age(state) > days else None
+        lock = locks.acquire(dvc_lock.lock_of(state)) if state in unneeded or age(state) > days else None
         if lock is None:
             continue
         with lock:  # a rung that starts now waits until the state is removed
@@ -92,11 +90,6 @@ def prune(days: float) -> Iterator[str]:
 
 def states() -> list[Path]:
     return sorted(path for path in dvc_lock.states().glob("*") if path.is_dir())
-
-
-def lock_of(state: Path) -> Path:
-    """The lock that `Checkpoint.exclusive` holds."""
-    return machine.root() / ".fcn" / "locks" / state.name
 
 
 def age(state: Path) -> float:

@@ -1,11 +1,10 @@
 """DVC's page of plots, with a local copy of Vega so that it works offline."""
 
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from fcn.runtime import commands
 from fcn.runtime.errors import UserError
 
 VEGA = Path(".vega/vega.js")
@@ -33,9 +32,6 @@ def page(out: Path, revisions: list[str]) -> Path:
         template = Path(folder) / "template.html"
         template.write_text(TEMPLATE, encoding="utf-8")
         words = ["plots", "diff" if revisions else "show", *revisions, "--out", str(out)]
-        words += ["--html-template", str(template)]
-        done = subprocess.run([sys.executable, "-m", "dvc", *words], stdout=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        raise UserError(f"`dvc {' '.join(words[:2])}` failed; no page was written")
+        commands.dvc(*words, "--html-template", str(template))
     shutil.copyfile(VEGA, out / "vega.js")
     return out / "index.html"

@@ -2,7 +2,7 @@
 
 from fcn.data import scale, tiles
 from fcn.datasets import pairing, sources
-from fcn.datasets.sources.folder import lost, path
+from fcn.datasets.sources.folder import missing_warning, path, untracked_warning
 from fcn.inspection import scan
 from fcn.ladder import LADDER
 from fcn.params import Params, Size
@@ -21,8 +21,9 @@ def check(params: Params) -> list[str]:
     check_params(params)
     images = image_sizes(params)
     warnings: dict[str, None] = {}
-    if params.data.dataset == "folder" and (warning := lost(path(params.data.folder))):
-        warnings[warning] = None
+    if params.data.dataset == "folder":
+        folder = path(params.data.folder)
+        warnings |= dict.fromkeys(filter(None, (missing_warning(folder), untracked_warning(folder))))
     for rung in compatibility.sections(params).values() if images else []:
         compatibility.check_images(rung, params, images)
         try:

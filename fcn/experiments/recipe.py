@@ -4,8 +4,6 @@ import datetime
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from fcn.ladder import NETS
 from fcn.params import check, load, parse
 from fcn.runtime import documents, files, machine
+from fcn.runtime.commands import dvc, git
 from fcn.runtime.errors import UserError
 
 RECIPES = Path("recipes")
@@ -58,8 +57,7 @@ def _edited() -> bool:
     content = PARAMS.read_bytes()
     if any(content == path.read_bytes() for path in _paths()):
         return False
-    committed = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, check=False)
-    return committed.returncode != 0 or committed.stdout != content
+    return git("show", f"HEAD:./{PARAMS}") != content
 
 
 def record(name: str, variants: list[str]) -> Path:
@@ -70,7 +68,7 @@ def record(name: str, variants: list[str]) -> Path:
     """
     install(name)
     began = time.monotonic()
-    _dvc("repro", "--force")
+    dvc("repro", "--force", capture=False)
     minutes = (time.monotonic() - began) / 60
     params = load()
     results: dict[str, Any] = {
@@ -94,17 +92,10 @@ def record(name: str, variants: list[str]) -> Path:
 def _variant(change: str) -> Any:
     """Runs the experiment with one value changed, outside the workspace, and returns its scores."""
     name = "record-" + re.sub(r"[^a-z0-9]+", "-", change.lower()).strip("-")
-    _dvc("exp", "run", "--temp", "--force", "--name", name, "--set-param", change)
-    refs = _git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+    dvc("exp", "run", "--temp", "--force", "--name", name, "--set-param", change, capture=False)
+    refs = (git("for-each-ref", "--format=%(refname)", "refs/exps") or b"").decode().split()
     ref = next(ref for ref in refs if ref.endswith(f"/{name}"))
-    return json.loads(_git("show", f"{ref}:metrics/scores.json"))
-
-
-def _dvc(*words: str) -> None:
-    """Runs this environment's DVC; its output goes to the terminal."""
-    if subprocess.run([sys.executable, "-m", "dvc", *words], check=False).returncode:
-        raise UserError(f"`dvc {' '.join(words)}` failed; nothing was recorded")
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
+    scores = git("show", f"{ref}:metrics/scores.json")
+    if scores is None:
+        raise UserError(f"experiment {name} has no metrics/scores.json; nothing was recorded")
+    return json.loads(scores)

@@ -62,7 +62,7 @@ def class_frequencies(splits: Mapping[str, Split], path: Path) -> None:
         _frequencies(axes, labels, shares, chosen[k * rows : (k + 1) * rows], rows)
     if classes > most:
         figure.suptitle(f"the {most} commonest classes, and {classes - most} more", fontsize=10)
-    save(figure, path)
+    files.write_png(path, figure)
 
 
 def _frequencies(
@@ -102,7 +102,7 @@ def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
             tone = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=7, color=tone)
     figure.colorbar(shown, shrink=0.7)
-    save(figure, path)
+    files.write_png(path, figure)
 
 
 def curves(metrics: Path, path: Path) -> None:
@@ -131,7 +131,7 @@ def curves(metrics: Path, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:  # none if no rung was trained
             axes.legend()
-    save(figure, path)
+    files.write_png(path, figure)
 
 
 def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str, path: Path) -> None:
@@ -155,7 +155,7 @@ def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str,
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right")
-    save(figure, path)
+    files.write_png(path, figure)
 
 
 def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
@@ -170,9 +170,3 @@ def class_table(labels: Labels, columns: Mapping[str, Sequence[float]]) -> str:
         values = [column[i] for column in columns.values()]
         writer.writerow([tables.cell(name), *("" if value != value else repr(value) for value in values)])
     return text.getvalue()
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG file atomically."""
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

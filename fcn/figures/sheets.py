@@ -75,7 +75,7 @@ def sheet(
                 whole.paste(tile, (x + (column - tile.width) // 2, y))
             y += heights[i]
     whole.paste(legend, (0, whole.height - legend.height))
-    save(whole, path)
+    files.write_png(path, whole)
 
 
 def thumbnail(image: Image.Image, side: int = TILE) -> Image.Image:
@@ -144,10 +144,4 @@ def _legend(entries: Sequence[tuple[str, Colour | None]], width: int, font: Font
 
 def save_mask(mask: npt.NDArray[np.integer], labels: Labels, path: Path) -> None:
     """Write a mask as palette PNG: pixels are class numbers, colours those of the data set."""
-    save(labels.picture(mask), path)
-
-
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG file atomically."""
-    with files.replacing(path) as temporary:
-        picture.save(temporary, "png")
+    files.write_png(path, labels.picture(mask))

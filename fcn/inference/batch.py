@@ -18,6 +18,7 @@ from fcn.inference import input_files
 from fcn.inference.prediction import overlay, predict, seen_size
 from fcn.io import images
 from fcn.models import FCN
+from fcn.runtime import files
 from fcn.runtime.errors import UserError, printable
 
 MAX_ROWS = 40  # images on the contact sheet
@@ -95,11 +96,11 @@ def _one(
     result = predict(net, image, seen=size, tile=tile, confidence="confidence" in outputs, progress=progress)
     sheets.save_mask(result.mask, labels, outputs["mask"])
     if result.confidence is not None:
-        sheets.save(Image.fromarray(result.confidence), outputs["confidence"])
+        files.write_png(outputs["confidence"], Image.fromarray(result.confidence))
     before, mask = sheets.thumbnail(image), sheets.thumbnail(labels.picture(result.mask)).convert("RGB")
     if "overlay" in outputs:
         overlay(image, result.mask, labels)
-        sheets.save(image, outputs["overlay"])
+        files.write_png(outputs["overlay"], image)
     row = [np.asarray(picture) for picture in (before, mask, Image.blend(before, mask, 0.5))]
     return row, sheets.counted([result.mask])
 

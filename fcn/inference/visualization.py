@@ -11,6 +11,7 @@ from fcn.data.split import Split
 from fcn.figures import sheets
 from fcn.inference.prediction import predict
 from fcn.models import FCN
+from fcn.runtime import files
 
 
 def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Iterator[Path]:
@@ -36,5 +37,5 @@ def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Itera
 
 
 def _saved(picture: Image.Image, path: Path) -> Path:
-    sheets.save(picture, path)
+    files.write_png(path, picture)
     return path

@@ -1,8 +1,6 @@
 """Turn an inspected folder into an experiment: a recipe, and a copy in data/own/ that DVC tracks."""
 
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ from fcn.inspection.inspection import Inspection
 from fcn.inspection.scan import RASTER
 from fcn.io.images import MAX_FILE_SIZE
 from fcn.ladder import STRIDES
-from fcn.runtime import files
+from fcn.runtime import commands, files, locks
 from fcn.runtime.errors import UserError, counted, shortened
 
 RECIPES = Path("recipes")
@@ -202,7 +200,7 @@ def adopt(result: Inspection, name: str) -> Iterator[str]:
     text = recipe(result, name)
     # The .dvc file first: with it alone, `dvc checkout` can restore the folder.
     renames = {hidden / f"{name}.dvc": OWN / f"{name}.dvc", hidden / name: target, hidden / path.name: path}
-    with files.exclusive(target):
+    with locks.exclusive(target):
         if (hidden / COMPLETE).is_file() and (OWN / f"{name}.dvc").exists():
             yield f"completing the interrupted adoption of {name}"
         else:
@@ -226,13 +224,10 @@ def adopt(result: Inspection, name: str) -> Iterator[str]:
 def _prepare(result: Inspection, name: str, text: str, hidden: Path) -> Iterator[str]:
     """Write the copy, its .dvc file and the recipe to the hidden folder, and last the marker COMPLETE."""
     yield from _copy(result, hidden / name)
-    command = [sys.executable, "-m", "dvc", "add", str(hidden / name)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        output = done.stderr.strip() or done.stdout.strip() or "no reason given"
-        lines = [line.strip() for line in output.splitlines()]
-        reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        raise UserError(f"`dvc add {OWN / name}` failed ({(reasons or lines)[-1]})")
+    try:
+        commands.dvc("add", str(hidden / name))
+    except UserError as error:
+        raise UserError(str(error).replace(str(hidden / name), str(OWN / name))) from None
     unlink(file for file in (hidden / name).rglob("*") if file.is_file())
     files.write_text(hidden / f"own-{name}.yaml", text)
     files.write_text(hidden / COMPLETE, "")
@@ -262,12 +257,12 @@ def _ignore(name: str) -> None:
 
 def _stage(paths: list[str]) -> Iterator[str]:
     """Stage the files with git. With the first user data set, also empty the scores of the published data set."""
-    if subprocess.run(["git", "add", "--", *paths], capture_output=True, check=False).returncode:
+    if commands.git("add", "--", *paths) is None:
         yield f"git add failed: queued experiments find the folder only after you git add {', '.join(paths)}"
         return
     if _scores_of_other_data():
         files.write_text(SCORES, "{}\n")
-        subprocess.run(["git", "add", "--", str(SCORES)], capture_output=True, check=False)
+        commands.git("add", "--", str(SCORES))
         paths = [*paths, str(SCORES)]
         yield f"emptied {SCORES}, which held the scores of other data; they stay in git's history"
     yield f"staged {' '.join(paths)}; commit them before `dvc exp run`, which unstages them"
@@ -275,13 +270,10 @@ def _stage(paths: list[str]) -> Iterator[str]:
 
 def _scores_of_other_data() -> bool:
     """Whether the last commit's scores are not of a user's folder, and the file is unchanged since."""
-    committed, scores = (
-        subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False)
-        for path in ("params.yaml", SCORES)
-    )
-    if committed.returncode or scores.returncode or not SCORES.is_file() or SCORES.read_text() != scores.stdout:
+    committed, scores = (commands.git("show", f"HEAD:./{path}") for path in ("params.yaml", SCORES))
+    if committed is None or scores is None or not SCORES.is_file() or SCORES.read_text() != scores.decode():
         return False
     try:
-        return bool(params.parse(committed.stdout, "params.yaml")["data"]["dataset"] != "folder")
+        return bool(params.parse(committed.decode(), "params.yaml")["data"]["dataset"] != "folder")
     except (UserError, KeyError, TypeError):  # an older schema, before user folders
         return True

@@ -16,7 +16,7 @@ from fcn.datasets.sources.folder import SHARED
 from fcn.inspection import class_guess, class_table, layout, sizing
 from fcn.inspection.class_guess import Code
 from fcn.inspection.class_table import Table
-from fcn.inspection.scan import ImageInfo, ScannedPair, rule, scan_pair
+from fcn.inspection.scan import ImageInfo, ScannedPair, conversion, scan_pair
 from fcn.io.images import SUFFIXES
 from fcn.params import Folder
 from fcn.runtime import machine
@@ -139,7 +139,7 @@ def _pairs(result: Inspection) -> None:
     if rotated:
         result.notes.append(f"EXIF orientation applied: {counted(rotated, 'image')}")
     for mode, count in Counter(info.mode for info in result.images()).items():
-        if how := rule(mode):
+        if how := conversion(mode):
             result.notes.append(f"{how}: {counted(count, 'image')}")
 
 

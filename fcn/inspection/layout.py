@@ -57,7 +57,7 @@ class Fit:
             self.masks,
         )
 
-    def rivals(self, other: "Fit") -> bool:
+    def conflicts_with(self, other: "Fit") -> bool:
         """Whether the other fit is plausible too, but pairs some of the same masks with other images."""
         return (
             2 * len(other.partners) >= len(self.partners)
@@ -91,18 +91,18 @@ def guess(
             "--images 'PATTERN' --masks 'PATTERN'"
         )
     best = fits[0]
-    rivals = [best, *(fit for fit in fits[1:] if best.rivals(fit))]
+    rivals = [best, *(fit for fit in fits[1:] if best.conflicts_with(fit))]
     same_split = [fit for fit in rivals if not fit.differs_in_split] or rivals
     candidates = [fit for fit in same_split if len(same_split) == 1 or _same_sizes(folder, fit)] or same_split
     chosen = candidates[0]
     for other in candidates[1:]:
-        if chosen.rivals(other):
+        if chosen.conflicts_with(other):
             raise UserError(
                 f"{folder}: the masks of {chosen.masks} fit the images of {chosen.images} and of {other.images}; "
                 f"add {chosen.options()}, or {other.options()}"
             )
     warnings = []
-    others = {fit.images: fit for fit in reversed(rivals) if fit.images != chosen.images and chosen.rivals(fit)}
+    others = {fit.images: fit for fit in reversed(rivals) if fit.images != chosen.images and chosen.conflicts_with(fit)}
     if others:
         listed = " and ".join(sorted(others, key=len)[:3])
         warnings.append(

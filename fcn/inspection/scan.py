@@ -66,7 +66,7 @@ def scan_pair(folder: Path, pair: Pair, in_colours: bool = False) -> ScannedPair
             sizes = [f"{w}x{h}" for w, h in (mask.size, image.size)]
             rotated = " after EXIF orientation" if image.rotated else ""
             raise UserError(f"{pair.mask} is {sizes[0]}, its image {pair.image} is {sizes[1]}{rotated}")
-        with images.naming(str(path)):
+        with images.decoding(str(path)):
             picture.load()
         images.refuse_lossy(picture, path)
         colours = in_colours or picture.mode in ("RGB", "RGBA")
@@ -144,7 +144,7 @@ def _content(path: Path, info: ImageInfo) -> str:
     return images.fingerprint(images.image(path, upright=True))
 
 
-def rule(mode: str) -> str:
+def conversion(mode: str) -> str:
     """How an image of a mode is converted to RGB; empty for RGB."""
     if mode.startswith("I"):
         return "16-bit greyscale, converted to 8-bit RGB by round(v / 257)"

@@ -46,6 +46,6 @@ class Archive:
         return f"{self.name}: {self.licence}"
 
 
-def at(address: str) -> tuple[str, str]:
+def https_or_http(address: str) -> tuple[str, str]:
     """The addresses of a file on a host that may lack https; https is tried first."""
     return f"https://{address}", f"http://{address}"

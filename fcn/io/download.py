@@ -1,19 +1,17 @@
 """Fetch archives once, from the mirror folder or else from their addresses; interrupted downloads are resumed."""
 
-import fcntl
 import gzip
 import os
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from fcn.io import pins, transfer, verification
 from fcn.io.archive import Archive
 from fcn.io.transfer import TransferError
-from fcn.runtime import files, machine
+from fcn.runtime import locks, machine
 from fcn.runtime.errors import UserError
 
 RETRY_DELAYS = (1, 4, 16)  # seconds before each further round over the addresses
@@ -44,10 +42,10 @@ def fetch(archive: Archive) -> Path:
     archive = pins.pinned(archive)
     path = find(archive)
     if path is None:
-        folder = machine.root() / ".fcn" / "downloads"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / archive.name
-        with _locked(folder / f"{archive.name}.lock"):
+        path = machine.root() / ".fcn" / "downloads" / archive.name
+        message = f"{path.name}: another process is fetching it; waiting"
+        lock = path.with_name(f"{path.name}.lock")
+        with locks.locked(lock, lambda process: print(message, file=sys.stderr, flush=True)):
             if not path.is_file():  # another process may have fetched it in the meantime
                 _try_all(archive, path)
     elif reason := verification.fault(path, archive):
@@ -58,26 +56,26 @@ def fetch(archive: Archive) -> Path:
 
 
 def find(archive: Archive) -> Path | None:
-    """The archive's file in the folder that FCN_MIRROR names or among earlier downloads; None if it is in neither.
+    """The archive's file in the mirror folder or among earlier downloads; None if it is in neither.
 
-    raises   UserError if FCN_MIRROR is not a folder: its user does not expect gigabytes to be downloaded instead
+    raises   UserError as `mirror`
     """
-    folders = [machine.root() / ".fcn" / "downloads"]
-    if mirror := os.environ.get("FCN_MIRROR"):
-        folders.insert(0, machine.root() / Path(mirror).expanduser())
-        if not folders[0].is_dir():
-            raise UserError(f"FCN_MIRROR is {mirror!r}, but {folders[0]} is not a folder; correct it, or unset it")
-    return next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
+    paths = [folder / archive.name for folder in (mirror(), machine.root() / ".fcn" / "downloads") if folder]
+    return next((path for path in paths if path.is_file()), None)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other process fetches the same file."""
-    with path.open("w") as lock:
-        if not files.try_lock(lock):
-            print(f"{path.stem}: another process is fetching it; waiting", file=sys.stderr, flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def mirror() -> Path | None:
+    """The folder that FCN_MIRROR names; None if it is not set.
+
+    raises   UserError if it is not a folder: its user does not expect gigabytes to be downloaded instead
+    """
+    name = os.environ.get("FCN_MIRROR")
+    if not name:
+        return None
+    folder = machine.root() / Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"FCN_MIRROR is {name!r}, but {folder} is not a folder; correct it, or unset it")
+    return folder
 
 
 def _try_all(archive: Archive, path: Path) -> None:

@@ -35,7 +35,7 @@ def opened(source: Path | bytes, name: str = "", largest: int = MAX_PIXELS) -> I
     content = source if isinstance(source, bytes) else read_regular(source, MAX_FILE_SIZE)
     # Pillow's global limit would be checked again at every decode and crop; `largest` is a limit per call.
     Image.MAX_IMAGE_PIXELS = None
-    with naming(name):
+    with decoding(name):
         picture = Image.open(BytesIO(content), formats=FORMATS)
     if picture.width * picture.height > largest:
         raise UserError(f"{name} has more than {largest // 10**6} million pixels; cut it into several files")
@@ -43,7 +43,7 @@ def opened(source: Path | bytes, name: str = "", largest: int = MAX_PIXELS) -> I
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
+def decoding(name: str) -> Iterator[None]:
     """Convert Pillow's errors to a UserError of one line that names the image."""
     try:
         yield
@@ -56,7 +56,7 @@ def naming(name: str) -> Iterator[None]:
 
 def load(source: Path | bytes, upright: bool, name: str = "", largest: int = MAX_PIXELS) -> Image.Image:
     """Decode an image; with `upright`, apply its EXIF orientation. The other parameters are those of `opened`."""
-    with opened(source, name, largest) as picture, naming(name or str(source)):
+    with opened(source, name, largest) as picture, decoding(name or str(source)):
         picture.load()
         if upright:
             ImageOps.exif_transpose(picture, in_place=True)
@@ -79,7 +79,7 @@ def rgb(picture: Image.Image, name: str) -> Image.Image:
     if picture.mode.startswith("I"):  # 257 is odd, so there are no ties to round
         eight_bits = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
         picture = Image.fromarray(eight_bits[_sixteen_bits(picture, name)])
-    with naming(name):
+    with decoding(name):
         if picture.mode in ("P", "PA", "La", "RGBa"):  # RGBA first, so that a palette's alpha can be dropped
             picture = picture.convert("RGBA")
         return picture if picture.mode == "RGB" else picture.convert("RGB")

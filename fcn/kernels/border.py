@@ -84,10 +84,10 @@ class Bordered:
         rows, columns = self.rows.convolved(), self.columns.convolved()
         if self.frame is None or not (rows.separable and columns.separable):
             return Bordered(layer(_padded(self.whole())), None, rows, columns)
-        frame, constant = _lengthened(self.frame, self.rows.near, self.columns.near, 2, 2)
+        frame, constant = _with_more_constants(self.frame, self.rows.near, self.columns.near, 2, 2)
         # The frame first: a forward hook that keeps the last output it receives then keeps the image part.
         around = layer(_padded(frame))
-        return Bordered(layer(_Surrounded.apply(self.image, constant, (2, 2, 2, 2))), around, rows, columns)
+        return Bordered(layer(_PaddedReLU.apply(self.image, constant, (2, 2, 2, 2))), around, rows, columns)
 
     def pooled(self, pool: Callable[[Tensor], Tensor]) -> "Bordered":
         """The map after ReLU and 2×2 pooling."""
@@ -96,9 +96,9 @@ class Bordered:
             return Bordered(pool(self.whole()), None, rows, columns)
         height, width = self.frame.shape[2:]
         more = _missing(self.rows, height), _missing(self.columns, width)
-        frame, constant = _lengthened(self.frame, self.rows.near, self.columns.near, *more)
+        frame, constant = _with_more_constants(self.frame, self.rows.near, self.columns.near, *more)
         odd = (self.rows.start % 2, self.rows.end % 2, self.columns.start % 2, self.columns.end % 2)
-        return Bordered(pool(_Surrounded.apply(self.image, constant, odd)), pool(frame), rows, columns)
+        return Bordered(pool(_PaddedReLU.apply(self.image, constant, odd)), pool(frame), rows, columns)
 
     def whole(self) -> Tensor:
         """(N, C, H, W): the full map after its ReLU."""
@@ -106,14 +106,14 @@ class Bordered:
             return self.image.relu()
         rows, columns = self.rows, self.columns
         more = rows.length - self.frame.shape[2], columns.length - self.frame.shape[3]
-        frame, _ = _lengthened(self.frame, rows.near, columns.near, *more)
+        frame, _ = _with_more_constants(self.frame, rows.near, columns.near, *more)
         frame = frame.expand(len(self.image), -1, -1, -1)
         beside = frame[:, :, rows.start : rows.end]
         middle = (beside[..., : columns.start], self.image.relu(), beside[..., columns.end :])
         return torch.cat([frame[:, :, : rows.start], torch.cat(middle, 3), frame[:, :, rows.end :]], 2)
 
 
-def _lengthened(frame: Tensor, row: int, column: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def _with_more_constants(frame: Tensor, row: int, column: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
     """The frame after ReLU with more constant rows and columns, and (C,), the constant value.
 
     row, column     index of a constant row and of a constant column
@@ -143,7 +143,7 @@ def _padded(x: Tensor, by: int = 1) -> Tensor:
     return nn.functional.pad(x, (by, by, by, by))
 
 
-class _Surrounded(torch.autograd.Function):
+class _PaddedReLU(torch.autograd.Function):
     """ReLU and constant padding in one pass over memory.
 
     x         (N, C, H, W)

@@ -3,20 +3,20 @@
 import functools
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files
+from fcn.runtime import commands, files
+from fcn.runtime.errors import UserError
 
 
 @functools.cache
 def folder() -> Path:
     """The cache folder, from DVC's configuration."""
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return Path(done.stdout.strip()) if done.returncode == 0 else Path(".dvc/cache")
+    try:
+        return Path(commands.dvc("cache", "dir").strip())
+    except UserError:
+        return Path(".dvc/cache")
 
 
 def find(md5: str) -> Path | None:
@@ -42,15 +42,13 @@ def expand(path: str, md5: str) -> dict[str, str]:
         return {}
 
 
-def missing_files(folder: Path) -> list[str]:
-    """Files that the folder's .dvc file in git's index lists but that no longer exist.
+def missing_files(folder: Path, dvc_file: bytes) -> list[str]:
+    """Files that a folder's .dvc file lists but that no longer exist.
 
-    Also empty if git does not have the .dvc file or the cache does not have the listing.
+    Also empty if the cache does not have the listing.
     """
-    command = ["git", "show", f":./{folder}.dvc"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    match = re.search(r"\bmd5: ([0-9a-f]{32}\.dir)$", done.stdout, re.MULTILINE)
-    listing = find(match[1]) if done.returncode == 0 and match else None
+    match = re.search(rb"\bmd5: ([0-9a-f]{32}\.dir)$", dvc_file, re.MULTILINE)
+    listing = find(match[1].decode()) if match else None
     if listing is None:
         return []
     return [entry["relpath"] for entry in json.loads(listing.read_bytes()) if not (folder / entry["relpath"]).exists()]

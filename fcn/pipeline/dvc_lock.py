@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fcn.runtime import documents, files, machine
+from fcn.runtime import documents, files, locks, machine
 from fcn.runtime.errors import UserError
 
 LOCK = Path("dvc.lock")
 DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")  # md5 of a file or folder, as DVC writes it
-MADE = "made.md5"  # file beside a finished checkpoint: md5 of the model file that the rung wrote
+MODEL_MD5 = "made.md5"  # file beside a finished checkpoint: md5 of the model file that the rung wrote
 
 
 def protect() -> None:
@@ -23,7 +23,7 @@ def protect() -> None:
     if message := repair():
         raise UserError(f"{message}; type the same command again")
     for state in unneeded_states():
-        lock = files.acquire(files.lock_file(state.name))
+        lock = locks.acquire(lock_of(state))
         if lock is not None:
             with lock:
                 shutil.rmtree(state, ignore_errors=True)
@@ -37,7 +37,7 @@ def repair() -> str:
     returns  a message if dvc.lock was restored, else an empty string
     raises   UserError if it is truncated and there is no backup, or if it has merge conflicts
     """
-    if not LOCK.is_file() or Path.cwd().resolve() != machine.root() or files.is_held(Path(".dvc/tmp/lock")):
+    if not LOCK.is_file() or Path.cwd().resolve() != machine.root() or locks.is_held(Path(".dvc/tmp/lock")):
         return ""  # nothing ran yet; or a temporary copy of the checkout; or DVC may be writing it now
     content, copy = LOCK.read_bytes(), machine.root() / ".fcn" / "dvc.lock"
     if stages(content) is not None:
@@ -48,10 +48,10 @@ def repair() -> str:
     if b"<<<<<<< " in content:
         raise UserError("dvc.lock has merge conflicts; resolve them, or run `git checkout --ours dvc.lock`")
     if not copy.is_file() or stages(copy.read_bytes()) is None:
-        raise UserError("dvc.lock is cut off, as by a kill; `git checkout dvc.lock`, or delete it if git has none")
+        raise UserError("dvc.lock is truncated, as after a kill; `git checkout dvc.lock`, or delete it if git has none")
     with files.replacing(LOCK) as temporary:
         shutil.copyfile(copy, temporary)
-    return "dvc.lock was cut off, as by a kill; the last whole one is back"
+    return "dvc.lock was truncated, as after a kill; it was restored from its backup"
 
 
 def stages(content: bytes) -> dict[str, Any] | None:
@@ -142,9 +142,14 @@ def states() -> Path:
     return machine.root() / ".fcn" / "states"
 
 
+def lock_of(state: Path) -> Path:
+    """The lock that `Checkpoint.exclusive` holds."""
+    return locks.named(state.name)
+
+
 def unneeded_states() -> list[Path]:
     """Checkpoint folders of finished rungs whose model file is recorded in dvc.lock: no longer needed."""
-    made = {path.parent: path.read_text(errors="replace") for path in sorted(states().glob(f"*/{MADE}"))}
+    made = {path.parent: path.read_text(errors="replace") for path in sorted(states().glob(f"*/{MODEL_MD5}"))}
     if not made or not LOCK.is_file():
         return []
     lock = stages(LOCK.read_bytes()) or {}

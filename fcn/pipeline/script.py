@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fcn import params
 from fcn.params import Params
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import locks, machine
 from fcn.runtime.errors import one_line
 
 Main = Callable[[argparse.Namespace, Params], None]
@@ -27,6 +27,6 @@ def run(parser: argparse.ArgumentParser, main: Main, *, lock: str = "") -> None:
         if not lock:
             main(arguments, experiment)
             return
-        with files.exclusive(getattr(arguments, lock)):
+        with locks.exclusive(getattr(arguments, lock)):
             dvc_lock.protect()
             main(arguments, experiment)

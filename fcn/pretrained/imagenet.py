@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fcn.io import download, pins
-from fcn.io.archive import Archive, at
+from fcn.io.archive import Archive, https_or_http
 from fcn.models import State
 from fcn.models.fcn import BACKBONES
 from fcn.models.layers import CAFFE, TORCHVISION, Preprocessing
@@ -23,7 +23,7 @@ NAMES = {"vgg16": "vgg16", "vgg16_bn": "vgg16_bn", "vgg19": "vgg19", "vgg19_avg"
 VGG16 = "VGG_ILSVRC_16_layers"
 CAFFE_VGG16 = Archive(
     f"{VGG16}.caffemodel",
-    at(f"www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/{VGG16}.caffemodel"),
+    https_or_http(f"www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/{VGG16}.caffemodel"),
     "VGG16 by Simonyan and Zisserman: CC BY 4.0",
     "a6196bc498e45ea4cb2637114ae8db9410cf1556fd60a55ae93272371beba197",  # as OpenVINO's model zoo publishes it
     553_432_081,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from fcn.io import caffemodel, download, pins
-from fcn.io.archive import Archive, at
+from fcn.io.archive import Archive, https_or_http
 from fcn.models import FCN, State
 from fcn.models.layers import CAFFE, Preprocessing
 from fcn.runtime import files, machine
@@ -36,12 +36,12 @@ class Net:
     note: str = ""
 
 
-def _less(blue: float, green: float, red: float) -> Preprocessing:
+def _with_mean(blue: float, green: float, red: float) -> Preprocessing:
     return Preprocessing("BGR", 1.0, (blue, green, red), (1.0, 1.0, 1.0))
 
 
-SIFTFLOW, NYUD = _less(114.578, 115.294, 108.353), _less(116.190, 97.203, 92.318)
-CONTEXT = _less(104.007, 116.669, 122.679)
+SIFTFLOW, NYUD = _with_mean(114.578, 115.294, 108.353), _with_mean(116.190, 97.203, 92.318)
+CONTEXT = _with_mean(104.007, 116.669, 122.679)
 BACKGROUND = "class 0 is all that is none of the 59"
 NETS = {
     "fcn32s-heavy-pascal": Net(32, "voc", 21),
@@ -68,7 +68,9 @@ def archive(name: str) -> Archive:
     """The download of a net in NETS."""
     licence = "FCN's authors: unrestricted use (BVLC model license)"
     file = f"{name}.caffemodel"
-    return Archive(file, at(f"dl.caffe.berkeleyvision.org/{file}"), licence, sha1=SHA1.get(name), kind="weights")
+    return Archive(
+        file, https_or_http(f"dl.caffe.berkeleyvision.org/{file}"), licence, sha1=SHA1.get(name), kind="weights"
+    )
 
 
 def architecture(name: str) -> dict[str, Any]:

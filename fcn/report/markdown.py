@@ -136,7 +136,7 @@ def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
     for net, published in content.published.items():
         row = content.scores[net]
         result[net] = []
-        for i, (measure, title) in enumerate(SCORES.items()):
+        for i, measure in enumerate(paper.MEASURES):
             given = [published.paper and published.paper[i], published.weights and published.weights[i]]
             cells = [f"{value:.{digits}f}" if value else "—" for value, digits in zip(given, (1, 2), strict=True)]
             beside = given[1] or given[0]
@@ -144,7 +144,7 @@ def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
             if row and beside:
                 ours = f"{100 * row[measure]:.2f}"
                 difference = f"{round(100 * row[measure] - beside, 2) + 0.0:+.2f}".replace("-", "−")
-            result[net].append((title, *cells, ours, difference))
+            result[net].append((SCORES[measure], *cells, ours, difference))
     return result
 
 

@@ -1,6 +1,5 @@
 """Checkpoints: a killed rung resumes from its last one. Also locking, and handling of SIGTERM and SIGINT."""
 
-import fcntl
 import json
 import re
 import signal
@@ -12,11 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from safetensors import safe_open
-
 from fcn.models import FCN, State
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import files, locks, machine
 from fcn.runtime.distributed import SINGLE, Group
 from fcn.training.optimizer import Optimizer
 
@@ -103,26 +100,25 @@ class Checkpoint:
             for old in states[1:]:
                 old.unlink()
             with suppress(OSError):  # disk full: the checkpoint then stays until it is cleaned up by age
-                files.write_text(self.folder / dvc_lock.MADE, files.md5(out))
+                files.write_text(self.folder / dvc_lock.MODEL_MD5, files.md5(out))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Locks this fingerprint. A second process with the same fingerprint waits, then finds the finished state."""
-        with files.lock_file(self.folder.name).open("a+") as file:
-            if not files.try_lock(file):
-                print(f"process {files.owner(file)} is running the same training; waiting for its result", flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            files.sign(file)
+
+        def say(process: str) -> None:
+            print(f"process {process} is running the same training; waiting for its result", flush=True)
+
+        with locks.locked(dvc_lock.lock_of(self.folder), say):
             yield
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, State]]:
     parts: dict[str, State] = {"net": {}, "best": {}, "moments": {}}
-    with safe_open(path, "pt") as file:
-        for key in file.keys():  # noqa: SIM118, not a mapping
-            part, _, name = key.partition("/")
-            parts[part][name] = file.get_tensor(key)
-        return json.loads(file.metadata()["resume"]), parts
+    for key, tensor in files.read_tensors(path).items():
+        part, _, name = key.partition("/")
+        parts[part][name] = tensor
+    return json.loads(files.read_metadata(path, "resume")), parts
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def check_images(
             larger = "data.crop to WIDTHxHEIGHT with a side of" if len(by_size) > 1 else "batch_size: 2, or a side of"
             raise UserError(
                 f"{what} {size}, in which batch norm sees a single value per channel; set {larger} "
-                f"{_enough(params)} pixels or more"
+                f"{_smallest_side(params)} pixels or more"
             )
 
 
@@ -98,7 +98,7 @@ def _pass(batch: int, accumulate: int, processes: int) -> int:
     return -(-share // -(-accumulate // processes))
 
 
-def _enough(params: Params) -> int:
+def _smallest_side(params: Params) -> int:
     """Smallest side in pixels with which batch norm sees more than one value per channel."""
     model = params.model
     return next(n for n in range(1, 1 << 10) if normalized_positions(model.backbone, model.pad, n, 1) > 1)

@@ -123,8 +123,7 @@ def picture(rows: Sequence[Row], title: str, path: Path) -> None:
     left.set_yticks(range(len(layers)), layers, fontsize=8)
     figure.suptitle(f"{title}: gradient norm and relative update of each layer", fontsize=11)
     figure.supxlabel("step; grey: zero, red: weights that start at zero", fontsize=9)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    files.write_png(path, figure)
 
 
 def _map(axes: "Axes", values: npt.NDArray[np.float64], name: str) -> None:

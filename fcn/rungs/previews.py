@@ -66,8 +66,7 @@ class Preview:
 
     def write(self, previews: Mapping[str, str], path: Path) -> None:
         """Writes `picture` as a PNG file."""
-        with files.replacing(path) as temporary:
-            self.picture(previews).save(temporary, "png")
+        files.write_png(path, self.picture(previews))
 
     def _coloured(self, mask: UInt8) -> Image.Image:
         return self.split.labels.picture(mask).convert("RGB")

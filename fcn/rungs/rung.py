@@ -30,7 +30,7 @@ from fcn.rungs.checkpoint import Checkpoint, signals
 from fcn.rungs.initialization import Initialized, initialize, summary
 from fcn.rungs.layer_monitor import LayerMonitor
 from fcn.rungs.previews import Preview, preview_steps
-from fcn.runtime import distributed, files, machine
+from fcn.runtime import distributed, files, locks, machine
 from fcn.runtime.distributed import SINGLE, Group
 from fcn.runtime.errors import UserError
 from fcn.runtime.progress import Progress
@@ -64,12 +64,12 @@ def train_rung(
     validation   picture of the predictions during training to write
     """
     stage = BY_STRIDE[stride].stage
-    entry, run = dvc_yaml.read(stage, params), stage_run.Run(stage, alive=False)  # only the leader logs to MLflow
+    entry, run = dvc_yaml.read(stage, params), stage_run.Run(stage, enabled=False)  # only the leader logs to MLflow
     with distributed.group() as group, ExitStack() as leader_contexts:
         if group.size > params.batch_size:
             raise UserError(f"{group.size} processes cannot share a batch of {params.batch_size} images; start fewer")
         if group.is_leader:
-            leader_contexts.enter_context(files.exclusive(out))
+            leader_contexts.enter_context(locks.exclusive(out))
             dvc_lock.protect()
         train = Split(data, "train")
         fingerprint = entry.fingerprint(

@@ -92,10 +92,10 @@ def in_one_line(error: BaseException) -> str:
 
 def without_credentials(text: str) -> str:
     """Removes user names, passwords and query values from the URLs in a text."""
-    return URI.sub(lambda match: bare(match[0]), text)
+    return URI.sub(lambda match: redacted(match[0]), text)
 
 
-def bare(uri: str) -> str:
+def redacted(uri: str) -> str:
     """A URL without user name, password and query values. sqlite and file URIs are returned unchanged."""
     scheme, mark, rest = uri.partition("://")
     if not mark or scheme.startswith(("sqlite", "file")):

@@ -1,6 +1,5 @@
-"""Atomic file writes (temporary name, fsync, rename), locks and digests."""
+"""Atomic file writes (temporary name, fsync, rename) and digests."""
 
-import fcntl
 import glob
 import hashlib
 import json
@@ -11,12 +10,13 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from fcn.runtime import machine
 from fcn.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL import Image
     from torch import Tensor
 
 MAX_NAME = 255 - len("..1234567890.tmp")  # bytes of a file name, so that its temporary name is not too long
@@ -127,47 +127,56 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """Locks `out` for writing. A stage whose DVC was killed may still be running and writing the same file or folder.
+def write_png(path: Path, picture: "Image.Image | Figure") -> None:
+    """Writes a PIL image or a matplotlib figure as a PNG file, atomically."""
+    from PIL import Image
 
-    raises   UserError if another process holds the lock
+    with replacing(path) as temporary:
+        if isinstance(picture, Image.Image):
+            picture.save(temporary, "png")
+        else:
+            picture.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: object) -> None:
+    """Writes a safetensors file atomically, with `facts` as one JSON string under `key` in its metadata.
+
+    raises   OSError if the disk is full, instead of safetensors' own error
     """
-    lock = lock_file(out.resolve().as_posix().strip("/").replace("/", "-"))
-    with naming(out), lock.open("a+") as file:
-        if not try_lock(file):
-            raise UserError(f"process {owner(file)} is writing {out}; wait for it, or end it")
-        sign(file)
-        yield
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, {key: json.dumps(facts, sort_keys=True)})
+        except SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if not number:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-def lock_file(name: str) -> Path:
-    """Path of the lock file of this name. It is in the main checkout, also for experiments that run in a copy."""
-    folder = machine.root() / ".fcn" / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
+def read_tensors(path: Path) -> dict[str, "Tensor"]:
+    """The tensors of a safetensors file.
+
+    raises   SafetensorError if it is damaged
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
 
 
-def try_lock(file: TextIO) -> bool:
-    """Locks an open file until it is closed; False if another process holds the lock."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def read_metadata(path: Path, key: str) -> str:
+    """The JSON string under `key` in the metadata of a safetensors file, whose tensors are not read.
 
+    raises   KeyError if there is none, SafetensorError if the file is damaged
+    """
+    from safetensors import safe_open
 
-def sign(file: TextIO) -> None:
-    """Writes this process's id to a lock file, for the messages of other processes."""
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-
-
-def owner(file: TextIO) -> str:
-    """The id of the process that locked a file."""
-    file.seek(0)
-    return file.read().strip()
+    with safe_open(path, "pt") as file:
+        return str((file.metadata() or {})[key])
 
 
 def is_alive(process: str) -> bool:
@@ -203,44 +212,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], key: str, facts: object) -> None:
-    """Writes a safetensors file atomically, with `facts` as one JSON string under `key` in its metadata.
-
-    raises   OSError if the disk is full, instead of safetensors' own error
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        try:
-            save_file(plain, temporary, {key: json.dumps(facts, sort_keys=True)})
-        except SafetensorError as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))
-            if not number:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def acquire(path: Path) -> TextIO | None:
-    """Opens and locks a lock file until it is closed or the process ends; None if another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
-    if try_lock(file):
-        return file
-    file.close()
-    return None
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the lock; does not create the file."""
-    if not path.is_file():
-        return False
-    with path.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -69,13 +69,13 @@ class Segmenter(PythonModel):
         self.executor = ThreadPoolExecutor(1)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
-        from fcn.serving.response import answers
+        from fcn.serving.response import segment
         from fcn.serving.stopping import StoppedError
 
         images = list(model_input["image"])
         try:  # the context contains the time limit of this request
             context_run = copy_context().run
-            return self.executor.submit(context_run, answers, self.net, self.labels, images, self.target).result()
+            return self.executor.submit(context_run, segment, self.net, self.labels, images, self.target).result()
         except StoppedError as stopped:
             raise Refusal(str(stopped), DEADLINE_EXCEEDED) from None
         except UserError as error:

@@ -8,8 +8,6 @@ copy of the weights; runs have their digest and path.
 import base64
 import hashlib
 import io
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -104,15 +102,11 @@ def _digest(folder: Path) -> str:
 @contextmanager
 def _store() -> Iterator["MlflowClient"]:
     """Sets MLflow to the store. Errors of MLflow, its driver or its network become a UserError of one line."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    store.configure()
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    for name in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
-        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         mlflow.set_tracking_uri(store.address())
         yield mlflow.MlflowClient()

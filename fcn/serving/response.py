@@ -26,7 +26,7 @@ MAX_PIXELS = 64_000_000
 MAX_WORK = 500_000_000  # pixels of all tiles with overlaps and borders; an 8000x8000 image has 290 to 425 million
 
 
-def answers(
+def segment(
     net: FCN, labels: Labels, texts: Sequence[object], target: Target = lambda size: size
 ) -> list[dict[str, Any]]:
     """Segments the images of a request. Sizes are checked in all headers before the first image is computed.
@@ -50,7 +50,7 @@ def answers(
                 f"image {i} is too long ({seen[0]}x{seen[1]}); the tiles of a request may have at most "
                 f"{MAX_WORK} pixels with their borders"
             )
-    return [_answer(net, labels, file, f"image {i}", target) for i, file in enumerate(files)]
+    return [_segment_one(net, labels, file, f"image {i}", target) for i, file in enumerate(files)]
 
 
 def _decode(text: object, name: str) -> bytes:
@@ -64,7 +64,7 @@ def _decode(text: object, name: str) -> bytes:
         raise UserError(f"{name} is not valid base64 ({error})") from None
 
 
-def _answer(net: FCN, labels: Labels, file: bytes, name: str, target: Target) -> dict[str, Any]:
+def _segment_one(net: FCN, labels: Labels, file: bytes, name: str, target: Target) -> dict[str, Any]:
     stopping.check()
     image = images.rgb(images.load(file, True, name, MAX_PIXELS), name)
     mask = predict(net, image, seen=target(image.size), progress=lambda fraction: stopping.check()).mask

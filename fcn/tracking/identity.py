@@ -15,8 +15,8 @@ GRAPH = "dvc.yaml"
 
 
 def is_code(path: Path) -> bool:
-    """Whether a file, its path relative to the checkout, is code, a pinned digest or the graph."""
-    return path.as_posix() == GRAPH or (path.parts[0] in CODE and path.suffix in (".py", ".sha256"))
+    """Whether a file, its path relative to the checkout, is code, a template, a pinned digest or the graph."""
+    return path.as_posix() == GRAPH or (path.parts[0] in CODE and path.suffix in (".py", ".html", ".sha256"))
 
 
 def code(root: Path = Path()) -> dict[str, str]:

@@ -5,7 +5,6 @@ experiment is trained again with different bits, for example with another number
 """
 
 import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from fcn.runtime import machine
+from fcn.runtime import locks, machine
+from fcn.runtime.commands import git
 from fcn.tracking import identity
 from fcn.tracking.identity import Experiment, flat
 from fcn.tracking.store import Rows, Store
@@ -97,6 +97,14 @@ def labels(experiment: Experiment) -> dict[str, str]:
     return {"data": experiment.dataset, "steps": " + ".join(str(count) for count in steps if count is not None)}
 
 
+def images(train: bytes, val: bytes) -> dict[str, str]:
+    """A tag of a row that the runs table shows: how many images its nets were trained and scored on.
+
+    train, val   the indexes of the packed splits, CSV
+    """
+    return {"images": " + ".join(str(index.count(b"\n") - 1) for index in (train, val))}
+
+
 def owner() -> str:
     """The DVC process that runs this one, as the value of the OWNER tag; empty if there is none."""
     process = machine.dvc()
@@ -130,13 +138,13 @@ def child(
 
 def lock_file(run: str) -> Path:
     """The lock that a process holds while it logs a run. If it is free, that process was killed."""
-    return machine.root() / ".fcn" / "locks" / f"run-{run}"
+    return locks.named(f"run-{run}")
 
 
 def origin() -> dict[str, str]:
     """A tag with the commit of the code; not the remote's address, which may contain a token."""
-    result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return {"mlflow.source.git.commit": result.stdout.strip()} if result.returncode == 0 else {}
+    commit = git("rev-parse", "HEAD")
+    return {"mlflow.source.git.commit": commit.decode().strip()} if commit else {}
 
 
 def environment() -> dict[str, str]:

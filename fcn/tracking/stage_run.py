@@ -13,7 +13,7 @@ from typing import TextIO
 
 from fcn.params import Params
 from fcn.pipeline import dvc_lock
-from fcn.runtime import files, machine
+from fcn.runtime import files, locks, machine
 from fcn.runtime.errors import UserError
 from fcn.tracking import identity, records, store
 from fcn.tracking.identity import Experiment
@@ -24,8 +24,8 @@ from fcn.tracking.system_metrics import SystemMetrics
 class Run:
     """A stage's child run and the experiment's row. An error disables tracking for this stage, with one warning."""
 
-    def __init__(self, stage: str, alive: bool = True) -> None:
-        self.stage, self.alive = stage, alive
+    def __init__(self, stage: str, enabled: bool = True) -> None:
+        self.stage, self.enabled = stage, enabled
         self.child = self.parent = self.dataset = ""
         self.lock: TextIO | None = None
         self.system_metrics: SystemMetrics | None = None
@@ -56,7 +56,9 @@ class Run:
             self._attempt(lambda run=run: self.store.scores(run, values))  # type: ignore[misc]
 
     def data(self, folder: Path, role: str, context: str) -> None:
-        """Logs a packed split as an input of child and row, with its folder's digest from dvc.lock."""
+        """Logs a packed split as an input of child and row, with its folder's digest from dvc.lock, and its images."""
+        indexes = [folder / f"{split}.csv" for split in ("train", "val")]
+        self._attempt(lambda: self.store.tag(self.parent, records.images(*(path.read_bytes() for path in indexes))))
         name = f"{self.dataset}-{role}"
         for run in (self.child, self.parent):
             self._attempt(
@@ -64,12 +66,12 @@ class Run:
             )
 
     def _attempt(self, action: Callable[[], object]) -> None:
-        if not self.alive:
+        if not self.enabled:
             return
         try:
             action()
         except Exception as error:  # any error of the store, its driver or its network
-            self.alive = False
+            self.enabled = False
             cause: BaseException = error
             while cause.__cause__ is not None:  # the outer exceptions only mention SQL sessions and statements
                 cause = cause.__cause__
@@ -94,7 +96,7 @@ class Run:
             self.parent = records.row(self.store, experiment, self.stage, fingerprint, records.origin())
             self.child = self._resume(fingerprint, now) or self._create(declared, fingerprint)
             if self.lock is None:
-                self.lock = files.acquire(records.lock_file(self.child))
+                self.lock = locks.acquire(records.lock_file(self.child))
             self._close_abandoned(experiment)
             row = self.store.client.get_run(self.parent).info
             self.end_time = row.end_time if row.status == "FINISHED" else None
@@ -113,7 +115,7 @@ class Run:
             tags = run.data.tags
             if tags.get("fingerprint", "") != fingerprint or tags.get(store.LOCATION) != machine.location_digest():
                 continue
-            if lock := files.acquire(records.lock_file(run.info.run_id)):
+            if lock := locks.acquire(records.lock_file(run.info.run_id)):
                 self.lock = lock
                 if run.info.status == "FINISHED":
                     self.store.tag(run.info.run_id, {"fcn.began": now})
@@ -133,7 +135,7 @@ class Run:
         for row in records.rows(self.store, experiment):
             for run in records.children(self.store, row.info.run_id, self.stage):
                 local = run.data.tags.get(store.LOCATION) == machine.location_digest() and run.info.status == "RUNNING"
-                if local and (lock := files.acquire(records.lock_file(run.info.run_id))):
+                if local and (lock := locks.acquire(records.lock_file(run.info.run_id))):
                     with lock:
                         self.store.close(run.info.run_id, "KILLED")
                         if row.info.run_id != self.parent and row.info.status == "RUNNING":
@@ -145,7 +147,7 @@ class Run:
             self.system_metrics.stop()
             self._attempt(self._log_system_metrics)
         for close in (self._close_child, self._close_row):
-            self.alive = True  # try again after an earlier failure, so that no run stays RUNNING
+            self.enabled = True  # try again after an earlier failure, so that no run stays RUNNING
             self._attempt(lambda close=close: close(status))  # type: ignore[misc]
         if self.lock is not None:
             Path(self.lock.name).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Access to the MLflow tracking store."""
 
-import fcntl
 import json
 import logging
 import os
@@ -11,26 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from fcn.runtime import machine
-from fcn.runtime.errors import bare, first_line, without_credentials
+from fcn.runtime import locks, machine
+from fcn.runtime.errors import first_line, redacted, without_credentials
+from fcn.tracking import table_view
 
 EXPERIMENT = "fcn"
-VIEW = "fcn"  # the saved view of the runs table that `fcn ui` opens
 LOCATION = "fcn.place"  # tag of a stage's run: digest of the checkout that it ran in
 METRIC_BATCH = 1000  # metrics that MLflow accepts in one call
 PARAM_BATCH = 100  # params that MLflow accepts in one call
-# Columns of the saved view and their widths in pixels: MLflow's names for its own columns, ours for params and metrics.
-FIXED = {"0": 73, "attributes.`Run Name`": 170, "runDateAndNestInfo": 130}
-COLUMNS = {
-    "metrics.`fcn8s.mean_iu`": 125,
-    "metrics.`fcn16s.mean_iu`": 125,
-    "metrics.`fcn32s.mean_iu`": 125,
-    "tags.`data`": 105,
-    "params.`data.size.train`": 125,
-    "tags.`steps`": 140,
-    "params.`lr`": 80,
-    "attributes.`Source`": 80,
-}
 DIGITS = 4  # decimals of a score in MLflow's table; metrics/scores.json is not rounded
 RESOLUTION = 10**-DIGITS
 Rows = Sequence[Mapping[str, float]]
@@ -53,7 +40,7 @@ def address() -> str:
 
 def safe_address() -> str:
     """The tracking URI without credentials, for messages."""
-    return bare(address())
+    return redacted(address())
 
 
 def reason(error: BaseException) -> str:
@@ -80,27 +67,32 @@ def opened() -> "tuple[Store | None, str]":
 @contextmanager
 def locked() -> Iterator[None]:
     """Holds a lock between the processes of this checkout, so that a database or a row is created only once."""
-    path = machine.root() / ".fcn" / "mlflow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locks.locked(machine.root() / ".fcn" / "mlflow.lock"):
         yield
+
+
+def configure() -> None:
+    """Sets MLflow's environment and log levels, and imports it. Call this before any other import of MLflow."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    if safe_address() != address():  # otherwise MLflow prints the URI with its password at the end of a run
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    import mlflow  # noqa: F401
+
+    for name in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # This logger prints a traceback of exceptions that are also raised; we report each in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 class Store:
     """The runs of one MLflow experiment. MLflow's exceptions are passed on."""
 
     def __init__(self) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        if safe_address() != address():  # otherwise MLflow prints the URI with its password at the end of a run
-            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        configure()
         from mlflow import MlflowClient
 
-        for name in ("mlflow", "alembic"):  # after the import, which sets MLflow's own level
-            logging.getLogger(name).setLevel(logging.WARNING)
-        # This logger prints a traceback of exceptions that are also raised; we report each in one line.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         self.client = MlflowClient(address())
         existing = self.client.get_experiment_by_name(EXPERIMENT)
         if existing:
@@ -108,7 +100,7 @@ class Store:
         self.experiment = str(existing.experiment_id if existing else self._create())
         self._steps: dict[str, dict[str, int]] = {}
         tags = existing.tags if existing else {}
-        for tag, value in _experiment_tags().items():
+        for tag, value in table_view.experiment_tags().items():
             if tags.get(tag) != value:
                 self.client.set_experiment_tag(self.experiment, tag, value)
 
@@ -256,23 +248,3 @@ def _relocate_artifacts(old: str) -> None:
         if database.parent == machine.root():
             tag: Any = SqlTag
             connection.execute(update(tag).where(tag.key == LOCATION).values(value=machine.location_digest()))
-
-
-def _experiment_tags() -> dict[str, str]:
-    """Tags that make MLflow open its view for model training, and add a saved view with the main params and scores.
-
-    MLflow 3.17 stores a saved view as JSON within JSON. It selects the kind of page by the link, older versions by the
-    tag.
-    """
-    state = {
-        "selectedColumns": list(COLUMNS),
-        "columnOrder": [*FIXED, *COLUMNS],
-        "columnWidths": FIXED | COLUMNS,
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": False,
-    }
-    view = {"name": "Experiments", "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
-    return {
-        "mlflow.experimentKind": "custom_model_development",
-        f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
-    }

@@ -37,13 +37,13 @@ def mismatches(state: State, expected: State) -> list[str]:
         *(f"{name} is missing" for name in expected if name not in state),
         *(f"{name} is unknown" for name in state if name not in expected),
         *(
-            f"{name} is {_form(tensor)}, not {_form(expected[name])}"
+            f"{name} is {_shape_and_dtype(tensor)}, not {_shape_and_dtype(expected[name])}"
             for name, tensor in state.items()
-            if name in expected and _form(tensor) != _form(expected[name])
+            if name in expected and _shape_and_dtype(tensor) != _shape_and_dtype(expected[name])
         ),
         *(f"{name} has values that are not finite" for name, tensor in state.items() if not tensor.isfinite().all()),
     ]
 
 
-def _form(tensor: Tensor) -> str:
+def _shape_and_dtype(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

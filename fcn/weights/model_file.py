@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from fcn.data.labels import MAX_CLASSES, Labels
 from fcn.data.scale import Scale
@@ -46,7 +46,7 @@ def _architecture(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _labels(labels: Labels) -> Labels:
-    if reason := labels.wrong():
+    if reason := labels.problem():
         raise ValueError(reason)
     return Labels(labels.names, labels.palette)
 
@@ -71,7 +71,7 @@ class Published:
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
 
-def _named(value: object) -> object:
+def _published(value: object) -> object:
     """Model files of earlier versions store the name alone."""
     return Published(value) if isinstance(value, str) and re.fullmatch(NAME, value) else value
 
@@ -99,7 +99,7 @@ class Meta:
     preprocessing: Preprocessing
     labels: Annotated[Labels, AfterValidator(_labels)] | None
     parent: Sha256 | None
-    published: Annotated[Published | None, BeforeValidator(_named)]
+    published: Annotated[Published | None, BeforeValidator(_published)]
     iterations: Annotated[int, Field(ge=0, le=10**12)]
     threads: Annotated[int, Field(ge=1, le=1 << 20)]
     params: dict[str, Any]
@@ -132,8 +132,7 @@ def load(path: Path) -> tuple[State, Meta]:
     """
     text, meta = _facts(path)
     try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a mapping
+        state = files.read_tensors(path)
         actual = _sha256(state, json.loads(text))
     except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise _refusal(path, in_one_line(error)) from None
@@ -158,8 +157,7 @@ def _facts(path: Path) -> tuple[str, Meta]:
     if not path.is_file():
         raise UserError(f"{path} is missing; run `dvc checkout`, or `dvc repro` if it was never made")
     try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {})["fcn"]
+        text = files.read_metadata(path, "fcn")
         if len(text) > MAX_METADATA:
             raise ValueError(f"{len(text)} bytes of metadata")
         meta = _schema().validate_json(text, strict=True)

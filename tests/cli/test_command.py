@@ -13,7 +13,7 @@ import requests
 from conftest import ROOT, Checkout, as_checkout
 
 from fcn.runtime import machine
-from fcn.runtime.errors import UserError, bare, without_credentials
+from fcn.runtime.errors import UserError, redacted, without_credentials
 
 
 def fcn(*words: str, folder: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -101,7 +101,7 @@ def test_a_device_that_cannot_compute_is_refused_in_one_line(name: str, monkeypa
     ],
 )  # fmt: skip
 def test_an_address_is_shown_without_credentials(uri: str, shown: str) -> None:
-    assert bare(uri) == shown
+    assert redacted(uri) == shown
     text = f"API request to {uri} failed with exception HTTPConnectionPool('{uri}')"
     assert without_credentials(text) == f"API request to {shown} failed with exception HTTPConnectionPool('{shown}')"
 

@@ -16,6 +16,7 @@ from conftest import ROOT, changed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from makers import packed_split
 from PIL import Image
 
 from fcn import params
@@ -23,7 +24,7 @@ from fcn.data import scale
 from fcn.data.labels import VOID
 from fcn.data.sampling import Sampler
 from fcn.data.split import Split
-from fcn.datasets import packing, resizing
+from fcn.datasets import resizing
 from fcn.datasets.label_maps import SCENES
 from fcn.datasets.sources import Sample
 from fcn.metrics import scores
@@ -112,9 +113,7 @@ def test_what_is_packed_at_native_size_comes_out_as_it_went_in(
     tmp_path_factory: pytest.TempPathFactory, scenes: list[Any]
 ) -> None:
     folder = tmp_path_factory.mktemp("packed")
-    packing.pack(written(scenes, folder), SCENES, "native", False, "train", folder)
-    packing.write_labels(SCENES, folder)
-    split = Split(folder, "train")
+    split = packed_split(written(scenes, folder), SCENES, folder)
     assert len(split) == len(scenes)
     assert split.labels == SCENES
     for i, (image, mask) in enumerate(scenes):

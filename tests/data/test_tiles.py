@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from makers import packed_split
 from PIL import Image
 
 from fcn.data import tiles
@@ -63,9 +64,7 @@ def packed(tmp_path: Path, role: Role, size: str = "native", native: bool = Fals
     Image.fromarray(image).save(tmp_path / "r.png")
     Image.fromarray(mask).save(tmp_path / "m.png")
     sample = Sample("r", tmp_path / "r.png", tmp_path / "m.png")
-    packing.pack([sample], LABELS, size, native, role, tmp_path, Tiling(4, 4, 1))
-    packing.write_labels(LABELS, tmp_path)
-    return Split(tmp_path, role)
+    return packed_split([sample], LABELS, tmp_path, role, size, native, Tiling(4, 4, 1))
 
 
 def test_tiles_are_cut_where_their_names_say(tmp_path: Path) -> None:

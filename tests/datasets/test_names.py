@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from makers import packed_split
 from PIL import Image
 from report_files import written
 
@@ -37,9 +38,7 @@ def samples(folder: Path, names: list[str]) -> list[Sample]:
 
 
 def packed(folder: Path, names: list[str]) -> Split:
-    packing.pack(samples(folder, names), TWO, "native", False, "val", folder)
-    packing.write_labels(TWO, folder)
-    return Split(folder, "val")
+    return packed_split(samples(folder, names), TWO, folder)
 
 
 def test_each_name_is_kept_as_it_is_from_packing_to_the_tables_of_the_report(tmp_path: Path) -> None:

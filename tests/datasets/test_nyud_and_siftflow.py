@@ -274,7 +274,7 @@ def test_a_split_of_nyud_names_the_file_that_it_comes_from(small: Small) -> None
     both = nyud.archives(small(**{"data.splits.train": "trainval", "data.splits.val": "reference_val"}).data)
     assert [a.name for a in both] == [*("nyu_depth_v2_labeled.mat", "nyud_train.txt", "nyud_val.txt", "nyud.tar.gz")]
     with pytest.raises(UserError, match="nyud has no split 'reference_all'; choose from train, val, trainval, test"):
-        nyud.archives(small(**{"data.splits.val": "reference_all"}).data)
+        nyud.archives(small(**{"data.dataset": "nyud", "data.splits.val": "reference_all"}).data)
 
 
 # SIFT Flow
@@ -338,7 +338,9 @@ def test_what_siftflows_archive_lacks_is_named(mirror: Path, small: Small, tmp_p
 
 def test_siftflow_has_no_other_splits(small: Small) -> None:
     with pytest.raises(UserError, match="siftflow has no split 'val'; choose from trainval, test"):
-        siftflow.archives(small(**{"data.splits.train": "trainval", "data.splits.val": "val"}).data)
+        siftflow.archives(
+            small(**{"data.dataset": "siftflow", "data.splits.train": "trainval", "data.splits.val": "val"}).data
+        )
 
 
 @pytest.mark.skipif(not (MIRROR / "lists").is_dir(), reason=f"the folder {MIRROR / 'lists'} with the lists is not here")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from makers import png
+from makers import packed_split, png
 from PIL import Image
 
 from fcn.data import scale
@@ -45,10 +45,7 @@ def sample(tmp_path: Path) -> Callable[..., Sample]:
 
 
 def pack(samples: list[Sample], out: Path, size: int | str = "native", native: bool = False) -> Split:
-    out.mkdir(exist_ok=True)
-    packing.pack(samples, LABELS, size, native, "train", out)
-    packing.write_labels(LABELS, out)
-    return Split(out, "train")
+    return packed_split(samples, LABELS, out, "train", size, native)
 
 
 def refusal(samples: list[Sample], out: Path) -> str:
@@ -73,9 +70,7 @@ def test_a_packed_split_gives_back_images_masks_and_counts(sample: Callable[...,
 def test_classes_may_be_called_like_the_columns_of_the_index(sample: Callable[..., Sample], tmp_path: Path) -> None:
     names = (*COLUMNS, "pixels:void", "id.1", "=1+1", 'a "b", c')
     labels = Labels(names, ((0, 0, 0),) * len(names), void=(11, 255))
-    packing.pack([sample()], labels, "native", False, "train", tmp_path)
-    packing.write_labels(labels, tmp_path)
-    split = Split(tmp_path, "train")
+    split = packed_split([sample()], labels, tmp_path)
     assert split.labels.names == names
     assert split.name(0) == "a"
     assert split.pixels().tolist() == [[399, 400] + [0] * (len(names) - 2)]

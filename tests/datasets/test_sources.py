@@ -262,4 +262,10 @@ def test_voc_has_no_other_splits(small: Small) -> None:
     with pytest.raises(
         UserError, match="voc has no split 'test'; choose from train, val, trainval, seg11valid, sbd_train"
     ):
-        voc.archives(small(**{"data.splits.val": "test"}).data)
+        voc.archives(small(**{"data.dataset": "voc", "data.splits.val": "test"}).data)
+
+
+def test_an_unknown_split_is_refused_before_anything_is_fetched(small: Small) -> None:
+    data = small(**{"data.dataset": "camvid", "data.splits.train": "train", "data.splits.val": "valid"}).data
+    with pytest.raises(UserError, match="camvid has no split 'valid'; choose from train, val, test"):
+        sources.check(data)

@@ -258,7 +258,7 @@ def test_an_image_name_that_leads_elsewhere_is_refused() -> None:
 
 def test_pascal_context_has_no_other_splits(small: Small) -> None:
     with pytest.raises(UserError, match="context59 has no split 'test'; choose from train, val"):
-        context59.archives(small(**{"data.splits.val": "test"}).data)
+        context59.archives(small(**{"data.dataset": "context59", "data.splits.val": "test"}).data)
 
 
 def test_pascal_contexts_first_twenty_classes_are_vocs() -> None:

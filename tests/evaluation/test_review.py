@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from makers import packed_split
 from PIL import Image
 from scipy import ndimage
 
 from fcn.data.labels import VOID, Labels, UInt8
 from fcn.data.split import Split
-from fcn.datasets import packing
 from fcn.datasets.sources import Sample
 from fcn.evaluation import exhibits, review, score_charts
 from fcn.evaluation.borders import FARTHER, NEVER, WITHIN, rings
@@ -93,9 +93,8 @@ def predicted(tmp_path: Path) -> tuple[Split, Path]:
         for net, answers in PREDICTED.items():
             (tmp_path / "predictions" / net).mkdir(parents=True, exist_ok=True)
             THREE.picture(uint8(answers[name])).save(tmp_path / "predictions" / net / f"{name}.png")
-    packing.pack(samples, THREE, Size(7, 5), True, "val", tmp_path)
-    packing.write_labels(THREE, tmp_path)
-    return Split(tmp_path, "val"), tmp_path / "predictions"
+    split = packed_split(samples, THREE, tmp_path, size=Size(7, 5), native_masks=True)
+    return split, tmp_path / "predictions"
 
 
 def image_scores(split: Split, nets: Iterable[str]) -> dict[str, review.Numbers]:

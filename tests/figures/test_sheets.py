@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from makers import packed_split
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 from fcn import palette
 from fcn.data.labels import VOID, Labels
-from fcn.data.split import Split
-from fcn.datasets import class_list, label_maps, packing
+from fcn.datasets import class_list, label_maps
 from fcn.datasets.sources import Sample
 from fcn.evaluation import exhibits
 from fcn.figures import charts, sheets
@@ -137,7 +137,5 @@ def test_the_chart_of_classes_stays_within_2000_pixels(tmp_path: Path, classes: 
     Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "image.png")
     Image.fromarray(rng.integers(0, classes, (40, 40)).astype(np.uint8)).save(tmp_path / "mask.png")
     samples = [Sample("image", tmp_path / "image.png", tmp_path / "mask.png")]
-    packing.pack(samples, labels, "native", False, "val", tmp_path)
-    packing.write_labels(labels, tmp_path)
-    charts.class_frequencies({"val": Split(tmp_path, "val")}, tmp_path / "classes.png")
+    charts.class_frequencies({"val": packed_split(samples, labels, tmp_path)}, tmp_path / "classes.png")
     assert max(size(tmp_path / "classes.png")) <= 2000

@@ -12,17 +12,16 @@ from PIL import Image
 
 from fcn.inference import prediction, receptive_field
 from fcn.kernels import resizing
-from fcn.models.fcn import BACKBONES, FCN, Backbone
+from fcn.models.fcn import FCN
 from fcn.runtime.errors import UserError
 
-NARROW = Backbone((2, 2, 3, 3, 3), (2, 2, 2, 2, 2), 2)
+pytestmark = pytest.mark.usefixtures("narrow_vgg16")
 
 
-def narrow(monkeypatch: pytest.MonkeyPatch, stride: int, pad: int | Literal["same"], **more: object) -> FCN:
-    """A net of VGG16's geometry with two channels, in fp64, whose every layer has a say."""
-    monkeypatch.setitem(BACKBONES, "narrow", NARROW)
+def narrow(stride: int, pad: int | Literal["same"], **more: object) -> FCN:
+    """A net of VGG16's geometry, in fp64, whose every layer has a say."""
     torch.manual_seed(1)
-    net = FCN(3, stride, "narrow", pad=pad, **more).double().eval()  # type: ignore[arg-type]
+    net = FCN(3, stride, pad=pad, **more).double().eval()  # type: ignore[arg-type]
     for name, parameter in net.named_parameters():
         if not name.startswith("upscore"):  # nothing dies in a ReLU
             torch.nn.init.uniform_(parameter, 0.0, 1.0)
@@ -41,10 +40,10 @@ def test_the_context_of_fcn32s_is_that_of_vgg16_by_hand() -> None:
 @pytest.mark.parametrize("stride", [32, 16, 8])
 @pytest.mark.parametrize("pad", [100, "same"])
 def test_a_pixel_that_is_no_number_reaches_just_the_pixels_whose_window_it_is_in(
-    monkeypatch: pytest.MonkeyPatch, stride: int, pad: int | Literal["same"]
+    stride: int, pad: int | Literal["same"]
 ) -> None:
     """NaN goes through every layer that sees it; transposed convolutions, unlike products, spread it no further."""
-    net = narrow(monkeypatch, stride, pad, upsampling="learned")
+    net = narrow(stride, pad, upsampling="learned")
     windows = {pixel: receptive_field.window(net, pixel) for pixel in range(640)}
     for row in (320, 331, 351):
         image = torch.zeros(1, 3, 640, 1, dtype=torch.float64)
@@ -59,9 +58,9 @@ def test_a_pixel_that_is_no_number_reaches_just_the_pixels_whose_window_it_is_in
     [(32, "same", 40, 1011), (16, "same", 1011, 40), (8, "same", 700, 720), (32, 100, 1, 1000), (8, 100, 970, 3)],
 )
 def test_logits_in_tiles_are_those_of_the_whole_image(
-    monkeypatch: pytest.MonkeyPatch, stride: int, pad: int | Literal["same"], width: int, height: int
+    stride: int, pad: int | Literal["same"], width: int, height: int
 ) -> None:
-    net = narrow(monkeypatch, stride, pad)
+    net = narrow(stride, pad)
     pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
     with torch.no_grad():
         whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
@@ -78,7 +77,7 @@ def test_logits_in_tiles_are_those_of_the_whole_image(
 def test_resized_logits_of_tiles_are_those_that_torch_makes_of_the_whole_image(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ) -> None:
-    net = narrow(monkeypatch, 8, "same")
+    net = narrow(8, "same")
     monkeypatch.setattr(resizing, "STRIP", 10_000)  # values: several strips a tile
     pixels = np.random.default_rng(1).integers(0, 256, (40, 1030, 3), np.uint8)
     with torch.no_grad():
@@ -93,7 +92,7 @@ def test_resized_logits_of_tiles_are_those_that_torch_makes_of_the_whole_image(
 
 def test_tiles_without_their_context_would_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison above can fail: with a grid less of context it does."""
-    net = narrow(monkeypatch, 32, "same")
+    net = narrow(32, "same")
     pixels = np.random.default_rng(1).integers(0, 256, (40, 1100, 3), np.uint8)
     with torch.no_grad():
         whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]

@@ -130,7 +130,7 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_named_and_refused(fcn: Fc
     net, labels, scale = prediction.load(path)
     text = base64.b64encode(Path("line.png").read_bytes()).decode()
     with pytest.raises(UserError, match="image 0 would be resized to 2000000x2000; 64 million pixels are allowed"):
-        response.answers(net, labels, [text], scale.target)
+        response.segment(net, labels, [text], scale.target)
 
 
 @pytest.mark.slow

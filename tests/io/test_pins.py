@@ -10,17 +10,17 @@ import torch
 import yaml
 from caffe import Array, net_of
 from conftest import ROOT, Checkout
+from makers import packed_split
 from PIL import Image
 from torch import nn
 
 from fcn.data.labels import Labels
 from fcn.data.split import Split
-from fcn.datasets import packing
 from fcn.datasets.label_maps import NYUD, SIFTFLOW
 from fcn.datasets.sources import Sample, nyud, siftflow
 from fcn.io import download, pins
 from fcn.io.archive import Archive
-from fcn.models.fcn import BACKBONES, FCN, Backbone
+from fcn.models.fcn import FCN
 from fcn.models.layers import CAFFE, TORCHVISION
 from fcn.params import Params
 from fcn.pipeline import dvc_yaml
@@ -35,9 +35,8 @@ NET = Archive("net.caffemodel", (), "free", kind="weights")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrow_vgg16: None) -> Path:
     """An empty checkout, which is its own mirror, and in which VGG16 has a few channels."""
-    monkeypatch.setitem(BACKBONES, "vgg16", Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7))
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("FCN_MIRROR", str(tmp_path))
     monkeypatch.setattr(pins, "FOLDER", Path("data/pins"))
@@ -73,10 +72,7 @@ def split(folder: Path, labels: Labels) -> Split:
     for name in ("image", "mask"):
         Image.new("RGB" if name == "image" else "L", (32, 32)).save(folder / f"{name}.png")
     samples = [Sample(name, folder / "image.png", folder / "mask.png") for name in ("a", "b")]
-    (folder / "packed").mkdir()
-    packing.pack(samples, labels, "native", False, "train", folder / "packed")
-    packing.write_labels(labels, folder / "packed")
-    return Split(folder / "packed", "train")
+    return packed_split(samples, labels, folder / "packed", "train")
 
 
 def backbone(folder: Path, params: Params, preprocessing: object = CAFFE) -> Path:

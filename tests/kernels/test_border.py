@@ -11,7 +11,7 @@ from fcn.models import fcn
 from fcn.models.fcn import FCN, Backbone
 
 
-def felt(values: Tensor) -> tuple[int, int]:
+def nonzero_range(values: Tensor) -> tuple[int, int]:
     """First row and end of those that are not zero."""
     rows = values.flatten().nonzero().flatten().tolist()
     return rows[0], rows[-1] + 1
@@ -36,7 +36,7 @@ def test_rows_feel_what_a_net_of_ones_says(pixels: int) -> None:
         span = span.pooled()
         near = even.flatten().lt(1).long().argmin()
         far = even.flatten().flip(0).lt(1).long().argmin()
-        assert span == Span(image.shape[2], *felt(image), int(near), int(far))
+        assert span == Span(image.shape[2], *nonzero_range(image), int(near), int(far))
         assert span.separable
 
 
@@ -46,12 +46,12 @@ def test_the_image_meets_the_edge_in_block_5() -> None:
     calls: Counter[str] = Counter()
     shapes = {}
 
-    def heard(name: str, output: Tensor) -> None:
+    def record_call(name: str, output: Tensor) -> None:
         calls[name] += 1
         shapes[name] = tuple(output.shape[2:])
 
     for name, layer in net.named_children():
-        layer.register_forward_hook(lambda layer, inputs, output, name=name: heard(name, output))
+        layer.register_forward_hook(lambda layer, inputs, output, name=name: record_call(name, output))
     with torch.no_grad():
         net(torch.zeros(1, 3, 32, 48, dtype=torch.uint8))
     twice = {name for name, count in calls.items() if count == 2}

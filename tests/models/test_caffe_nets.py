@@ -149,12 +149,7 @@ def narrow_net(stride: int, seed: int, upsampling: str, at_once: bool = False) -
     return net
 
 
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fcn.BACKBONES, "vgg16", fcn.Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7))
-
-
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.usefixtures("narrow_vgg16")
 @pytest.mark.parametrize("upsampling", ["learned", "fixed"])
 @pytest.mark.parametrize(("stride", "at_once"), [(32, False), (16, False), (8, False), (8, True)])
 @pytest.mark.parametrize("old", [True, False], ids=["old", "new"])
@@ -179,7 +174,7 @@ def test_a_net_read_back_gives_the_same_logits(
         assert torch.equal(other(image), expected)
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.usefixtures("narrow_vgg16")
 def test_a_file_cut_between_two_layers_does_not_load(path: Path) -> None:
     net = narrow_net(32, 1, "learned")
     layers = blobs_of(net)
@@ -189,7 +184,7 @@ def test_a_file_cut_between_two_layers_does_not_load(path: Path) -> None:
         net.load_state_dict(caffemodel.state_dict(caffemodel.read(path)))
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.usefixtures("narrow_vgg16")
 def test_a_kernel_that_is_not_bilinear_is_refused_by_a_fixed_net(path: Path) -> None:
     net = narrow_net(32, 1, "fixed")
     path.write_bytes(net_of(blobs_of(net) | {"upscore": [numbers(3, 3, 64, 64)]}))

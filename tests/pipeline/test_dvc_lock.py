@@ -114,7 +114,7 @@ def test_a_dvc_lock_cut_off_anywhere_but_between_whole_entries_is_put_back(here:
         if dvc_lock.stages(here.read_bytes()) is not None:
             unseen.append(length)
             continue
-        assert dvc_lock.repair() == "dvc.lock was cut off, as by a kill; the last whole one is back"
+        assert dvc_lock.repair() == "dvc.lock was truncated, as after a kill; it was restored from its backup"
         assert here.read_text() == lock
     ends = [len("".join(lock.splitlines(keepends=True)[:line]).encode()) for line in UNSEEN]
     assert unseen == ends
@@ -176,13 +176,16 @@ def test_with_a_cut_off_dvc_lock_nothing_is_trained_again(ready: Checkout) -> No
     places = [0, 7, 8192, whole.index("  finetune8s:") + 300, len(whole) - 1]
     for length in places:
         (ready.folder / "dvc.lock").write_text(whole[:length])
-        assert ready.run("fcn", "check").splitlines()[0].endswith("the last whole one is back")
+        assert ready.run("fcn", "check").splitlines()[0].endswith("it was restored from its backup")
         assert ready.read("dvc.lock") == whole
     assert "Running stage" not in ready.run("dvc", "repro")
     # Inside report's command, so that DVC sees a changed command and deletes the stage's outs before the stage checks.
     (ready.folder / "dvc.lock").write_text(whole[: whole.index("  report:") + 40])
     refused = ready.run("dvc", "repro", code=1)
-    assert "error: dvc.lock was cut off, as by a kill; the last whole one is back; type the same command" in refused
+    assert (
+        "error: dvc.lock was truncated, as after a kill; it was restored from its backup; type the same command"
+        in refused
+    )
     assert ready.read("dvc.lock") == whole
     again = ready.run("dvc", "repro")
     assert again.count("Running stage") == 1

@@ -260,6 +260,23 @@ def test_a_deleted_mask_is_warned_of_and_comes_back_as_the_warning_says(checkout
     assert "warning" not in checkout.run("dvc", "repro", "download")
 
 
+def test_a_file_that_was_trained_on_but_never_committed_is_warned_of_too(checkout: Checkout, photographs: Path) -> None:
+    checkout.run("fcn", "inspect", str(photographs), "--adopt", "mine")
+    checkout.run("fcn", "recipe", "own-mine", "--force")
+    mask, more = (checkout.folder / f"data/own/mine/{name}" for name in ("truth/straße 4 道路.png", "notes.txt"))
+    more.write_text("taken in May")
+    checkout.run("dvc", "repro", "download")  # rewrites data/own/mine.dvc, which git has without the notes
+    assert "warning" not in checkout.run("fcn", "check")
+    more.unlink()
+    printed = checkout.run("fcn", "check")
+    assert "warning: data/own/mine has lost 1 file, such as notes.txt; to restore: dvc checkout " in printed
+    checkout.run("dvc", "checkout", "data/own/mine.dvc")
+    assert more.is_file()
+    checkout.run("git", "rm", "-q", "--cached", "--force", "data/own/mine.dvc")
+    assert "warning: git does not have data/own/mine.dvc" in checkout.run("fcn", "check")
+    assert mask.is_file()
+
+
 def test_a_recipe_whose_folder_is_missing_is_one_line(checkout: Checkout) -> None:
     checkout.run("fcn", "recipe", "satellite", "--force")
     expected = "error: data/own/satellite is missing; "

@@ -120,7 +120,7 @@ def test_a_state_that_a_kill_left_without_its_name_is_not_gone_back_to(
 def test_a_note_of_a_finished_state_may_hold_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    note = dvc_lock.states() / "a" / dvc_lock.MADE
+    note = dvc_lock.states() / "a" / dvc_lock.MODEL_MD5
     note.parent.mkdir(parents=True)
     note.write_bytes(b"\xff\0")
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")

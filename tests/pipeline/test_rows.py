@@ -85,7 +85,7 @@ def test_data_that_grew_are_another_row_and_shrunk_again_the_first_one(checkout:
         said.append((mean_iu(checkout), val(checkout, "fcn32s")))
     assert said[0] == said[2] != said[1]
 
-    def told() -> list[tuple[float, list[tuple[int, float]]]]:
+    def logged() -> list[tuple[float, list[tuple[int, float]]]]:
         assert {run.data.tags["data"] for run in rows(checkout).values()} == {"cells"}
         assert {name.rpartition("-")[0] for name in rows(checkout)} == {"cells"}
         return [
@@ -94,14 +94,14 @@ def test_data_that_grew_are_another_row_and_shrunk_again_the_first_one(checkout:
         ]
 
     expected = [(round(score, 4), curve) for score, curve in said[:2]]
-    assert sorted(told()) == sorted(expected)
+    assert sorted(logged()) == sorted(expected)
     assert all(sorted(stages_of(checkout, row)) == STAGES for row in rows(checkout).values())
     before = table(checkout)
     assert " added" not in checkout.run("fcn", "sync")
     assert table(checkout) == before
     (checkout.folder / "mlflow.db").unlink()
     checkout.run("fcn", "sync")
-    assert sorted(told()) == sorted(expected)
+    assert sorted(logged()) == sorted(expected)
     assert rows(checkout).keys() == before.keys()
 
 
@@ -127,15 +127,7 @@ def test_a_row_from_before_data_counted_is_found_again_if_its_stages_read_these_
 def test_another_number_of_threads_never_continues_a_killed_training(ready: Checkout) -> None:
     ready.set(**{"train.iterations": 30, "train.validate_every": 2})
     words = yaml.safe_load(ready.read("dvc.yaml"))["stages"]["train"]["cmd"].split()
-    with subprocess.Popen(
-        words, cwd=ready.folder, env=ready.environment(OMP_NUM_THREADS="1"), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "step 4: mean IU" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        process.communicate()
+    ready.terminate(words, "step 4: mean IU", OMP_NUM_THREADS="1")
     ready.run(*words, OMP_NUM_THREADS="2")
     found = {run.info.status: run for run in runs(ready) if run.data.tags.get("stage") == "train"}
     assert sorted(found) == ["FINISHED", "KILLED"]

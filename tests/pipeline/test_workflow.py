@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import MIRROR, ROOT, Checkout
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow_store import client, rows, runs
 from stress import torture
 
 pytestmark = pytest.mark.slow
@@ -31,21 +30,6 @@ CAMVID = {
     "finetune.fcn16s.iterations": 2,
     "finetune.fcn8s.iterations": 2,
 }
-
-
-def client(checkout: Checkout) -> MlflowClient:
-    return MlflowClient(f"sqlite:///{checkout.folder}/mlflow.db")
-
-
-def runs(checkout: Checkout) -> list[Run]:
-    store = client(checkout)
-    experiment = store.get_experiment_by_name("fcn")
-    assert experiment is not None
-    return list(store.search_runs([experiment.experiment_id], max_results=1000))
-
-
-def parents(checkout: Checkout) -> list[Run]:
-    return [run for run in runs(checkout) if "mlflow.parentRunId" not in run.data.tags]
 
 
 def test_one_command_gives_scores_curves_pictures_and_report(finished: Checkout) -> None:
@@ -87,7 +71,7 @@ def test_dvc_shows_metrics_and_plots(finished: Checkout) -> None:
 
 
 def test_one_row_in_mlflow_is_the_experiment_with_its_stages_below(finished: Checkout) -> None:
-    row, *others = [run for run in parents(finished) if "dvc.experiment" not in run.data.tags]
+    row, *others = [run for run in rows(finished).values() if "dvc.experiment" not in run.data.tags]
     assert not others
     assert row.info.status == "FINISHED"
     assert float(row.data.params["lr"]) == 0.001
@@ -128,7 +112,7 @@ def test_queued_experiments_land_in_the_main_store_side_by_side(finished: Checko
     finished.run("dvc", "exp", "run", "--queue", "-S", "finetune.fcn8s.lr_factor=3e-1,1e-2")
     status = finished.queue(2, jobs=2)
     assert status.count("Success") == 2, status
-    experiments = [run for run in parents(finished) if "dvc.experiment" in run.data.tags]
+    experiments = [run for run in rows(finished).values() if "dvc.experiment" in run.data.tags]
     assert sorted(float(run.data.params["finetune.fcn8s.lr_factor"]) for run in experiments) == [0.01, 0.3]
     for run in experiments:
         assert run.info.status == "FINISHED"
@@ -271,7 +255,7 @@ def test_a_rung_that_is_surgery_only_has_no_score(ready: Checkout) -> None:
 
 def test_a_second_trainer_of_the_same_file_is_refused(finished: Checkout) -> None:
     holder = (
-        "import sys, pathlib; from fcn.runtime.files import exclusive\n"
+        "import sys, pathlib; from fcn.runtime.locks import exclusive\n"
         "with exclusive(pathlib.Path('data/weights/fcn32s.safetensors')): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -388,7 +372,7 @@ def test_a_new_store_can_be_opened_by_several_stages_at_once(checkout: Checkout)
         for i in range(4)
     ]
     assert [process.communicate()[1] for process in processes] == [""] * 4
-    assert sorted(run.info.run_name for run in parents(checkout)) == ["exp0", "exp1", "exp2", "exp3"]
+    assert sorted(rows(checkout)) == ["exp0", "exp1", "exp2", "exp3"]
 
 
 def test_a_recipe_does_not_overwrite_edits_that_nobody_holds(checkout: Checkout) -> None:
@@ -406,16 +390,7 @@ def test_a_recipe_does_not_overwrite_edits_that_nobody_holds(checkout: Checkout)
 def test_sigterm_saves_and_a_later_run_goes_on(ready: Checkout) -> None:
     checkout = ready
     checkout.set(**{"train.iterations": 100000, "train.validate_every": 2})  # validation shows that it runs
-    words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"]
-    with subprocess.Popen(
-        words.split(), cwd=checkout.folder, env=checkout.environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "step 2: mean IU" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
+    words = yaml.safe_load(checkout.read("dvc.yaml"))["stages"]["train"]["cmd"].split()
+    assert checkout.terminate(words, "step 2: mean IU") == 128 + signal.SIGTERM
     (state,) = (checkout.folder / ".fcn/states").glob("*/*.safetensors")
     assert os.path.getsize(state) > 1000  # noqa: PTH202

@@ -11,7 +11,7 @@ from caffe import Array, net_of
 from torch import Tensor, nn
 
 from fcn.datasets.label_maps import VOC
-from fcn.models.fcn import BACKBONES, FCN, Backbone
+from fcn.models.fcn import FCN
 from fcn.models.layers import CAFFE, bilinear_kernel
 from fcn.pretrained import imagenet, importing, published
 from fcn.rungs import initialization
@@ -23,9 +23,8 @@ State = dict[str, Tensor]
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, narrow_vgg16: None) -> None:
     """VGG16 with a few channels, in an empty checkout."""
-    monkeypatch.setitem(BACKBONES, "vgg16", Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7))
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("FCN_MIRROR", raising=False)
 

@@ -9,7 +9,7 @@ from caffe import Array, net_of
 from torch import Tensor, nn
 
 from fcn.datasets import sources
-from fcn.models.fcn import BACKBONES, FCN, Backbone
+from fcn.models.fcn import BACKBONES, FCN
 from fcn.models.layers import CAFFE, TORCHVISION
 from fcn.models.surgery import transplant
 from fcn.params import Model
@@ -35,15 +35,6 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(
             BACKBONES, name, type(row)(row.convolutions, row.channels, 64, norm=row.norm, pooling=row.pooling)
         )
-
-
-NARROW = Backbone((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7)
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VGG16 with a few channels: published files with true names and small shapes."""
-    monkeypatch.setitem(BACKBONES, "vgg16", NARROW)
 
 
 def trained(name: str) -> nn.Module:
@@ -153,7 +144,7 @@ def load(net: FCN, name: str, folder: Path) -> None:
     initialization.fill(net, name, folder / f"{name}.safetensors")
 
 
-@pytest.mark.usefixtures("tiny")
+@pytest.mark.usefixtures("narrow_vgg16")
 def test_a_published_net_fills_every_layer_and_another_net_is_refused(mirror: Path) -> None:
     torch.manual_seed(0)
     theirs = FCN(21, 16)
@@ -174,7 +165,7 @@ def test_a_published_net_fills_every_layer_and_another_net_is_refused(mirror: Pa
         published.check("fcn64s", 16, False)
 
 
-@pytest.mark.usefixtures("tiny")
+@pytest.mark.usefixtures("narrow_vgg16")
 def test_a_published_net_brings_its_own_mean_colour(mirror: Path) -> None:
     torch.manual_seed(0)
     written(FCN(33, 16), "siftflow-fcn16s-heavy", mirror)
@@ -198,7 +189,7 @@ def test_a_net_of_other_classes_or_of_another_kind_is_refused_before_its_file_is
         published.check("fcn8s-heavy-pascal", 8, True, 21)
 
 
-@pytest.mark.usefixtures("tiny")
+@pytest.mark.usefixtures("narrow_vgg16")
 def test_every_surprise_in_a_published_net_is_listed(mirror: Path) -> None:
     state = FCN(21, 16).state_dict()
     state["score_fr.weight"] = state["score_fr.weight"][:, :5]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from makers import packed_split
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,12 +17,12 @@ from report_files import written
 
 from fcn.data.labels import Labels
 from fcn.data.split import Split
-from fcn.datasets import packing
 from fcn.datasets.sources import Sample
 from fcn.evaluation import review, score_charts
 from fcn.figures import charts, tables
 from fcn.ladder import NETS
 from fcn.report import markdown, page
+from fcn.runtime import files
 
 NAMES = (
     r"price $\foo$ a",
@@ -61,9 +62,7 @@ def split(folder: Path) -> Split:
     mask = np.arange(16, dtype=np.uint8).reshape(4, 4)
     Image.fromarray(mask).save(folder / "mask.png")
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / "image.png")
-    packing.pack([Sample("=i", folder / "image.png", folder / "mask.png")], LABELS, "native", False, "val", folder)
-    packing.write_labels(LABELS, folder)
-    return Split(folder, "val")
+    return packed_split([Sample("=i", folder / "image.png", folder / "mask.png")], LABELS, folder)
 
 
 def test_every_picture_draws_the_names_as_they_are(tmp_path: Path) -> None:
@@ -79,10 +78,11 @@ def test_the_text_of_a_picture_is_a_name_with_its_dollars_and_backslashes(
 ) -> None:
     """Of the SVG that matplotlib makes of the same figure, which keeps text as text."""
     drawn: list[Figure] = []
-    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(files, "write_png", lambda path, figure: drawn.append(figure))
     charts.class_frequencies({"val": split(tmp_path)}, tmp_path / "classes.png")
     charts.confusion(COUNTS, LABELS, tmp_path / "confusion_fcn8s.png")
     score_charts.class_iu(LABELS, {net: [0.5] * len(NAMES) for net in NETS}, tmp_path / "iu.png")
+    assert len(drawn) == 3
     for figure in drawn:
         svg = io.StringIO()
         with rc_context({"svg.fonttype": "none"}):

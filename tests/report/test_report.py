@@ -15,7 +15,7 @@ from fcn import params
 from fcn.data.labels import Labels
 from fcn.datasets.label_maps import VOC
 from fcn.evaluation import paper
-from fcn.ladder import NETS
+from fcn.ladder import NETS, SCORES
 from fcn.params import Size
 from fcn.report import alt_text, markdown, page
 
@@ -41,6 +41,21 @@ def test_scores_stand_beside_the_papers_and_the_reference_weights(published: Wri
     ):
         assert line in text.splitlines()
     assert "Paper: CVPR 2015 (arXiv 1411.4038v2), table 2. Reference weights: the reference's weights as" in text
+
+
+def test_a_score_that_the_paper_does_not_have_is_not_compared(
+    published: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = markdown.comparison(published.content())
+    assert all(len(rows) == 4 for rows in expected.values())
+    for module in (markdown, page):  # first: published scores are found by name, not by place
+        monkeypatch.setattr(module, "SCORES", {"boundary_iu": "boundary IU", **SCORES})
+    content = published.content()
+    for scores in filter(None, content.scores.values()):
+        scores["boundary_iu"] = 0.5
+    assert markdown.comparison(content) == expected
+    assert "| net | boundary IU | pixel accuracy |" in markdown.markdown(content)
+    assert "boundary IU" in page.page(content, published.folder)
 
 
 @pytest.mark.parametrize(

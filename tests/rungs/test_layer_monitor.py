@@ -10,8 +10,7 @@ from PIL import Image
 
 from fcn.data.sampling import SampledImage, Sampler
 from fcn.data.split import Split
-from fcn.models import fcn
-from fcn.models.fcn import FCN, Backbone
+from fcn.models.fcn import FCN
 from fcn.params import Params
 from fcn.rungs import layer_monitor
 from fcn.training import steps
@@ -52,11 +51,10 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
 
 
 def test_where_the_border_is_computed_apart_activations_are_those_about_the_image(
-    small: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+    small: Callable[..., Params], narrow_vgg16: None
 ) -> None:
-    monkeypatch.setitem(fcn.BACKBONES, "narrow", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
     torch.manual_seed(0)
-    net = FCN(8, 8, "narrow").to(memory_format=torch.channels_last)
+    net = FCN(8, 8).to(memory_format=torch.channels_last)
     watch = layer_monitor.LayerMonitor(net, Optimizer(net, small()), iterations=1)
     watch.begin(1)
     seen: list[torch.Tensor] = []

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from makers import packed_split
 from PIL import Image
 
 from fcn.data.labels import VOID, Labels, UInt8
 from fcn.data.split import Split
-from fcn.datasets import packing
 from fcn.datasets.sources import Sample
 from fcn.metrics import counting
 from fcn.models import FCN
@@ -57,9 +57,7 @@ def split(tmp_path: Path) -> Split:
         Image.new("RGB", (width, height), (40 * i,) * 3).save(tmp_path / f"{i}.png")
         Image.fromarray(mask).save(tmp_path / f"{i}_mask.png")
         samples.append(Sample(str(i), tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png"))
-    packing.pack(samples, TWO, "native", False, "val", tmp_path)
-    packing.write_labels(TWO, tmp_path)
-    return Split(tmp_path, "val")
+    return packed_split(samples, TWO, tmp_path)
 
 
 def decoded(png: str) -> UInt8:

@@ -8,6 +8,7 @@ import mlflow
 import pytest
 from test_previews import prepared
 
+from fcn.data.split import Split
 from fcn.params import Params
 from fcn.rungs import rung
 from fcn.runtime import machine
@@ -33,9 +34,15 @@ def test_a_rung_that_is_stopped_shows_the_loss_so_far_in_mlflow_and_has_each_poi
         (run,) = client.search_runs(["1"], "tags.stage = 'train'")
         return [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
 
+    def images() -> str:
+        client = mlflow.MlflowClient(store)
+        (row,) = client.search_runs(["1"], "tags.data = 'scenes'")
+        return str(row.data.tags["images"])
+
     monkeypatch.setattr(rung, "signals", stopped_at_25)
     with pytest.raises(SystemExit):
         rung.train_rung(stride=32, params=experiment, **paths)
     assert losses() == [10, 20]
     rung.train_rung(stride=32, params=experiment, **paths)
     assert losses() == [10, 20, 30]
+    assert images() == f"{len(Split(packed, 'train'))} + {len(Split(packed, 'val'))}"

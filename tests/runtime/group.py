@@ -78,17 +78,17 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
             save_file({name: tensor.detach().contiguous() for name, tensor in found.items()}, out)
 
 
-def climb(fall: str) -> None:
-    """FCN-32s in the checkout that is the working folder; `fall` is the rank of a process that dies once, or none."""
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" and os.environ.get("RANK", "0") == fall:
-        checkpoint.SAVE_EVERY, note = 0.0, rung._record_step
+def train(dying: str) -> None:
+    """FCN-32s in the checkout that is the working folder; `dying` is the rank of a process that dies once, or none."""
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" and os.environ.get("RANK", "0") == dying:
+        checkpoint.SAVE_EVERY, record_step = 0.0, rung._record_step
 
-        def fall_after_two(step: steps.Step, *others: object) -> None:
-            note(step, *others)  # type: ignore[arg-type]
+        def die_after_two(step: steps.Step, *others: object) -> None:
+            record_step(step, *others)  # type: ignore[arg-type]
             if step.number == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        rung._record_step = fall_after_two  # type: ignore[assignment]
+        rung._record_step = die_after_two  # type: ignore[assignment]
     checkpoint.SAVE_EVERY = 0.0
     rung.train_rung(
         stride=32,
@@ -103,6 +103,6 @@ def climb(fall: str) -> None:
 
 
 if __name__ == "__main__":
-    tasks: dict[str, Callable[..., None]] = {"compare": compare, "climb": climb}
+    tasks: dict[str, Callable[..., None]] = {"compare": compare, "train": train}
     name, *words = sys.argv[1:]
     tasks[name](*(Path(word) if "/" in word else word for word in words))

@@ -12,8 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from fcn.runtime import files
-from fcn.runtime.errors import UserError
+from fcn.runtime import files, locks
 
 WATCHER = """
 import os, sys
@@ -69,7 +68,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("guard", [files.exclusive, files.replacing])
+@pytest.mark.parametrize("guard", [locks.exclusive, files.replacing])
 def test_a_write_that_the_disk_refuses_names_the_file(
     guard: Callable[[Path], AbstractContextManager[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,28 +88,6 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_a_living_ones_
     files.write_text(tmp_path / "a", "new")
     left = {f".a.{os.getppid()}.tmp", ".a.user.tmp", f".aa.{dead.pid}.tmp"}
     assert {p.name for p in tmp_path.iterdir()} == {"a"} | left
-
-
-def test_a_second_writer_of_an_out_is_refused_until_the_first_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    program = "import sys; from pathlib import Path; from fcn.runtime import files\n"
-    program += f"with files.exclusive(Path({str(tmp_path / 'out')!r})): print('in', flush=True); sys.stdin.read()"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as first:
-        assert first.stdout is not None
-        first.stdout.readline()
-        refusal = pytest.raises(UserError, match=f"process {first.pid} is writing .*/out; wait for it")
-        with refusal, files.exclusive(tmp_path / "out"):
-            pass
-        with files.exclusive(tmp_path / "other"):
-            pass
-        first.kill()
-    with files.exclusive(tmp_path / "out"):
-        pass
 
 
 def test_tensors_go_through_files_that_are_whole_or_absent(tmp_path: Path) -> None:

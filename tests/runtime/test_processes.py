@@ -116,10 +116,10 @@ def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_b
     model_file.save(folder / "weights" / "backbone.safetensors", state, meta)
     (folder / "weights/published/fcn32s").mkdir(parents=True)
     out, digests = folder / "weights" / "fcn32s.safetensors", []
-    for fall in ("none", "0", "2"):
+    for dying in ("none", "0", "2"):
         # Of three: the sum of two numbers is the same in any order.
-        printed = run(3, "climb", fall, cwd=checkout.folder, options=("--max-restarts=1",))
-        assert ("resuming from step 2" in printed) == (fall != "none"), printed
+        printed = run(3, "train", dying, cwd=checkout.folder, options=("--max-restarts=1",))
+        assert ("resuming from step 2" in printed) == (dying != "none"), printed
         digests.append(out.read_bytes())
         out.unlink()
         shutil.rmtree(checkout.folder / ".fcn" / "states")  # a finished one stays until DVC has recorded its stage

@@ -1,8 +1,6 @@
 """Limits of the server: accepted hosts and paths, time limits for reading and computing, memory."""
 
 import asyncio
-import base64
-import io
 import json
 import socket
 import subprocess
@@ -19,27 +17,16 @@ import pytest
 import requests
 from conftest import Checkout
 from mlflow import MlflowClient
-from model_files import META, noise
+from model_files import META, in_base64, noise, slim_net
 from PIL import Image
 
 from fcn.datasets.label_maps import SCENES
-from fcn.models import FCN
 from fcn.runtime.errors import UserError
 from fcn.serving import buffer, request_limits, response, stopping
 from fcn.serving.buffer import Stage
 from fcn.weights import model_file
 
 HEAD = {"host": "localhost:5001", "content-type": "application/json"}
-
-
-def text(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "png")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def net() -> FCN:
-    return FCN(8, 8, "slim", pad="same").eval()
 
 
 # RequestLimits without a server
@@ -252,14 +239,14 @@ def test_bodies_of_many_clients_are_held_within_the_bound_and_all_are_answered(
 
 
 def test_an_image_of_many_padded_tiles_is_refused_before_it_is_computed() -> None:
-    thin = text(Image.new("L", (1, 1_500_000)))
+    thin = in_base64(Image.new("L", (1, 1_500_000)))
     assert len(thin) < 4000
     with pytest.raises(UserError, match=r"^image 0 is too long \(1x1500000\); the tiles of a request may have"):
-        response.answers(net(), SCENES, [thin])
+        response.segment(slim_net(), SCENES, [thin])
 
 
 def test_a_computation_ends_between_two_tiles() -> None:
-    ours, limit, seen = net(), stopping.Limit(3600), []
+    ours, limit, seen = slim_net(), stopping.Limit(3600), []
 
     def leave(*_: object) -> None:
         seen.append("a tile")
@@ -269,7 +256,7 @@ def test_a_computation_ends_between_two_tiles() -> None:
     token = stopping.CURRENT.set(limit)
     try:
         with pytest.raises(stopping.StoppedError, match="the client has disconnected"):
-            response.answers(ours, SCENES, [text(noise(1300, 40)), text(noise(9, 9))])
+            response.segment(ours, SCENES, [in_base64(noise(1300, 40)), in_base64(noise(9, 9))])
     finally:
         stopping.CURRENT.reset(token)
     assert len(seen) == 1
@@ -282,7 +269,7 @@ def test_a_computation_ends_between_two_tiles() -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with a registered net."""
     checkout = Checkout(tmp_path_factory.mktemp("served"))
-    model_file.save(checkout.folder / "data/weights/fcn8s.safetensors", net().state_dict(), META)
+    model_file.save(checkout.folder / "data/weights/fcn8s.safetensors", slim_net().state_dict(), META)
     checkout.run("fcn", "register")
     return checkout
 
@@ -293,7 +280,7 @@ class Server:
     log: Path
 
     def ask(self, image: Image.Image, **headers: str) -> requests.Response:
-        body = {"dataframe_records": [{"image": text(image)}]}
+        body = {"dataframe_records": [{"image": in_base64(image)}]}
         return requests.post(f"http://127.0.0.1:{self.port}/invocations", json=body, headers=headers, timeout=120)
 
     def connect(self, content: bytes) -> socket.socket:
@@ -371,7 +358,7 @@ def test_noise_behind_a_request_leaves_no_word_in_the_log(server: Server) -> Non
 @pytest.mark.slow
 def test_the_server_computes_no_further_for_a_client_that_left(server: Server) -> None:
     """4000x4000 pixels take about 80 tiles, far longer than the timeout of the next request."""
-    body = json.dumps({"dataframe_records": [{"image": text(Image.new("RGB", (4000, 4000)))}]}).encode()
+    body = json.dumps({"dataframe_records": [{"image": in_base64(Image.new("RGB", (4000, 4000)))}]}).encode()
     gone = server.connect(REQUEST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
     time.sleep(2)
     gone.close()

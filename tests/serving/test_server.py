@@ -19,13 +19,12 @@ import pytest
 import requests
 from conftest import ROOT, Checkout
 from mlflow import MlflowClient
-from model_files import META, noise
+from model_files import META, in_base64, noise, slim_net
 from PIL import Image
 
 from fcn.data.scale import Scale
 from fcn.datasets.label_maps import SCENES
 from fcn.inference import prediction
-from fcn.models import FCN
 from fcn.runtime.errors import UserError
 from fcn.serving import request_limits, response
 from fcn.weights import model_file
@@ -33,19 +32,9 @@ from fcn.weights import model_file
 SCALE = Scale(100)
 
 
-def text(image: Image.Image, kind: str = "png") -> str:
-    file = io.BytesIO()
-    image.save(file, kind)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def net() -> FCN:
-    return FCN(8, 8, "slim", pad="same").eval()
-
-
 def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
-    ours, image = net(), noise(40, 30)
-    (answer,) = response.answers(ours, SCENES, [text(image)])
+    ours, image = slim_net(), noise(40, 30)
+    (answer,) = response.segment(ours, SCENES, [in_base64(image)])
     mask = Image.open(io.BytesIO(base64.b64decode(answer["mask"])))
     assert mask.mode == "P"
     assert np.array_equal(np.asarray(mask), prediction.predict(ours, image).mask)
@@ -61,13 +50,16 @@ def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
         (["ÄÖ"], "image 0 is not valid base64"),
         ([""], "image 0 cannot be decoded (it is none of PNG"),
         (["A" * (44_739_244 + 4)], "image 0 is larger than 32 MiB"),
-        ([text(noise(9, 9)), text(noise(9, 9))[:300]], "image 1 cannot be decoded"),
-        ([text(Image.new("1", (6000, 6000)))] * 2, "image 1 is too large; a request may have at most 64000000 pixels"),
+        ([in_base64(noise(9, 9)), in_base64(noise(9, 9))[:300]], "image 1 cannot be decoded"),
+        (
+            [in_base64(Image.new("1", (6000, 6000)))] * 2,
+            "image 1 is too large; a request may have at most 64000000 pixels",
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_said_in_one_line(images: list[object], line: str) -> None:
     with pytest.raises(UserError) as caught:
-        response.answers(net(), SCENES, images)
+        response.segment(slim_net(), SCENES, images)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 
@@ -144,7 +136,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with a registered net that was evaluated on resized images."""
     checkout = Checkout(tmp_path_factory.mktemp("served"))
     path = checkout.folder / "data/weights/fcn8s.safetensors"
-    model_file.save(path, net().state_dict(), replace(META, scale=SCALE))
+    model_file.save(path, slim_net().state_dict(), replace(META, scale=SCALE))
     assert "no model is registered" in checkout.run("fcn", "serve", "--port", "0", code=1)
     assert "is registered as version 1 of fcn" in run(checkout, "fcn", "register")
     return checkout
@@ -197,7 +189,7 @@ def test_mlflows_own_server_serves_it_too(served: Checkout) -> None:
         ) as server,
     ):
         try:
-            good = ask(port, text(image), log)
+            good = ask(port, in_base64(image), log)
             bad = ask(port, "AAAA", log)
         finally:
             end(server)

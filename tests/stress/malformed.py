@@ -60,7 +60,7 @@ def late(number: int, frame: FrameType | None) -> None:
     raise Late(f"more than {SECONDS} s of computing")
 
 
-def fire(count: int, seed: int, only: str | None = None) -> dict[str, Any]:
+def mutate_all(count: int, seed: int, only: str | None = None) -> dict[str, Any]:
     """Mutated files for every target in turn, and what became of them.
 
     returns  by target: how many were refused and read, the slowest in seconds; the findings with their file
@@ -110,10 +110,10 @@ def main() -> None:
     parser.add_argument("--only", choices=TARGETS)
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "malformed.json")
     arguments = parser.parse_args()
-    fire(0, 0, arguments.only)
+    mutate_all(0, 0, arguments.only)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + BYTES, resource.RLIM_INFINITY))
-    result = fire(arguments.files, arguments.seed, arguments.only)
+    result = mutate_all(arguments.files, arguments.seed, arguments.only)
     result["peak MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(stamp() | result, indent=1) + "\n")

@@ -50,13 +50,13 @@ LONG = {  # enough steps to be killed in, with a state saved at each
     "finetune.fcn8s.validate_every": 10,
 }
 WENT_ON, BEGAN_AGAIN, REFUSED = "went on where it was", "began again", "refused while the orphan lived"
-NOTHING, SILENT, CUT = "was done already", "killed again before it said", "dvc.lock was cut off"
+NOTHING, SILENT, CUT = "was done already", "killed again before it said", "dvc.lock was truncated"
 OUTCOMES = (WENT_ON, BEGAN_AGAIN, REFUSED, NOTHING, SILENT, CUT)
-# DVC writes these in place, and says this when it finds one that a kill cut off, or a stage does.
+# DVC writes these in place; what DVC or a stage prints when a kill has truncated one.
 IN_PLACE = {
     "'./dvc.lock' validation failed": "dvc.lock",
     "unable to read: 'dvc.lock'": "dvc.lock",
-    "the last whole one is back": "",
+    "it was restored from its backup": "",
     "Unable to read RWLock-file": ".dvc/tmp/rwlock",
 }
 AT_WORK = ("is writing", "is busy")  # one line of ours, and DVC's own
@@ -191,7 +191,7 @@ def disturb(checkout: Checkout, kills: list[Kill], durations: dict[str, float], 
     tries = 0
     while True:
         repro = Repro(checkout, target)
-        hit = strike(repro, todo, durations)
+        hit = next_kill(repro, todo, durations)
         repro.listener.join(None if repro.process.returncode == 0 else 0.5)  # for the last lines to come through
         if last and not last.outcome:
             last.outcome = outcome(repro, last.place, hit is not None)
@@ -201,7 +201,7 @@ def disturb(checkout: Checkout, kills: list[Kill], durations: dict[str, float], 
         elif repro.process.returncode == 0:
             return
         elif cut := [file for words, file in IN_PLACE.items() if words in "".join(repro.printed)]:
-            mend(checkout, cut[0])
+            repair(checkout, cut[0])
         elif tries < PATIENCE and any(words in line for line in repro.printed for words in AT_WORK):
             time.sleep(1)
             tries += 1
@@ -209,8 +209,8 @@ def disturb(checkout: Checkout, kills: list[Kill], durations: dict[str, float], 
             raise AssertionError(f"dvc repro does not end well after {last}:\n{''.join(repro.printed)}")
 
 
-def mend(checkout: Checkout, cut: str) -> None:
-    """What a person does about a file that was cut off: `fcn check`, or, where no copy was kept yet, delete it."""
+def repair(checkout: Checkout, cut: str) -> None:
+    """What a user does about a truncated file: `fcn check`, or, where no copy was kept yet, delete it."""
     if cut == "dvc.lock":
         subprocess.run(["fcn", "check"], cwd=checkout.folder, env=checkout.environment(), check=False)
     whole = cut == "dvc.lock" and dvc_lock.stages((checkout.folder / cut).read_bytes()) is not None
@@ -218,7 +218,7 @@ def mend(checkout: Checkout, cut: str) -> None:
         (checkout.folder / cut).unlink()
 
 
-def strike(repro: Repro, todo: list[Kill], durations: dict[str, float]) -> Killed | None:
+def next_kill(repro: Repro, todo: list[Kill], durations: dict[str, float]) -> Killed | None:
     """Waits for the next kill's moment, takes it from the plan, and kills; None if `dvc repro` ended before."""
     journal = repro.checkout.folder / "mlflow.db-journal"
     writes, writing = 0, False
@@ -257,16 +257,16 @@ def outcome(repro: Repro, place: str, killed: bool) -> str:
     return BEGAN_AGAIN if first[1] == place else NOTHING
 
 
-def differences(ours: Checkout, peaceful: Checkout, expected: tuple[str, ...] = STAGES) -> list[str]:
+def differences(ours: Checkout, reference: Checkout, expected: tuple[str, ...] = STAGES) -> list[str]:
     """What is not as it should be in the end, when these stages were to run."""
     from mlflow import MlflowClient
 
-    lock, other = (yaml.safe_load(checkout.read("dvc.lock"))["stages"] for checkout in (ours, peaceful))
+    lock, other = (yaml.safe_load(checkout.read("dvc.lock"))["stages"] for checkout in (ours, reference))
     found = [f"{stage} differs in dvc.lock" for stage in expected if lock.get(stage) != other[stage]]
-    if expected == STAGES and ours.read("dvc.lock") != peaceful.read("dvc.lock"):
+    if expected == STAGES and ours.read("dvc.lock") != reference.read("dvc.lock"):
         found.append("dvc.lock differs")
     for out in [Path(out["path"]) for stage in expected for out in other[stage]["outs"]]:
-        if not (ours.folder / out).exists() or files.sha256(ours.folder / out) != files.sha256(peaceful.folder / out):
+        if not (ours.folder / out).exists() or files.sha256(ours.folder / out) != files.sha256(reference.folder / out):
             found.append(f"{out} differs")
     store = MlflowClient(f"sqlite:///{ours.folder}/mlflow.db")
     experiment = store.get_experiment_by_name("fcn")
@@ -305,12 +305,12 @@ def torture(
     before = before or {"minutes": 0.0, "rounds": 0, "differences": [], "each": []}
     began = time.monotonic()
     if before["rounds"]:
-        pristine, peaceful = (Checkout.opened(folder / name) for name in ("pristine", "undisturbed"))
+        pristine, reference = (Checkout.opened(folder / name) for name in ("pristine", "undisturbed"))
         durations: dict[str, float] = before["seconds undisturbed"]
     else:
         pristine = prepare(folder / "pristine")
-        peaceful = another(pristine, "undisturbed")
-        durations = undisturbed(peaceful)
+        reference = another(pristine, "undisturbed")
+        durations = undisturbed(reference)
     say("undisturbed: " + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in durations.items()))
     hits = [Killed(**hit) for hit in before["each"]]
     found: list[str] = before["differences"]
@@ -322,7 +322,7 @@ def torture(
             hits.append(hit)
             shares[hit.meant] -= 1
             say(f"{len(hits):4} {hit.place:12} {hit.victim:6} {hit.seconds:6.2f} s{' in a write' * hit.in_write}")
-        wrong = differences(checkout, peaceful)
+        wrong = differences(checkout, reference)
         say(f"round {number}: {'; '.join(wrong) or 'identical to the undisturbed run'}")
         found += [f"round {number}: {line}" for line in wrong]
         yield stamp("dvc", "mlflow", "torch") | {

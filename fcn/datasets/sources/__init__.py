@@ -4,7 +4,7 @@ A module whose name begins with an underscore is not a data set; it holds code t
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -49,7 +49,10 @@ class Source(Protocol):
     LABELS: Labels
 
     def archives(self, data: Data) -> Sequence[Archive]:
-        """The archives that the two splits need."""
+        """The archives that the two splits need.
+
+        raises   UserError if the data set does not have them: `check_splits`
+        """
 
     def build(self, data: Data, archives: Mapping[str, Path], out: Path) -> None:
         """Extract the files of the two splits into the folder `out`; `archives` maps archive names to files."""
@@ -91,10 +94,17 @@ def check(data: Data) -> None:
     raises   UserError if the data set or a split does not exist, or a user's folder is missing or invalid
     """
     source = get(data.dataset)
-    source.archives(data)
+    source.archives(data)  # checks the splits
     check_source = getattr(source, "check", None)
     if check_source:
         check_source(data)
+
+
+def check_splits(data: Data, known: Collection[str]) -> None:
+    """raises UserError if a split of params.yaml is not among those of the data set"""
+    for split in (data.splits.train, data.splits.val):
+        if split not in known:
+            raise UserError(f"params.yaml: {data.dataset} has no split {split!r}; choose from {', '.join(known)}")
 
 
 def list_samples(raw: Path, split: str, upright: bool = False) -> list[Sample]:

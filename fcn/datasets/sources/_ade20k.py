@@ -7,15 +7,14 @@ images are numbered. Some photographs are greyscale, some have 10 megapixels or 
 from collections.abc import Mapping
 from pathlib import Path
 
-from fcn.datasets.sources import Sample, list_samples
+from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io import extraction
-from fcn.io.archive import Archive, at
+from fcn.io.archive import Archive, https_or_http
 from fcn.params import Data
-from fcn.runtime.errors import UserError
 
 ARCHIVE = Archive(
     "ADEChallengeData2016.zip",
-    at("data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"),
+    https_or_http("data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"),
     "ADE20K: images for non-commercial research and education",
     "7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
     967_382_037,
@@ -26,9 +25,7 @@ SPLITS = {"training": ("ADE_train", 20_210), "validation": ("ADE_val", 2_000)}
 
 def archives(data: Data) -> tuple[Archive, ...]:
     """The one archive, whatever the splits."""
-    for split in (data.splits.train, data.splits.val):
-        if split not in SPLITS:
-            raise UserError(f"params.yaml: {data.dataset} has no split {split!r}; choose from {', '.join(SPLITS)}")
+    check_splits(data, SPLITS)
     return (ARCHIVE,)
 
 

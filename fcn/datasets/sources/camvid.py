@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fcn.datasets.label_maps import CAMVID
-from fcn.datasets.sources import Sample, list_samples
+from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive
 from fcn.params import Data
@@ -30,6 +30,7 @@ MANIFEST = "49fa52266108889eaedcab9af0a45da5cb58190ef7d690470acce37881d6d306"
 
 def archives(data: Data) -> tuple[Archive, ...]:
     """The one archive, whatever the splits."""
+    check_splits(data, SPLITS)
     return (ARCHIVE,)
 
 
@@ -38,8 +39,6 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     digests = _manifest()
     with extraction.opened(archives[ARCHIVE.name]) as contents:
         for split in sorted({data.splits.train, data.splits.val}):
-            if split not in SPLITS:
-                raise UserError(f"params.yaml: camvid has no split {split!r}; choose from {', '.join(SPLITS)}")
             listing = contents.read(f"{FOLDER}{split}.txt")
             _check(contents, f"{split}.txt", listing, digests)
             pairs = [line.replace("/SegNet/CamVid/", "").split() for line in listing.decode().splitlines()]

@@ -11,11 +11,10 @@ import numpy as np
 
 from fcn.data.labels import VOID
 from fcn.datasets.label_maps import CONTEXT59, CONTEXT59_CODES, CONTEXT_CODES
-from fcn.datasets.sources import Sample, _matlab, image_names, list_samples
+from fcn.datasets.sources import Sample, _matlab, check_splits, image_names, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive
 from fcn.params import Data
-from fcn.runtime.errors import UserError
 
 LABELS = CONTEXT59
 VOC2010 = Archive(
@@ -42,9 +41,7 @@ SPLITS = ("train", "val")
 
 def archives(data: Data) -> tuple[Archive, ...]:
     """VOC 2010 for photographs and lists, PASCAL-Context for labels; both splits need both."""
-    for split in (data.splits.train, data.splits.val):
-        if split not in SPLITS:
-            raise UserError(f"params.yaml: context59 has no split {split!r}; choose from {', '.join(SPLITS)}")
+    check_splits(data, SPLITS)
     return (VOC2010, CONTEXT)
 
 

@@ -10,7 +10,7 @@ from fcn.datasets.sources import Sample, list_samples
 from fcn.io.archive import Archive
 from fcn.params import Data, Folder
 from fcn.pipeline import cache
-from fcn.runtime import files, machine
+from fcn.runtime import commands, files, machine
 from fcn.runtime.errors import UserError, counted
 
 OWN = Path("data/own")
@@ -28,15 +28,29 @@ def check(data: Data) -> None:
     labels(data)
 
 
-def lost(folder: Path) -> str:
+def missing_warning(folder: Path) -> str:
     """A warning, with the restore command, if files that DVC tracks in an adopted folder are missing; else empty."""
-    missing = cache.missing_files(folder)
-    if not missing:
+    dvc_file = Path(f"{folder}.dvc")
+    # The file in the workspace is of the last `dvc repro`, perhaps not committed; git's index, of the last `git add`.
+    if dvc_file.is_file() and (missing := cache.missing_files(folder, dvc_file.read_bytes())):
+        remedy = f"to restore: dvc checkout {dvc_file}; if this was intended: dvc repro && git add {dvc_file}"
+    elif missing := cache.missing_files(folder, commands.git("show", f":./{dvc_file}") or b""):
+        remedy = (
+            f"to restore: git restore {dvc_file} && dvc checkout {dvc_file}; if this was intended: git add {dvc_file}"
+        )
+    else:
         return ""
-    dvc_file = f"{folder}.dvc"
+    return f"warning: {folder} has lost {counted(len(missing), 'file')}, such as {missing[0]}; {remedy}"
+
+
+def untracked_warning(folder: Path) -> str:
+    """A warning if git does not have an adopted folder's .dvc file, without which a copy of the checkout lacks it."""
+    dvc_file = Path(f"{folder}.dvc")
+    if not dvc_file.is_file() or commands.git("ls-files", "--error-unmatch", "--", str(dvc_file)) is not None:
+        return ""
     return (
-        f"warning: {folder} has lost {counted(len(missing), 'file')}, such as {missing[0]}; DVC rewrites {dvc_file}; "
-        f"to restore: git restore {dvc_file} && dvc checkout {dvc_file}; if this was intended: git add {dvc_file}"
+        f"warning: git does not have {dvc_file}, so `dvc exp run --temp` and `--queue` do not find {folder}; "
+        f"git add --all && git commit"
     )
 
 
@@ -61,7 +75,7 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         lines = (f"{pair.image}\t{pair.mask}\t{pair.name}\n" for pair in pairs)
         (out / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
     if Path.cwd().resolve() == machine.root():  # not in the temporary copy of `dvc exp run --queue` or `--temp`
-        if warning := lost(folder):
+        if warning := missing_warning(folder):
             print(warning)
         unlink(folder / name for name in names)
 

@@ -12,24 +12,23 @@ from pathlib import Path
 from PIL import Image
 
 from fcn.datasets.label_maps import NYUD, NYUD_LABELS
-from fcn.datasets.sources import Sample, _matlab, list_samples
+from fcn.datasets.sources import Sample, _matlab, check_splits, list_samples
 from fcn.io import extraction, matlab
-from fcn.io.archive import Archive, at
+from fcn.io.archive import Archive, https_or_http
 from fcn.params import Data
-from fcn.runtime.errors import UserError
 
 LABELS = NYUD
 SIZE = (425, 560)
 LABELED = Archive(
     "nyu_depth_v2_labeled.mat",
-    at("horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat"),
+    https_or_http("horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/nyu_depth_v2_labeled.mat"),
     "NYU Depth Dataset V2 (Silberman, Hoiem, Kohli, Fergus): for research",
     "2d724b0c0ab358aa1ce5df855e5bd14a2279ab7202efe22f32a30d612dcb86aa",
     2_972_037_809,
 )
 REFERENCE = Archive(
     "nyud.tar.gz",
-    at("dl.caffe.berkeleyvision.org/nyud.tar.gz"),
+    https_or_http("dl.caffe.berkeleyvision.org/nyud.tar.gz"),
     "NYU Depth Dataset V2 as prepared by Gupta et al.: for research",
 )
 LISTS = {
@@ -56,11 +55,9 @@ CROP = (slice(45, 470), slice(40, 600))  # Gupta's I(46:470, 41:600): removes th
 
 def archives(data: Data) -> tuple[Archive, ...]:
     """The archives of the two splits, and their lists."""
+    check_splits(data, [*SPLITS, *(f"reference_{name}" for name in SPLITS)])
     wanted = []
     for split in (data.splits.train, data.splits.val):
-        if split.removeprefix("reference_") not in SPLITS:
-            known = ", ".join([*SPLITS, *(f"reference_{name}" for name in SPLITS)])
-            raise UserError(f"params.yaml: nyud has no split {split!r}; choose from {known}")
         wanted += [REFERENCE if split.startswith("reference_") else LABELED, *_lists(split)]
     return tuple(dict.fromkeys(wanted))
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from fcn.data.labels import VOID
 from fcn.datasets.label_maps import SCENES
-from fcn.datasets.sources import Sample, list_samples
+from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io.archive import Archive
 from fcn.params import Data
 from fcn.runtime import workers
@@ -37,9 +37,8 @@ def archives(data: Data) -> tuple[Archive, ...]:
 def check(data: Data) -> None:
     """raises UserError if a split is neither train nor val, or would be empty"""
     counts = {"train": data.scenes.train, "val": data.scenes.val}
+    check_splits(data, counts)
     for split in (data.splits.train, data.splits.val):
-        if split not in counts:
-            raise UserError(f"params.yaml: scenes has no split {split!r}; choose from {', '.join(counts)}")
         if not counts[split]:
             raise UserError(f"params.yaml: data.scenes.{split} is 0; a split needs at least one image")
 

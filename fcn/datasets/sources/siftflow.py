@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fcn.datasets.label_maps import SIFTFLOW
-from fcn.datasets.sources import Sample, _matlab, list_samples
+from fcn.datasets.sources import Sample, _matlab, check_splits, list_samples
 from fcn.io import extraction
-from fcn.io.archive import Archive, at
+from fcn.io.archive import Archive, https_or_http
 from fcn.params import Data
-from fcn.runtime.errors import UserError
 
 LABELS = SIFTFLOW
 SIZE = (256, 256)
 ARCHIVE = Archive(
     "SiftFlowDataset.zip",
-    at("www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip"),
+    https_or_http("www.cs.unc.edu/~jtighe/Papers/ECCV10/siftflow/SiftFlowDataset.zip"),
     "SIFT Flow, from LabelMe: for research",
 )
 LISTS = {
@@ -39,9 +38,7 @@ FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
 
 def archives(data: Data) -> tuple[Archive, ...]:
     """The data set and the lists of the two splits."""
-    for split in (data.splits.train, data.splits.val):
-        if split not in LISTS:
-            raise UserError(f"params.yaml: siftflow has no split {split!r}; choose from {', '.join(LISTS)}")
+    check_splits(data, LISTS)
     return ARCHIVE, *dict.fromkeys(LISTS[split] for split in (data.splits.train, data.splits.val))
 
 

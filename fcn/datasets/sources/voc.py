@@ -11,11 +11,10 @@ import numpy as np
 
 from fcn.data.labels import VOID
 from fcn.datasets.label_maps import VOC
-from fcn.datasets.sources import Sample, _matlab, image_names, list_samples
+from fcn.datasets.sources import Sample, _matlab, check_splits, image_names, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive
 from fcn.params import Data
-from fcn.runtime.errors import UserError
 
 LABELS = VOC
 VOC2012 = Archive(
@@ -65,9 +64,7 @@ SBD_FOLDER = "benchmark_RELEASE/dataset/"
 
 def archives(data: Data) -> tuple[Archive, ...]:
     """The archives of the two splits."""
-    for split in (data.splits.train, data.splits.val):
-        if split not in NEEDS:
-            raise UserError(f"params.yaml: voc has no split {split!r}; choose from {', '.join(NEEDS)}")
+    check_splits(data, NEEDS)
     return tuple(dict.fromkeys(NEEDS[data.splits.train] + NEEDS[data.splits.val]))
 
 
