@@ -150,7 +150,7 @@ class Data(_Section):
 
 
 class Model(_Section):
-    backbone: Literal["slim", "vgg16", "vgg16_bn", "vgg19", "vgg19_avg"]
+    backbone: Literal["slim", "vgg16", "vgg16_bn", "vgg19", "vgg19_avg", "alexnet"]
     weights: Annotated[OrNone[Literal["torchvision", "caffe"]], Field(description="none, torchvision or caffe")]
     preprocessing: Literal["caffe", "torchvision"]
     pad: Literal[100, "same"]

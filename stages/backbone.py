@@ -60,7 +60,7 @@ def _published(folder: Path, stride: int, experiment: Params) -> None:
         return
     from fcn.pretrained import published
 
-    published.check(init, stride)
+    published.check(init, stride, experiment.model.backbone)
     print(published.archive(init).notice, flush=True)
     published.make(init, folder / f"{init}.safetensors")
     print(f"{folder}: {init}, for FCN-{stride}s to start from")

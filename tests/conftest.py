@@ -33,7 +33,7 @@ from fcn.datasets.sources import scenes  # noqa: E402
 from fcn.io import pins  # noqa: E402
 from fcn.metrics import counting  # noqa: E402
 from fcn.models import FCN  # noqa: E402
-from fcn.models.fcn import BACKBONES  # noqa: E402
+from fcn.models.backbones import BACKBONES  # noqa: E402
 from fcn.params import Params  # noqa: E402
 from fcn.training import steps  # noqa: E402
 from fcn.training.optimizer import Optimizer  # noqa: E402
@@ -92,6 +92,12 @@ def small() -> Callable[..., Params]:
 def narrow_vgg16(monkeypatch: pytest.MonkeyPatch) -> None:
     """VGG16 has a few channels, so that its nets and their files are small."""
     monkeypatch.setitem(BACKBONES, "vgg16", model_files.NARROW)
+
+
+@pytest.fixture
+def narrow_alexnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AlexNet has a few channels."""
+    monkeypatch.setitem(BACKBONES, "alexnet", model_files.NARROW_ALEXNET)
 
 
 @pytest.fixture(scope="session")

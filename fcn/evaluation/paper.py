@@ -12,7 +12,7 @@ from fcn.ladder import NETS
 from fcn.params import Params
 
 MEASURES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")  # the paper's, of fcn.ladder.SCORES
-Row = tuple[float, float, float, float]
+Row = tuple[float | None, float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ PUBLISHED = {
         "fcn16s": Published((90.0, 75.7, 62.4, 83.0), TABLE + "2", (90.9971, 78.0710, 65.0050, 84.2614)),
         "fcn8s": Published((90.3, 75.9, 62.7, 83.2), TABLE + "2", (91.2212, 77.6146, 65.5126, 84.5445)),
         "fcn32s, fixed": Published((83.0, 59.7, 45.4, 72.0), TABLE + "2, FCN-32s-fixed"),
+        "fcn32s, alexnet": Published((None, None, 39.8, None), TABLE + "1, FCN-AlexNet"),
         "fcn8s, at once": Published(None, "", (91.1288, 78.4979, 65.3998, 84.4326)),
     },
     ("nyud", "reference_test"): {"fcn32s": Published((60.0, 42.2, 29.2, 43.9), TABLE + "4, FCN-32s RGB")},
@@ -53,14 +54,17 @@ BOUNDS_SOURCE = "CVPR 2015 (arXiv 1411.4038v2), appendix A, VOC 2011"
 def beside(params: Params) -> dict[str, Published]:
     """The published scores to compare each net of this experiment with; empty if nothing comparable is published.
 
-    A frozen backbone is compared with FCN-32s-fixed only, at_once with the FCN-8s trained at once.
+    A frozen backbone is compared with FCN-32s-fixed only, AlexNet with FCN-AlexNet only, at_once with the FCN-8s
+    trained at once.
     """
     at_once, frozen = params.model.at_once, params.train.freeze == "backbone"
     native = "native" in (params.evaluate.size, params.data.size.val)
     known = PUBLISHED.get((params.data.dataset, params.data.splits.val), {}) if native else {}
     names = {net: net for net in NETS}
-    if frozen:
+    if params.model.backbone == "alexnet":
+        names = {"fcn32s": "fcn32s, alexnet"}
+    elif frozen:
         names = {"fcn32s": "fcn32s, fixed"}
-    if at_once:
+    if at_once and "fcn8s" in names:
         names["fcn8s"] = "fcn8s, at once"
     return {net: known[name] for net, name in names.items() if name in known}

@@ -56,7 +56,7 @@ def check_params(params: Params) -> None:
         rung, name, stride = params.rung(net.stride), net.section, net.stride
         compatibility.check_batch_norm(rung, model.backbone, name)
         if rung.init != "parent":
-            published.check(rung.init, stride, model.at_once and stride == 8, classes)
+            published.check(rung.init, stride, model.backbone, model.at_once and stride == 8, classes)
 
 
 def image_sizes(params: Params) -> list[tuple[str, Size]]:

@@ -62,43 +62,6 @@ def window(net: FCN, pixel: int) -> Interval:
     return min(first for first, _ in intervals), max(last for _, last in intervals)
 
 
-def on_grid(length: int, tile: int, context: tuple[int, int]) -> Iterator[Span]:
-    """Tiles along one side, for prediction: the logits equal those of the whole image.
-
-    Tiles start at multiples of GRID, so their fc6 cells lie where those of the whole image do. The pixels taken
-    from a tile are far enough from its borders that no border is inside their receptive field, except for the
-    borders of the image itself, which are the same in the whole image.
-
-    tile     maximum size of a tile in pixels
-    context  receptive field before and after a pixel, in pixels: `context`
-    raises   UserError if the tiles are smaller than the receptive field
-    """
-    before, after = context
-    if length > tile < before + after + 2 * GRID:
-        raise UserError(f"tiles of {tile} pixels are too small for this net; write {before + after + 2 * GRID} or more")
-    done = 0
-    while done < length:
-        start = max(0, (done - before) // GRID * GRID)
-        stop = min(length, start + tile)
-        last = length if stop == length else stop - after
-        yield Span(start, stop, done, last)
-        done = last
-
-
-def window(net: FCN, pixel: int) -> Interval:
-    """The input pixels that one pixel's logits depend on; negative ones are padding."""
-    scores = _upsampled((pixel + net.crops[net.stride],) * 2, net.stride)
-    intervals = []
-    for name, block, stride in (("pool3", 3, 8), ("pool4", 4, 16)):
-        if net.stride <= stride:  # the skip connection of this pooling layer: fcn.models.fcn.FCN._fuse
-            skip, coarse = (0, net.crops[name]) if net.same else (net.crops[name], 0)
-            intervals.append(_pooled(net, (scores[0] + skip, scores[1] + skip), block))
-            scores = _upsampled((scores[0] + coarse, scores[1] + coarse), 2)
-    border = 3 if net.same else 0
-    intervals.append(_pooled(net, (scores[0] - border, scores[1] + 6 - border), 5))
-    return min(first for first, _ in intervals), max(last for _, last in intervals)
-
-
 def _upsampled(net: FCN, result: Interval, factor: int) -> Interval:
     """The input cells of a result of a transposed convolution with stride `factor`."""
     kernel = 2 * factor - net.backbone.expansion

@@ -27,7 +27,7 @@ MAX_AXES = 32  # as in Caffe
 MAX_NAME = 256  # bytes
 MAX_FIELDS = 100_000  # published files have some hundreds; the limit stops hours of parsing random bytes
 
-LAYER = re.compile(r"conv[1-5]_[1-4]|fc[678]|(score_(fr|pool[34])|upscore(2|8|16|_pool4)?)(_sem|_geo)?")
+LAYER = re.compile(r"conv[1-5](_[1-4])?|fc[678]|(score_(fr|pool[34])|upscore(2|8|16|_pool4)?)(_sem|_geo)?")
 SCALES = {"scale_pool4": 0.01, "scale_pool3": 0.0001}  # constants of the at-once net
 
 
@@ -66,7 +66,7 @@ def read(path: Path) -> dict[str, list[Blob]]:
     return layers
 
 
-def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False) -> dict[str, Tensor]:
+def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False, fc6: int = 7) -> dict[str, Tensor]:
     """Convert the result of `read` to FCN's state dict. Input channels stay BGR; memory is shared with `blobs`.
 
     Caffe's kernel layout is torch's: (out, in, h, w), and (in, out, h, w) for transposed convolutions. The fully
@@ -75,6 +75,7 @@ def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False) -> dict[s
 
     at_once  whether the net scales pool4 and pool3 down, as the reference's at-once net does; a file without the
              scales is accepted too, because Caffe then fills them in
+    fc6      kernel of the net's fc6, in pixels
     raises   UserError that names all layers unknown to the reference nets, or the layer with a wrong shape
     """
     if unknown := [name for name in blobs if not LAYER.fullmatch(name) and name not in SCALES]:
@@ -93,7 +94,7 @@ def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False) -> dict[s
                 raise UserError(f"these weights have both a layer {name} and a layer {name}_sem")
             if len(layer) != (1 if name.startswith("upscore") else 2):
                 raise UserError(f"layer {source_name} has {len(layer)} blobs")
-            state[f"{name}.weight"] = torch.from_numpy(_kernel(name, layer[0], size))
+            state[f"{name}.weight"] = torch.from_numpy(_kernel(name, layer[0], size, fc6))
             for bias in layer[1:]:
                 if bias.size != max(bias.shape, default=0):  # (n,), or (1, 1, 1, n) in old files
                     raise UserError(f"layer {source_name} has a bias of shape {bias.shape}")
@@ -101,10 +102,10 @@ def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False) -> dict[s
     return state
 
 
-def _kernel(name: str, blob: Blob, max_values: int) -> Blob:
-    """The kernel with four axes; `max_values` limits the size of a grouped kernel when it is expanded."""
+def _kernel(name: str, blob: Blob, max_values: int, fc6: int) -> Blob:
+    """The kernel with four axes; `max_values` limits the size of a grouped upsampling when it is expanded."""
     matrix = blob.shape[2:] if blob.ndim == 4 and blob.shape[:2] == (1, 1) else blob.shape
-    side = {"fc6": 7, "fc7": 1}.get(name)
+    side = {"fc6": fc6, "fc7": 1}.get(name)
     if side and len(matrix) == 2 and matrix[1] % side**2 == 0:
         return blob.reshape(matrix[0], -1, side, side)
     if blob.ndim != 4:

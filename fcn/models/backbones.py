@@ -104,6 +104,18 @@ def alexnet(channels: Sequence[int], fc: int) -> Backbone:
     )
     crops: dict[Pad, Crops] = {
         100: {"pool4": 5, "pool3": 10, 32: 18, 16: 18, 8: 18},
-        "same": {"pool4": 0, "pool3": 0, 32: 15, 16: 15, 8: 7},
+        "same": {"pool4": 0, "pool3": 1, 32: 15, 16: 15, 8: 7},
     }
     return Backbone(blocks, (0, 1), fc, 6, (2, 3), 3, crops, expansion=1, lrn=True)
+
+
+WIDE = (64, 128, 256, 512, 512)
+BACKBONES = {
+    "vgg16": vgg((2, 2, 3, 3, 3), WIDE, 4096),
+    "vgg16_bn": vgg((2, 2, 3, 3, 3), WIDE, 4096, norm=("conv",)),
+    "vgg19": vgg((2, 2, 4, 4, 4), WIDE, 4096),
+    # Up to conv5_3, with average pooling: FCN.tensorflow's net for MIT Scene Parsing.
+    "vgg19_avg": vgg((2, 2, 4, 4, 3), WIDE, 4096, pooling="avg"),
+    "slim": vgg((2, 2, 3, 3, 3), (16, 32, 64, 128, 128), 512, norm=("conv", "fc")),
+    "alexnet": alexnet((96, 256, 384, 384, 256), 4096),
+}

@@ -11,22 +11,11 @@ from torch import Tensor, nn
 from fcn.kernels.border import BORDER, Bordered
 from fcn.kernels.dense import DenseConvolution
 from fcn.ladder import STRIDES
-from fcn.models.backbones import Backbone, Pad, alexnet, vgg
+from fcn.models.backbones import BACKBONES, Backbone, Pad
 from fcn.models.layers import CAFFE, Dropout, FixedUpsampling, LearnedUpsampling, Preprocessing, response_norm
 
 State = dict[str, Tensor]  # weights by name, as in a state dict
 
-
-WIDE = (64, 128, 256, 512, 512)
-BACKBONES = {
-    "vgg16": vgg((2, 2, 3, 3, 3), WIDE, 4096),
-    "vgg16_bn": vgg((2, 2, 3, 3, 3), WIDE, 4096, norm=("conv",)),
-    "vgg19": vgg((2, 2, 4, 4, 4), WIDE, 4096),
-    # Up to conv5_3, with average pooling: FCN.tensorflow's net for MIT Scene Parsing.
-    "vgg19_avg": vgg((2, 2, 4, 4, 3), WIDE, 4096, pooling="avg"),
-    "slim": vgg((2, 2, 3, 3, 3), (16, 32, 64, 128, 128), 512, norm=("conv", "fc")),
-    "alexnet": alexnet((96, 256, 384, 384, 256), 4096),
-}
 
 UPSAMPLINGS = ("fixed", "inner", "learned")
 PADS: tuple[Pad, ...] = get_args(Pad)

@@ -11,7 +11,7 @@ from torchvision import models
 from fcn.io import download, pins
 from fcn.io.archive import Archive, https_or_http
 from fcn.models import State
-from fcn.models.fcn import BACKBONES
+from fcn.models.backbones import BACKBONES
 from fcn.models.layers import CAFFE, TORCHVISION, Preprocessing
 from fcn.pretrained import published
 from fcn.runtime import files
@@ -20,7 +20,7 @@ from fcn.weights.model_file import Published
 
 # torchvision's model name of each backbone.
 NAMES = {"vgg16": "vgg16", "vgg16_bn": "vgg16_bn", "vgg19": "vgg19", "vgg19_avg": "vgg19"}
-VGG16 = "VGG_ILSVRC_16_layers"
+VGG16, CAFFENET = "VGG_ILSVRC_16_layers", "bvlc_reference_caffenet"
 CAFFE_VGG16 = Archive(
     f"{VGG16}.caffemodel",
     https_or_http(f"www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/{VGG16}.caffemodel"),
@@ -29,6 +29,15 @@ CAFFE_VGG16 = Archive(
     553_432_081,
     kind="weights",
 )
+# AlexNet with pooling before normalization, as in the reference's net.
+CAFFE_ALEXNET = Archive(
+    f"{CAFFENET}.caffemodel",
+    https_or_http(f"dl.caffe.berkeleyvision.org/{CAFFENET}.caffemodel"),
+    "CaffeNet by BAIR/BVLC: unrestricted use",
+    sha1="4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",  # models/bvlc_reference_caffenet/readme.md of BVLC/caffe
+    kind="weights",
+)
+IN_CAFFE = {"vgg16": CAFFE_VGG16, "alexnet": CAFFE_ALEXNET}  # by backbone
 # torchvision publishes only the first eight digits, in the file names; other projects publish the full digests.
 DIGESTS = {
     "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
@@ -46,7 +55,7 @@ def backbone(name: str, origin: str) -> tuple[State, Preprocessing, Published]:
     """
     where = archive(name, origin)
     if origin == "caffe":
-        state, origin_file = published.state_dict(VGG16, where)
+        state, origin_file = published.state_dict(where.stem, where, name)
         return state, CAFFE, origin_file
     path = download.fetch(where)
     with path.open("rb") as file:
@@ -58,15 +67,15 @@ def backbone(name: str, origin: str) -> tuple[State, Preprocessing, Published]:
 def archive(name: str, origin: str) -> Archive:
     """Where the weights of a backbone are published.
 
-    origin   torchvision, or caffe (the reference's own, VGG16 only)
+    origin   torchvision, or caffe (VGG16 and AlexNet, from which the reference starts)
     raises   UserError if there are no such weights
     """
     if origin == "torchvision" and name in NAMES:
         return torchvision_archive(name)
-    if origin == "caffe" and name == "vgg16":
-        return CAFFE_VGG16
-    known = ", ".join(f"torchvision for {n}" for n in NAMES)
-    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; available are {known}, caffe for vgg16")
+    if origin == "caffe" and name in IN_CAFFE:
+        return IN_CAFFE[name]
+    known = ", ".join([*(f"torchvision for {n}" for n in NAMES), *(f"caffe for {n}" for n in IN_CAFFE)])
+    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; available are {known}")
 
 
 def unpickle(file: BinaryIO, path: Path) -> State:
@@ -126,7 +135,7 @@ def torchvision_names(name: str) -> dict[str, str]:
             continue
         i += isinstance(layer, nn.Conv2d)
         kind = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn"}.get(type(layer))
-        if kind and i <= BACKBONES[name].convolutions[block - 1]:
+        if kind and i <= len(BACKBONES[name].blocks[block - 1]):
             names |= {f"{kind}{block}_{i}.{key}": f"features.{number}.{key}" for key in layer.state_dict()}
     for fc, number in (("fc6", 0), ("fc7", 3)):
         names |= {f"{fc}.{key}": f"classifier.{number}.{key}" for key in ("weight", "bias")}

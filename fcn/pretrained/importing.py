@@ -12,7 +12,7 @@ from fcn.data.labels import Labels
 from fcn.datasets import sources
 from fcn.io import caffemodel, verification
 from fcn.io.archive import Archive
-from fcn.models import FCN, State
+from fcn.models import FCN, State, backbones
 from fcn.models.layers import CAFFE
 from fcn.pretrained import imagenet, published
 from fcn.runtime import files
@@ -32,6 +32,7 @@ CONVERTED = {
     "bfed4437e941fef58932891217fe6464": "fcn8s-atonce-pascal",
     "aa75b158f4181e7f6230029eb96c1b13": imagenet.VGG16,
 }
+BACKBONES = {archive.stem: name for name, archive in imagenet.IN_CAFFE.items()}  # by the name of the published file
 
 
 def convert(
@@ -46,9 +47,9 @@ def convert(
     raises    UserError listing every name, shape and value that does not match the net
     """
     state, name = _read(path, name, digests)
-    backbone = name == imagenet.VGG16
+    backbone = BACKBONES.get(name)
     out = out or published.imported(archive(name))
-    state, facts = _backbone(state) if backbone else _net(state, name)
+    state, facts = _backbone(state, backbone) if backbone else _net(state, name)
     used = Published(name, files.sha256(path))
     origin: dict[str, Any] = {"parent": None, "published": used, "iterations": 0, "params": {}}
     model_file.save(out, state, Meta(**facts, **origin, threads=torch.get_num_threads()))
@@ -57,7 +58,7 @@ def convert(
 
 def archive(name: str) -> Archive:
     """The download of a published net or backbone."""
-    return imagenet.CAFFE_VGG16 if name == imagenet.VGG16 else published.archive(name)
+    return imagenet.IN_CAFFE[BACKBONES[name]] if name in BACKBONES else published.archive(name)
 
 
 def _read(path: Path, name: str | None, digests: Mapping[str, str]) -> tuple[State, str]:
@@ -72,13 +73,15 @@ def _read(path: Path, name: str | None, digests: Mapping[str, str]) -> tuple[Sta
             raise UserError(f"{path} is {actual}, not {name}")
         return state, actual
     name = name or path.stem
-    if name not in published.NETS and name != imagenet.VGG16:
-        known = ", ".join([*published.NETS, imagenet.VGG16])
+    if name not in published.NETS and name not in BACKBONES:
+        known = ", ".join([*published.NETS, *BACKBONES])
         raise UserError(f"{path} does not have the name of a published net; name it with --net: {known}")
     if archive(name).has_digest and (reason := verification.fault(path, archive(name))):
         raise UserError(f"{path} is not the published {archive(name).name}: {reason}")
     at_once = name in published.NETS and published.NETS[name].at_once
-    return caffemodel.state_dict(caffemodel.read(path), at_once=at_once), name
+    backbone = BACKBONES.get(name) or published.NETS[name].backbone
+    blobs = caffemodel.read(path)
+    return caffemodel.state_dict(blobs, at_once=at_once, fc6=backbones.BACKBONES[backbone].kernel), name
 
 
 def _converted(path: Path, digests: Mapping[str, str]) -> tuple[State, str]:
@@ -106,15 +109,15 @@ def _net(state: State, name: str) -> tuple[State, dict[str, Any]]:
     }
 
 
-def _backbone(state: State) -> tuple[State, dict[str, Any]]:
+def _backbone(state: State, backbone: str) -> tuple[State, dict[str, Any]]:
     if "features.0.weight" in state:
-        state = imagenet.from_torchvision("vgg16", state)
+        state = imagenet.from_torchvision(backbone, state)
     with torch.device("meta"):
-        net = FCN(1, 32, "vgg16").state_dict()
+        net = FCN(1, 32, backbone).state_dict()
     expected = {key: tensor for key, tensor in net.items() if not key.startswith("score")}
     if problems := loading.mismatches(state, expected):
-        raise UserError(f"{imagenet.VGG16} is another net: {'; '.join(problems)}")
-    return state, {"architecture": {"backbone": "vgg16"}, "preprocessing": CAFFE, "labels": None}
+        raise UserError(f"{imagenet.IN_CAFFE[backbone].stem} is another net: {'; '.join(problems)}")
+    return state, {"architecture": {"backbone": backbone}, "preprocessing": CAFFE, "labels": None}
 
 
 def _labels(dataset: str, classes: int) -> Labels | None:

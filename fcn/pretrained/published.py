@@ -9,6 +9,7 @@ import torch
 from fcn.io import caffemodel, download, pins
 from fcn.io.archive import Archive, https_or_http
 from fcn.models import FCN, State
+from fcn.models.backbones import BACKBONES
 from fcn.models.layers import CAFFE, Preprocessing
 from fcn.runtime import files, machine
 from fcn.runtime.errors import UserError
@@ -18,7 +19,7 @@ from fcn.weights.model_file import Published
 
 @dataclass(frozen=True)
 class Net:
-    """An FCN of the reference: VGG16, pad 100, fixed upsampling.
+    """An FCN of the reference: pad 100, fixed upsampling.
 
     dataset         data set whose classes it scores, in the order of that data set
     classes         number of classes
@@ -34,6 +35,7 @@ class Net:
     preprocessing: Preprocessing = CAFFE
     at_once: bool = False
     note: str = ""
+    backbone: str = "vgg16"
 
 
 def _with_mean(blue: float, green: float, red: float) -> Preprocessing:
@@ -48,6 +50,7 @@ NETS = {
     "fcn16s-heavy-pascal": Net(16, "voc", 21),
     "fcn8s-heavy-pascal": Net(8, "voc", 21),
     "fcn8s-atonce-pascal": Net(8, "voc", 21, at_once=True),
+    "fcn-alexnet-pascal": Net(32, "voc", 21, backbone="alexnet"),
     "siftflow-fcn32s-heavy": Net(32, "siftflow", 33, SIFTFLOW),
     "siftflow-fcn16s-heavy": Net(16, "siftflow", 33, SIFTFLOW),
     "siftflow-fcn8s-heavy": Net(8, "siftflow", 33, SIFTFLOW),
@@ -79,7 +82,7 @@ def architecture(name: str) -> dict[str, Any]:
     return {
         "num_classes": theirs.classes,
         "stride": theirs.stride,
-        "backbone": "vgg16",
+        "backbone": theirs.backbone,
         "at_once": theirs.at_once,
         "pad": 100,
         "upsampling": "fixed",
@@ -93,7 +96,7 @@ def make(name: str, out: Path) -> None:
     raises   UserError listing every name, shape and value that does not match the net
     """
     theirs = NETS[name]
-    state, used = state_dict(name, archive(name), at_once=theirs.at_once)
+    state, used = state_dict(name, archive(name), theirs.backbone, at_once=theirs.at_once)
     net = FCN(**architecture(name), preprocessing=theirs.preprocessing)
     loading.fill(net, state, name)
     meta = model_file.Meta(
@@ -109,7 +112,7 @@ def make(name: str, out: Path) -> None:
     model_file.save(out, net.state_dict(), meta)
 
 
-def check(name: str, stride: int, at_once: bool | None = None, classes: int | None = None) -> None:
+def check(name: str, stride: int, backbone: str, at_once: bool | None = None, classes: int | None = None) -> None:
     """raises   UserError if there are no published weights of this name, or they do not fit such a net
 
     at_once, classes   of the net; None if not known yet
@@ -124,6 +127,8 @@ def check(name: str, stride: int, at_once: bool | None = None, classes: int | No
         )
     if theirs.stride != stride:
         raise UserError(f"{name} is FCN-{theirs.stride}s and cannot initialize FCN-{stride}s")
+    if theirs.backbone != backbone:
+        raise UserError(f"{name} expects model.backbone: {theirs.backbone}")
     if at_once not in (None, theirs.at_once):
         raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
     if classes not in (None, theirs.classes):
@@ -140,11 +145,11 @@ def imported(archive: Archive) -> Path:
     return machine.root() / ".fcn" / "downloads" / f"{archive.name.removesuffix('.caffemodel')}.safetensors"
 
 
-def state_dict(name: str, archive: Archive, *, at_once: bool = False) -> tuple[State, Published]:
+def state_dict(name: str, archive: Archive, backbone: str, *, at_once: bool = False) -> tuple[State, Published]:
     """The published weights with this project's layer names, downloaded if necessary, and the file used."""
     path, used = locate(name, archive)
     if path != imported(archive):
-        return caffemodel.state_dict(caffemodel.read(path), at_once=at_once), used
+        return caffemodel.state_dict(caffemodel.read(path), at_once=at_once, fc6=BACKBONES[backbone].kernel), used
     return model_file.load(path)[0], used
 
 

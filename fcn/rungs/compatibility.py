@@ -6,7 +6,8 @@
 from collections.abc import Iterable, Sequence
 
 from fcn.ladder import LADDER
-from fcn.models.fcn import BACKBONES, normalized_positions
+from fcn.models.backbones import BACKBONES
+from fcn.models.fcn import normalized_positions
 from fcn.params import Params, Rung, Size
 from fcn.runtime.errors import UserError
 

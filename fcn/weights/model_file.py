@@ -17,7 +17,8 @@ from fcn.data.labels import MAX_CLASSES, Labels
 from fcn.data.scale import Scale
 from fcn.ladder import STRIDES
 from fcn.models import FCN, State
-from fcn.models.fcn import BACKBONES, PADS, UPSAMPLINGS
+from fcn.models.backbones import BACKBONES
+from fcn.models.fcn import PADS, UPSAMPLINGS
 from fcn.models.layers import Preprocessing
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, in_one_line

@@ -15,11 +15,11 @@ from fcn.kernels import resizing
 from fcn.models.fcn import FCN
 from fcn.runtime.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("narrow_vgg16")
+pytestmark = pytest.mark.usefixtures("narrow_vgg16", "narrow_alexnet")
 
 
 def narrow(stride: int, pad: int | Literal["same"], **more: object) -> FCN:
-    """A net of VGG16's geometry, in fp64, whose every layer has a say."""
+    """A net of VGG16's or another backbone's geometry, in fp64, whose every layer contributes."""
     torch.manual_seed(1)
     net = FCN(3, stride, pad=pad, **more).double().eval()  # type: ignore[arg-type]
     for name, parameter in net.named_parameters():
@@ -37,13 +37,14 @@ def test_the_context_of_fcn32s_is_that_of_vgg16_by_hand() -> None:
     assert receptive_field.context(FCN(3, 32, "slim", pad="same")) == (233, 233)  # slim has VGG16's geometry
 
 
+@pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
 @pytest.mark.parametrize("stride", [32, 16, 8])
 @pytest.mark.parametrize("pad", [100, "same"])
 def test_a_pixel_that_is_no_number_reaches_just_the_pixels_whose_window_it_is_in(
-    stride: int, pad: int | Literal["same"]
+    stride: int, pad: int | Literal["same"], backbone: str
 ) -> None:
     """NaN goes through every layer that sees it; transposed convolutions, unlike products, spread it no further."""
-    net = narrow(stride, pad, upsampling="learned")
+    net = narrow(stride, pad, backbone=backbone, upsampling="learned")
     windows = {pixel: receptive_field.window(net, pixel) for pixel in range(640)}
     for row in (320, 331, 351):
         image = torch.zeros(1, 3, 640, 1, dtype=torch.float64)
@@ -54,13 +55,21 @@ def test_a_pixel_that_is_no_number_reaches_just_the_pixels_whose_window_it_is_in
 
 
 @pytest.mark.parametrize(
-    ("stride", "pad", "width", "height"),
-    [(32, "same", 40, 1011), (16, "same", 1011, 40), (8, "same", 700, 720), (32, 100, 1, 1000), (8, 100, 970, 3)],
+    ("stride", "pad", "width", "height", "backbone"),
+    [
+        (32, "same", 40, 1011, "vgg16"),
+        (16, "same", 1011, 40, "vgg16"),
+        (8, "same", 700, 720, "vgg16"),
+        (32, 100, 1, 1000, "vgg16"),
+        (8, 100, 970, 3, "vgg16"),
+        (32, 100, 1000, 30, "alexnet"),
+        (8, "same", 30, 1000, "alexnet"),
+    ],
 )
 def test_logits_in_tiles_are_those_of_the_whole_image(
-    stride: int, pad: int | Literal["same"], width: int, height: int
+    stride: int, pad: int | Literal["same"], width: int, height: int, backbone: str
 ) -> None:
-    net = narrow(stride, pad)
+    net = narrow(stride, pad, backbone=backbone)
     pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
     with torch.no_grad():
         whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]

@@ -188,7 +188,7 @@ def test_the_backbone_stage_leaves_the_published_net_that_init_names_and_no_earl
     name, out = "siftflow-fcn32s-heavy", folder / "published" / "fcn32s"
     put(folder, name)
     entry = dvc_yaml.entry("train", {"cmd": "train", "deps": ["published/fcn32s"]}, {})
-    _published(out, 32, small(**{"train.init": name}))
+    _published(out, 32, small(**{"train.init": name, "model.backbone": "vgg16"}))
     assert "FCN's authors: unrestricted use (BVLC model license)" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == ["init.txt", f"{name}.safetensors"]
     before = entry.fingerprint()

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from fcn.kernels.border import BORDER, Bordered, Span
 from fcn.models import fcn
-from fcn.models.fcn import FCN, Backbone
+from fcn.models.backbones import vgg
+from fcn.models.fcn import FCN
 
 
 def nonzero_range(values: Tensor) -> tuple[int, int]:
@@ -68,7 +69,7 @@ def test_the_image_meets_the_edge_in_block_5() -> None:
 @pytest.mark.parametrize("backbone", ["vgg16", "vgg19", "vgg19_avg"])
 def test_logits_and_gradients_are_those_of_the_full_border(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = fcn.BACKBONES[backbone]
-    narrow = Backbone(wide.convolutions, (3, 4, 4, 5, 5), 6, pooling=wide.pooling)
+    narrow = vgg([len(block) for block in wide.blocks], (3, 4, 4, 5, 5), 6, pooling=wide.pooling)
     monkeypatch.setitem(fcn.BACKBONES, "narrow", narrow)
     generator = torch.Generator().manual_seed(0)
     for height, width in [(1, 2), (3, 37), (16, 31), (33, 4), (45, 70)]:

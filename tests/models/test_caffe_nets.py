@@ -210,3 +210,22 @@ def test_the_reference_nets_layer_names_are_known() -> None:
         state = caffemodel.state_dict(layers)
         names = [*trunk, *scores[stride], *UPSAMPLING[stride]]
         assert list(dict.fromkeys(name.rpartition(".")[0] for name in state)) == names
+
+
+@pytest.mark.usefixtures("narrow_alexnet")
+def test_fcn_alexnet_and_caffenet_are_read_from_their_files(path: Path) -> None:
+    """FCN-AlexNet's file has fc6 as a convolution of 6x6, CaffeNet's as a matrix, with fc8 after it."""
+    torch.manual_seed(1)
+    net = fcn.FCN(21, 32, "alexnet").eval()
+    whole = blobs_of(net)
+    path.write_bytes(net_of(whole | {"upscore": [bilinear_kernel(21, 63).float().numpy()]}))
+    other = fcn.FCN(21, 32, "alexnet").eval()
+    other.load_state_dict(caffemodel.state_dict(caffemodel.read(path), fc6=6))
+    image = torch.tensor(np.random.default_rng(0).integers(0, 256, (1, 3, 40, 53), np.uint8))
+    assert torch.equal(other(image), net(image))
+    trunk = {name: layer for name, layer in whole.items() if name != "score_fr"}
+    trunk |= {name: [trunk[name][0].reshape(7, -1), trunk[name][1]] for name in ("fc6", "fc7")}
+    path.write_bytes(net_of(trunk | {"fc8": [numbers(1000, 7), numbers(1000)]}))
+    state = caffemodel.state_dict(caffemodel.read(path), fc6=6)
+    assert state.keys() == {name for name in net.state_dict() if not name.startswith("score")}
+    assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in state.items())

@@ -12,6 +12,7 @@ from fcn.models.layers import (
     LearnedUpsampling,
     bilinear_kernel,
     bilinear_row,
+    response_norm,
 )
 
 
@@ -27,22 +28,24 @@ def test_the_bilinear_kernel_keeps_channels_apart() -> None:
     assert kernel[0, 0, 1].tolist() == [0.1875, 0.5625, 0.5625, 0.1875]
 
 
+@pytest.mark.parametrize("expansion", [0, 1])
 @pytest.mark.parametrize("factor", [2, 8, 16, 32])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 2)])
-def test_fixed_upsampling_equals_a_transposed_convolution(factor: int, size: tuple[int, int]) -> None:
+def test_fixed_upsampling_equals_a_transposed_convolution(factor: int, size: tuple[int, int], expansion: int) -> None:
+    kernel = 2 * factor - expansion
     score = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    full = nn.functional.conv_transpose2d(score, bilinear_kernel(3, 2 * factor), stride=factor)
+    full = nn.functional.conv_transpose2d(score, bilinear_kernel(3, kernel), stride=factor)
     crop = factor // 2
     height, width = full.shape[2] - crop, full.shape[3] - crop - 1
     expected = full[:, :, crop : crop + height, crop : crop + width]
-    result = FixedUpsampling(3, factor)(score, crop, (height, width))
+    result = FixedUpsampling(3, factor, kernel)(score, crop, (height, width))
     assert (result - expected).abs().max() < 1e-14
-    learned = LearnedUpsampling(3, factor).double()(score, crop, (height, width))
+    learned = LearnedUpsampling(3, factor, kernel).double()(score, crop, (height, width))
     assert (learned - expected).abs().max() < 1e-14
 
 
 def test_fixed_upsampling_takes_a_bilinear_kernel_and_refuses_another() -> None:
-    layer = FixedUpsampling(3, 2)
+    layer = FixedUpsampling(3, 2, 4)
     assert layer.load_state_dict({"weight": bilinear_kernel(3, 4).float()}).missing_keys == []
     assert not layer.state_dict()
     for other in (2 * bilinear_kernel(3, 4), bilinear_kernel(4, 4), bilinear_kernel(3, 8)):
@@ -62,6 +65,13 @@ def test_preprocessing_reckons_in_full_precision_before_it_casts() -> None:
     image = torch.full((1, 3, 1, 1), 201, dtype=torch.uint8)
     exact = CAFFE(image, torch.float64)
     assert torch.equal(CAFFE(image, torch.bfloat16), exact.float().bfloat16())
+
+
+def test_response_normalization_is_torchs_and_its_gradient_is_right() -> None:
+    x = torch.randn(2, 7, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    expected = nn.functional.local_response_norm(30 * x, 5, alpha=1e-4, beta=0.75, k=1.0)
+    assert torch.allclose(response_norm(30 * x), expected, rtol=1e-12, atol=0)
+    assert torch.autograd.gradcheck(response_norm, (30 * x,))
 
 
 def test_dropout_of_an_image_does_not_depend_on_its_batch() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fcn.models import fcn
-from fcn.models.fcn import FCN, Backbone
+from fcn.models.backbones import vgg
+from fcn.models.fcn import FCN
 from fcn.params import Params, load
 
 from . import oracle as peer
@@ -78,7 +79,7 @@ def build(torchfcn: tuple[Any, Any]) -> Iterator[Build]:
     with pytest.MonkeyPatch.context() as patch:
         width = peer.WIDTHS
         channels = (width[64], width[128], width[256], width[512], width[512])
-        patch.setitem(fcn.BACKBONES, "narrow", Backbone((2, 2, 3, 3, 3), channels, width[4096]))
+        patch.setitem(fcn.BACKBONES, "narrow", vgg((2, 2, 3, 3, 3), channels, width[4096]))
         yield pair
 
 

@@ -3,8 +3,10 @@
 import hashlib
 import io
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from caffe import Array, net_of
@@ -185,3 +187,40 @@ def test_learned_upsampling_a_cut_file_and_one_that_is_too_large_are_refused(tmp
         importing.convert(path)
     with pytest.raises(UserError, match=r"nowhere.pth is missing$"):
         importing.convert(tmp_path / "nowhere.pth")
+
+
+@pytest.mark.usefixtures("narrow_alexnet")
+def test_fcn_alexnet_is_imported_and_starts_a_rung_of_its_own_backbone_only(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = FCN(21, 32, "alexnet")
+    layers: dict[str, list[Array]] = {"upscore": [bilinear_kernel(21, 63).float().numpy()]}
+    for name, tensor in net.state_dict().items():
+        layers.setdefault(name.rpartition(".")[0], []).append(tensor.numpy())
+    (tmp_path / "fcn-alexnet-pascal.caffemodel").write_bytes(net_of(layers))
+    out, name = importing.convert(tmp_path / "fcn-alexnet-pascal.caffemodel")
+    loaded, meta = model_file.build(out)
+    assert (name, meta.labels, meta.architecture["backbone"]) == ("fcn-alexnet-pascal", VOC, "alexnet")
+    image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    assert torch.equal(loaded(image), net.eval()(image))
+    published.check(name, 32, "alexnet", classes=21)
+    with pytest.raises(UserError, match="expects model.backbone: alexnet"):
+        published.check(name, 32, "vgg16", classes=21)
+
+
+@pytest.mark.usefixtures("narrow_alexnet")
+def test_caffenet_is_imported_as_the_backbone_of_fcn_alexnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {name: tensor for name, tensor in FCN(1, 32, "alexnet").state_dict().items() if "score" not in name}
+    layers: dict[str, list[Array]] = {"fc8": [np.zeros((1000, 7), np.float32), np.zeros(1000, np.float32)]}
+    for name, tensor in state.items():
+        layers.setdefault(name.rpartition(".")[0], []).append(tensor.numpy())
+    path = tmp_path / f"{imagenet.CAFFENET}.caffemodel"
+    path.write_bytes(net_of(layers))
+    with pytest.raises(UserError, match="its sha1 is [0-9a-f]{40}, not 4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"):
+        importing.convert(path)
+    sha1 = hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(imagenet.IN_CAFFE, "alexnet", replace(imagenet.CAFFE_ALEXNET, sha1=sha1))
+    importing.convert(path)
+    loaded, preprocessing, used = imagenet.backbone("alexnet", "caffe")
+    assert (preprocessing, used.name) == (CAFFE, imagenet.CAFFENET)
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.items())

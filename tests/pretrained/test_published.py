@@ -1,5 +1,6 @@
 """Published weights, from files in their makers' formats at full width, filled with random numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from caffe import Array, net_of
 from torch import Tensor, nn
 
 from fcn.datasets import sources
-from fcn.models.fcn import BACKBONES, FCN
+from fcn.models.backbones import BACKBONES
+from fcn.models.fcn import FCN
 from fcn.models.layers import CAFFE, TORCHVISION
 from fcn.models.surgery import transplant
 from fcn.params import Model
@@ -31,10 +33,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision's VGGs and ours with an eighth of the classifier, to keep the test small."""
     for name in ("vgg16", "vgg16_bn", "vgg19", "vgg19_avg"):
-        row = BACKBONES[name]
-        monkeypatch.setitem(
-            BACKBONES, name, type(row)(row.convolutions, row.channels, 64, norm=row.norm, pooling=row.pooling)
-        )
+        monkeypatch.setitem(BACKBONES, name, replace(BACKBONES[name], fc=64))
 
 
 def trained(name: str) -> nn.Module:
@@ -156,13 +155,13 @@ def test_a_published_net_fills_every_layer_and_another_net_is_refused(mirror: Pa
     image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
     assert torch.equal(ours.eval()(image), theirs.eval()(image))
     with pytest.raises(UserError, match="fcn16s-heavy-pascal is FCN-16s and cannot initialize FCN-8s"):
-        published.check("fcn16s-heavy-pascal", 8, False, 21)
+        published.check("fcn16s-heavy-pascal", 8, "vgg16", False, 21)
     with pytest.raises(UserError, match="fcn16s-heavy-pascal has stride: 16, this FCN-8s has 8"):
         load(FCN(21, 8), "fcn16s-heavy-pascal", mirror)
     with pytest.raises(UserError, match="expects model.preprocessing: caffe"):
         load(FCN(21, 16, preprocessing=TORCHVISION), "fcn16s-heavy-pascal", mirror)
     with pytest.raises(UserError, match="init is 'fcn64s'; choose from parent, fcn32s-heavy-pascal"):
-        published.check("fcn64s", 16, False)
+        published.check("fcn64s", 16, "vgg16", False)
 
 
 @pytest.mark.usefixtures("narrow_vgg16")
@@ -177,16 +176,16 @@ def test_a_published_net_brings_its_own_mean_colour(mirror: Path) -> None:
 
 def test_a_net_of_other_classes_or_of_another_kind_is_refused_before_its_file_is_sought() -> None:
     with pytest.raises(UserError, match=r"scores 33 classes of siftflow, the data set has 21$"):
-        published.check("siftflow-fcn16s-heavy", 16, False, 21)
+        published.check("siftflow-fcn16s-heavy", 16, "vgg16", False, 21)
     with pytest.raises(
         UserError,
         match=r"60 classes \(class 0 is all that is none of the 59\), which no data set here has; `fcn import`",
     ):
-        published.check("pascalcontext-fcn8s-heavy", 8, False, 59)
+        published.check("pascalcontext-fcn8s-heavy", 8, "vgg16", False, 59)
     with pytest.raises(UserError, match="fcn8s-atonce-pascal expects model.at_once: true"):
-        published.check("fcn8s-atonce-pascal", 8, False, 21)
+        published.check("fcn8s-atonce-pascal", 8, "vgg16", False, 21)
     with pytest.raises(UserError, match="fcn8s-heavy-pascal expects model.at_once: false"):
-        published.check("fcn8s-heavy-pascal", 8, True, 21)
+        published.check("fcn8s-heavy-pascal", 8, "vgg16", True, 21)
 
 
 @pytest.mark.usefixtures("narrow_vgg16")

@@ -12,7 +12,8 @@ from torch import nn
 
 from fcn.data.split import Split
 from fcn.experiments import precheck
-from fcn.models.fcn import BACKBONES, FCN, normalized_positions
+from fcn.models.backbones import BACKBONES
+from fcn.models.fcn import FCN, normalized_positions
 from fcn.models.layers import CAFFE, PREPROCESSINGS
 from fcn.params import Params, Size
 from fcn.rungs import compatibility, initialization

@@ -21,14 +21,15 @@ from fcn.data.sampling import SampledImage  # noqa: E402
 from fcn.data.split import Split  # noqa: E402
 from fcn.metrics import counting  # noqa: E402
 from fcn.models import fcn  # noqa: E402
-from fcn.models.fcn import FCN, Backbone  # noqa: E402
+from fcn.models.backbones import vgg  # noqa: E402
+from fcn.models.fcn import FCN  # noqa: E402
 from fcn.rungs import checkpoint, rung  # noqa: E402
 from fcn.runtime import distributed  # noqa: E402
 from fcn.training import steps  # noqa: E402
 from fcn.training.optimizer import Optimizer  # noqa: E402
 
 # Narrow and without batch norm, which on a CPU has to see the whole batch.
-fcn.BACKBONES["vgg16"] = Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12)
+fcn.BACKBONES["vgg16"] = vgg((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12)
 VOIDS = (0.05, 0.9, 0.4, 1.0)
 
 

@@ -13,7 +13,8 @@ from conftest import ROOT, SMALL, Checkout, changed
 from safetensors.torch import load_file
 
 from fcn.models import fcn
-from fcn.models.fcn import FCN, Backbone
+from fcn.models.backbones import vgg
+from fcn.models.fcn import FCN
 from fcn.models.layers import TORCHVISION
 from fcn.runtime import machine
 from fcn.runtime.distributed import Group, _process_count
@@ -106,7 +107,7 @@ def test_losses_weights_gradients_and_counts_do_not_depend_on_the_number_of_proc
 def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_bits(
     checkout: Checkout, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(fcn.BACKBONES, "vgg16", Backbone((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
+    monkeypatch.setitem(fcn.BACKBONES, "vgg16", vgg((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
     checkout.set(**{"model.backbone": "vgg16", "optimizer": "sgd", "lr": 1e-4, "batch_size": 3})
     folder = checkout.folder / "data"
     shutil.copytree(packed, folder / "resized")

@@ -41,6 +41,7 @@ from fcn.experiments.history import Snapshot
 from fcn.inference import prediction
 from fcn.io import caffemodel, extraction
 from fcn.models import FCN, fcn
+from fcn.models.backbones import vgg
 from fcn.models.layers import CAFFE
 from fcn.pipeline import dvc_lock
 from fcn.rungs import checkpoint
@@ -195,7 +196,7 @@ ODD = (
 @cache
 def _whole() -> tuple[dict[str, Any], bytes]:
     """Facts and the rest of the file of a net with few weights, which `model_file.build` and all behind it can use."""
-    fcn.BACKBONES["slim"] = fcn.Backbone((2, 2, 3, 3, 3), (1, 2, 2, 2, 3), 4, norm=("conv", "fc"))
+    fcn.BACKBONES["slim"] = vgg((2, 2, 3, 3, 3), (1, 2, 2, 2, 3), 4, norm=("conv", "fc"))
     architecture = {"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same", "upsampling": "inner"}
     more = {"at_once": False, "dropout": 0.5}
     meta = model_file.Meta(
