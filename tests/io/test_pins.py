@@ -217,7 +217,7 @@ def test_an_imported_file_is_recorded_as_what_it_was_made_from(folder: Path) -> 
 def test_a_net_of_classes_that_no_data_set_has_is_not_offered() -> None:
     assert not [name for name in published.INITS if "pascalcontext" in name]
     with pytest.raises(UserError) as caught:
-        published.check("fcn64s", 32, False, 21)
+        published.check("fcn64s", 32, "vgg16", False, 21)
     assert "pascalcontext" not in str(caught.value)
 
 
