@@ -42,6 +42,7 @@ from fcn.inference import prediction
 from fcn.io import caffemodel, extraction
 from fcn.models import FCN, fcn
 from fcn.models.layers import CAFFE
+from fcn.params import Size
 from fcn.pipeline import dvc_lock
 from fcn.rungs import checkpoint
 from fcn.runtime.errors import UserError
@@ -201,7 +202,7 @@ def _whole() -> tuple[dict[str, Any], bytes]:
     meta = model_file.Meta(
         *(architecture | more, CAFFE, SCENES, "ab" * 32, "fcn8s-heavy-pascal", 3, 2, {"lr": 0.1, "train": {"save": 1}}),
         digests={"1": "cd" * 32, "10": "ef" * 32},
-        scale=Scale("32x32", "64x64"),
+        scale=Scale(Size(32, 32), Size(64, 64)),
     )
     path = folder() / "whole.safetensors"
     model_file.save(path, FCN(**architecture).state_dict(), meta)
@@ -390,7 +391,7 @@ def _mask_seeds() -> dict[str, bytes]:
 
 
 def _resized(sample: Sample) -> None:
-    packed = resizing.resize(sample, SCENES, "6x4", False)
+    packed = resizing.resize(sample, SCENES, Size(6, 4), False)
     if isinstance(packed, str):
         raise UserError(packed)
     assert packed.image.shape == (4, 6, 3)
