@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -36,9 +36,9 @@ def locked(path: Path, if_held: Callable[[str], None] = lambda process: None) ->
             file.seek(0)
             if_held(file.read().strip())
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with suppress(OSError):  # disk full: the message of a process that waits then lacks the id
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())  # not buffered, which would fail again in `close`
         yield
 
 

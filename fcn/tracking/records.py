@@ -21,6 +21,7 @@ from fcn.tracking.store import Rows, Store
 STAGES = ("train", "finetune16s", "finetune8s", "evaluate", "report")  # stages with a run; the last finishes the row
 KEY, BASE, DATA = "fcn.key", "fcn.base", "fcn.data.split"  # tags of a row: see fcn.tracking.identity.Experiment
 OPENED, OWNER = "fcn.opened", "fcn.dvc"  # tags of a row: when its last stage started, and the DVC process that ran it
+CLOCK_STEP = 5.0  # seconds that the system clock may be adjusted by; a reused process id is hardly ever as young
 ROW_CURVES = ("iteration", "time", "loss", "val.mean_iu")  # the curves that are also logged on the row
 
 
@@ -116,7 +117,7 @@ def is_owned(row: Any) -> bool:
     pid, _, started = row.data.tags.get(OWNER, "").partition(" ")
     try:
         process = psutil.Process(int(pid))
-        return machine.is_running(process) and abs(process.create_time() - float(started)) < 60
+        return machine.is_running(process) and abs(process.create_time() - float(started)) < CLOCK_STEP
     except (ValueError, psutil.Error):
         return False
 

@@ -131,8 +131,8 @@ def test_an_experiment_in_a_copy_runs_the_copys_code(finished: Checkout) -> None
     original = stage.read_text()
     stage.write_text(
         original.replace(
-            "    experiment = params.load()",
-            "    import fcn\n    print(f'from {fcn.__file__}')\n    experiment = params.load()",
+            "    entry = dvc_yaml.read(",
+            "    import fcn\n    print(f'from {fcn.__file__}')\n    entry = dvc_yaml.read(",
         )
     )
     try:

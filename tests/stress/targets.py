@@ -43,6 +43,7 @@ from fcn.io import caffemodel, extraction
 from fcn.models import FCN, fcn
 from fcn.models.backbones import vgg
 from fcn.models.layers import CAFFE
+from fcn.params import Size
 from fcn.pipeline import dvc_lock
 from fcn.rungs import checkpoint
 from fcn.runtime.errors import UserError
@@ -202,7 +203,7 @@ def _whole() -> tuple[dict[str, Any], bytes]:
     meta = model_file.Meta(
         *(architecture | more, CAFFE, SCENES, "ab" * 32, "fcn8s-heavy-pascal", 3, 2, {"lr": 0.1, "train": {"save": 1}}),
         digests={"1": "cd" * 32, "10": "ef" * 32},
-        scale=Scale("32x32", "64x64"),
+        scale=Scale(Size(32, 32), Size(64, 64)),
     )
     path = folder() / "whole.safetensors"
     model_file.save(path, FCN(**architecture).state_dict(), meta)
@@ -391,7 +392,7 @@ def _mask_seeds() -> dict[str, bytes]:
 
 
 def _resized(sample: Sample) -> None:
-    packed = resizing.resize(sample, SCENES, "6x4", False)
+    packed = resizing.resize(sample, SCENES, Size(6, 4), False)
     if isinstance(packed, str):
         raise UserError(packed)
     assert packed.image.shape == (4, 6, 3)
