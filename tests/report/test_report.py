@@ -68,6 +68,7 @@ def test_a_score_that_the_paper_does_not_have_is_not_compared(
         ("voc-heavy", {"data.splits.val": "val"}, []),
         ("voc-heavy", {"data.size.val": 256, "evaluate.size": "input"}, []),
         ("voc-heavy", {"data.size.val": 256, "evaluate.size": "native"}, ["fcn32s", "fcn16s", "fcn8s"]),
+        ("voc-alexnet", {}, ["fcn32s"]),
         ("camvid", {}, []),
         ("scenes", {}, []),
     ],
@@ -78,6 +79,8 @@ def test_only_the_same_data_split_and_size_are_compared(recipe: str, changes: di
     assert list(beside) == nets
     if recipe == "voc-fixed":
         assert beside["fcn32s"].paper == (83.0, 59.7, 45.4, 72.0)
+    if recipe == "voc-alexnet":
+        assert beside["fcn32s"].paper == (None, None, 39.8, None)
     if recipe == "voc-atonce":
         assert (beside["fcn8s"].paper, beside["fcn8s"].weights) == (None, (91.1288, 78.4979, 65.3998, 84.4326))
 
