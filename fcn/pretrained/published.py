@@ -24,7 +24,7 @@ class Net:
     dataset         data set whose classes it scores, in the order of that data set
     classes         number of classes
     preprocessing   BGR minus the mean colour of its training set
-    note            how its classes differ from the data set's; if set, no rung can be initialized from it
+    note            what it has that no data set here has; if set, no rung can be initialized from it
 
     source   net.py and *_layers.py in the reference's folders
     """
@@ -44,7 +44,9 @@ def _with_mean(blue: float, green: float, red: float) -> Preprocessing:
 
 SIFTFLOW, NYUD = _with_mean(114.578, 115.294, 108.353), _with_mean(116.190, 97.203, 92.318)
 CONTEXT = _with_mean(104.007, 116.669, 122.679)
-BACKGROUND = "class 0 is all that is none of the 59"
+# Horizontal disparity, height above ground and angle with gravity, as an image; not reversed to BGR.
+HHA = Preprocessing("RGB", 1.0, (132.431, 94.076, 118.477), (1.0, 1.0, 1.0))
+BACKGROUND = "scores 60 classes (class 0 is all that is none of the 59)"
 NETS = {
     "fcn32s-heavy-pascal": Net(32, "voc", 21),
     "fcn16s-heavy-pascal": Net(16, "voc", 21),
@@ -55,6 +57,7 @@ NETS = {
     "siftflow-fcn16s-heavy": Net(16, "siftflow", 33, SIFTFLOW),
     "siftflow-fcn8s-heavy": Net(8, "siftflow", 33, SIFTFLOW),
     "nyud-fcn32s-color-heavy": Net(32, "nyud", 40, NYUD),
+    "nyud-fcn32s-hha-heavy": Net(32, "nyud", 40, HHA, note="takes HHA images, computed from depth"),
     "pascalcontext-fcn32s-heavy": Net(32, "context59", 60, CONTEXT, note=BACKGROUND),
     "pascalcontext-fcn16s-heavy": Net(16, "context59", 60, CONTEXT, note=BACKGROUND),
     "pascalcontext-fcn8s-heavy": Net(8, "context59", 60, CONTEXT, note=BACKGROUND),
@@ -122,7 +125,7 @@ def check(name: str, stride: int, backbone: str, at_once: bool | None = None, cl
     theirs = NETS[name]
     if name not in INITS:
         raise UserError(
-            f"{name} scores {theirs.classes} classes ({theirs.note}), which no data set here has; `fcn import` makes "
+            f"{name} {theirs.note}, which no data set here has; `fcn import` makes "
             f"a model file of it for prediction; for init choose from parent, {', '.join(INITS)}"
         )
     if theirs.stride != stride:

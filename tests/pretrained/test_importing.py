@@ -224,3 +224,22 @@ def test_caffenet_is_imported_as_the_backbone_of_fcn_alexnet(tmp_path: Path, mon
     assert (preprocessing, used.name) == (CAFFE, imagenet.CAFFENET)
     assert loaded.keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.items())
+
+
+def test_the_hha_net_takes_its_three_channels_in_their_order_and_starts_no_rung(tmp_path: Path) -> None:
+    """nyud_layers.py of the reference subtracts (132.431, 94.076, 118.477) and does not reverse the channels."""
+    torch.manual_seed(0)
+    net = FCN(40, 32)
+    layers: dict[str, list[Array]] = {"upscore": [bilinear_kernel(40, 64).float().numpy()]}
+    for name, tensor in net.state_dict().items():
+        layers.setdefault(name.rpartition(".")[0], []).append(tensor.numpy())
+    (tmp_path / "nyud-fcn32s-hha-heavy.caffemodel").write_bytes(net_of(layers))
+    out, name = importing.convert(tmp_path / "nyud-fcn32s-hha-heavy.caffemodel")
+    loaded, meta = model_file.build(out)
+    assert meta.labels is not None
+    assert len(meta.labels.names) == 40
+    image = torch.tensor([132, 94, 118], dtype=torch.uint8).view(1, 3, 1, 1)
+    values = loaded.preprocessing(image, torch.float32).flatten().tolist()
+    assert values == pytest.approx([132 - 132.431, 94 - 94.076, 118 - 118.477], abs=1e-4)
+    with pytest.raises(UserError, match="takes HHA images, computed from depth, which no data set here has"):
+        published.check(name, 32, "vgg16", classes=40)

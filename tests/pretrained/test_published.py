@@ -179,7 +179,7 @@ def test_a_net_of_other_classes_or_of_another_kind_is_refused_before_its_file_is
         published.check("siftflow-fcn16s-heavy", 16, "vgg16", False, 21)
     with pytest.raises(
         UserError,
-        match=r"60 classes \(class 0 is all that is none of the 59\), which no data set here has; `fcn import`",
+        match=r"scores 60 classes \(class 0 is all that is none of the 59\), which no data set here has; `fcn import`",
     ):
         published.check("pascalcontext-fcn8s-heavy", 8, "vgg16", False, 59)
     with pytest.raises(UserError, match="fcn8s-atonce-pascal expects model.at_once: true"):
