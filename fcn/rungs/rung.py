@@ -68,6 +68,7 @@ def train_rung(
     with distributed.group() as group, ExitStack() as leader_contexts:
         if group.size > params.batch_size:
             raise UserError(f"{group.size} processes cannot share a batch of {params.batch_size} images; start fewer")
+        group.check_leader()
         if group.is_leader:
             leader_contexts.enter_context(locks.exclusive(out))
             dvc_lock.protect()

@@ -74,6 +74,15 @@ class Group:
         if self.maximum(self.broadcast(fingerprint) != fingerprint):
             raise UserError("the group's machines differ in data, code, parent weights or threads; make them identical")
 
+    def check_leader(self) -> None:
+        """raises   UserError in all processes if DVC started another process than the leader, which writes the files"""
+        started_by_dvc = "DVC_ROOT" in os.environ
+        if self.maximum(started_by_dvc) and not self.broadcast(started_by_dvc):
+            raise UserError(
+                "rank 0 of the group is not the process that DVC started; add --node-rank 0 and --master-addr to "
+                "FCN_TORCHRUN there, and --node-rank 1, 2, … on the other machines, so that it leads"
+            )
+
     def wrap(self, net: nn.Module) -> nn.Module:
         """Wraps the net so that gradients are averaged over all processes; its weights become the leader's."""
         if self.size == 1:
@@ -90,8 +99,7 @@ SINGLE = Group()
 @contextmanager
 def group() -> Iterator[Group]:
     """Joins the process group if torchrun started this process; otherwise yields SINGLE."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if _announced_size() == 1:
         yield SINGLE
         return
     device = machine.device()
@@ -121,7 +129,7 @@ def launch(module: str, images: int, *, machines: bool = True) -> None:
     images     images that can be processed at the same time, which limits the number of processes
     machines   whether the stage supports several machines
     """
-    if "WORLD_SIZE" in os.environ:
+    if _announced_size() > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
         return
     options = shlex.split(os.environ.get("FCN_TORCHRUN", "")) if machines else []
     if not options:
@@ -149,6 +157,20 @@ def launch(module: str, images: int, *, machines: bool = True) -> None:
     except SignalException as error:
         sys.exit(128 + error.sigval)
     sys.exit()
+
+
+def _announced_size() -> int:
+    """The number of processes in torchrun's group; 1 if there is none.
+
+    raises   UserError if another launcher, such as srun, set the variables that torchrun sets
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size != "1" and "TORCHELASTIC_RUN_ID" not in os.environ:
+        raise UserError(
+            f"WORLD_SIZE is {size}, but torchrun did not start this process; unset it, and set FCN_TORCHRUN to "
+            "train on several machines"
+        )
+    return int(size)
 
 
 def _process_count() -> int:

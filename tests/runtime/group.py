@@ -25,6 +25,7 @@ from fcn.models.backbones import vgg  # noqa: E402
 from fcn.models.fcn import FCN  # noqa: E402
 from fcn.rungs import checkpoint, rung  # noqa: E402
 from fcn.runtime import distributed  # noqa: E402
+from fcn.runtime.errors import UserError  # noqa: E402
 from fcn.training import steps  # noqa: E402
 from fcn.training.optimizer import Optimizer  # noqa: E402
 
@@ -103,7 +104,19 @@ def train(dying: str) -> None:
     )
 
 
+def lead(started_by_dvc: str) -> None:
+    """Prints whether a group in which DVC started the process of this rank may write files."""
+    if os.environ["RANK"] == started_by_dvc:
+        os.environ["DVC_ROOT"] = str(Path.cwd())
+    with distributed.group() as group:
+        try:
+            group.check_leader()
+            print(f"rank {group.rank} goes on")
+        except UserError as error:
+            print(f"rank {group.rank}: {error}")
+
+
 if __name__ == "__main__":
-    tasks: dict[str, Callable[..., None]] = {"compare": compare, "train": train}
+    tasks: dict[str, Callable[..., None]] = {"compare": compare, "train": train, "lead": lead}
     name, *words = sys.argv[1:]
     tasks[name](*(Path(word) if "/" in word else word for word in words))

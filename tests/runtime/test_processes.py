@@ -17,7 +17,7 @@ from fcn.models.backbones import vgg
 from fcn.models.fcn import FCN
 from fcn.models.layers import TORCHVISION
 from fcn.runtime import machine
-from fcn.runtime.distributed import Group, _process_count
+from fcn.runtime.distributed import Group, _process_count, group, launch
 from fcn.runtime.errors import UserError
 from fcn.weights import model_file
 
@@ -53,6 +53,30 @@ def test_the_number_of_processes_may_be_said(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("FCN_PROCESSES", "all")
     with pytest.raises(UserError, match="FCN_PROCESSES is 'all'"):
         _process_count()
+
+
+def test_a_group_that_another_launcher_announces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """srun, Kubeflow and others set these variables; torchrun also sets TORCHELASTIC_RUN_ID."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for begin in (lambda: launch("stages.train", 8), lambda: group().__enter__()):
+        with pytest.raises(UserError, match="WORLD_SIZE is 4, but torchrun did not start this process; unset it"):
+            begin()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    launch("stages.train", 8)
+    with group() as alone:
+        assert alone == Group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("started_by_dvc", "refused"), [("0", False), ("none", False), ("1", True)])
+def test_only_the_process_that_dvc_started_leads(started_by_dvc: str, refused: bool, tmp_path: Path) -> None:
+    """Otherwise the model file is written on another machine, and DVC finds no output here."""
+    said = run(2, "lead", started_by_dvc, cwd=tmp_path)
+    if refused:
+        assert said.count("rank 0 of the group is not the process that DVC started; ") == 2
+    else:
+        assert said.count("goes on") == 2
 
 
 @pytest.mark.slow
