@@ -24,7 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from fcn.runtime import machine
-from fcn.runtime.errors import UserError
+from fcn.runtime.errors import UserError, first_line
 
 T = TypeVar("T")
 
@@ -140,6 +140,7 @@ def launch(module: str, images: int, *, machines: bool = True) -> None:
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
 
     # Silences the warning that the error file is not copied to another place; the error is read below.
     logging.getLogger("torch.distributed.elastic.multiprocessing.errors.error_handler").setLevel(logging.CRITICAL)
@@ -156,6 +157,8 @@ def launch(module: str, images: int, *, machines: bool = True) -> None:
         sys.exit(f"error: process {failure.local_rank} of the group exited with status {failure.exitcode}")
     except SignalException as error:
         sys.exit(128 + error.sigval)
+    except (RendezvousError, dist.DistError) as error:
+        raise UserError(f"the machines of FCN_TORCHRUN did not all join in time ({first_line(error)})") from None
     sys.exit()
 
 

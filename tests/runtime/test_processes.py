@@ -69,6 +69,26 @@ def test_a_group_that_another_launcher_announces_is_refused(monkeypatch: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--node-rank=1 --master-addr=127.0.0.1 --master-port=9 --rdzv-conf=timeout=1",
+        "--rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:0 --rdzv-conf=join_timeout=1",
+    ],
+)
+def test_a_machine_that_does_not_come_is_no_traceback(options: str, tmp_path: Path) -> None:
+    program = "from fcn.runtime import distributed, errors\nwith errors.one_line(): distributed.launch('x', 8)"
+    environment = os.environ | {"FCN_TORCHRUN": f"--nnodes=2 --nproc-per-node=1 {options}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]  # torch's C++ code logs too
+    assert line.startswith("error: the machines of FCN_TORCHRUN did not all join in time (")
+    assert done.returncode == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("started_by_dvc", "refused"), [("0", False), ("none", False), ("1", True)])
 def test_only_the_process_that_dvc_started_leads(started_by_dvc: str, refused: bool, tmp_path: Path) -> None:
     """Otherwise the model file is written on another machine, and DVC finds no output here."""
