@@ -117,7 +117,7 @@ def _facts(params: Params, metas: dict[Path, model_file.Meta], images: int, rows
         f"scored on {counted(images, 'image')} of {data.splits.val}{tiles}",
         "Net": f"backbone {model.backbone} (weights: {model.weights or 'none'}), pad {model.pad}, "
         f"upsampling {model.upsampling}, dropout {model.dropout:g}",
-        "Optimiser": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
+        "Optimizer": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
         f"weight decay {params.weight_decay:g}, {params.precision}, seed {params.seed}",
     }
     for path, meta in metas.items():
