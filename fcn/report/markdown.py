@@ -137,7 +137,7 @@ def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
         row = content.scores[net]
         result[net] = []
         for i, measure in enumerate(paper.MEASURES):
-            given = [published.paper and published.paper[i], published.weights and published.weights[i]]
+            given = [published.paper and published.paper[i], published.reference and published.reference[i]]
             cells = [f"{value:.{digits}f}" if value else "—" for value, digits in zip(given, (1, 2), strict=True)]
             beside = given[1] or given[0]
             ours, difference = "—, not run", "—"
@@ -153,7 +153,7 @@ def sources(content: Content) -> str:
     if not content.published:
         return "Nothing comparable is published for this data set, split and size."
     tables = dict.fromkeys(published.source for published in content.published.values() if published.source)
-    rescored = any(published.weights for published in content.published.values())
+    rescored = any(published.reference for published in content.published.values())
     return (
         f"Per cent. Paper: {'; '.join(tables) or 'none'}. "
         + (f"Reference weights: {paper.RESCORED}. " if rescored else "")
