@@ -1,8 +1,4 @@
-"""torchfcn's FCN-8s with its own loss and parameter groups, as a peer to be measured against; not crippled.
-
-In a process of its own, as its users run it: with the C library's way of keeping memory and OpenMP's own of
-waiting, which are a part of what fcn does for speed.
-"""
+"""torchfcn's FCN-8s with its default settings, in its own process, without fcn's malloc and OpenMP settings."""
 
 import sys
 import warnings

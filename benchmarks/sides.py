@@ -1,4 +1,4 @@
-"""A side of a comparison: a process that works once whenever it is asked, and says how much memory it has needed."""
+"""One side of a benchmark: a process that runs one step per request and reports its peak memory."""
 
 import os
 import re
@@ -13,12 +13,15 @@ import torch
 from fcn.data.sampling import SampledImage
 from tests.parity import oracle
 
-OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # set by machine.prepare, for us; a peer's users have not
+OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # set by machine.prepare for fcn; torchfcn runs without them
 
 
 @contextmanager
 def process(*words: str) -> Iterator[Callable[[], float]]:
-    """A module of this folder and its arguments; it works once at every call, which gives its most GB so far."""
+    """Starts a benchmark process; each call runs one step and returns the peak memory of the process in GB.
+
+    words   module of this folder, and its arguments
+    """
     environment = {name: value for name, value in os.environ.items() if name not in OURS}
     command = [sys.executable, "-m", f"benchmarks.{words[0]}", *words[1:]]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as side:
@@ -35,23 +38,23 @@ def process(*words: str) -> Iterator[Callable[[], float]]:
 
 
 def serve(work: Callable[[], object]) -> None:
-    """Works once for every line that comes in."""
+    """Runs one step for each line on stdin and prints the peak memory in GB."""
     for _ in sys.stdin:
         work()
         print(peak_gigabytes(), flush=True)
 
 
 def image(case: str) -> tuple[SampledImage, int]:
-    """What both sides are fed, and the number of classes."""
+    """The image that both sides process, and the number of classes."""
     height, width, classes = map(int, case.split("x"))
     return oracle.drawn(height, width, classes, 0.05, seed=0), classes
 
 
 def peak_gigabytes() -> float:
-    """The most memory that this process had, on the GPU if it computes there."""
+    """Peak memory of this process; of the GPU, if there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
-    # getrusage would count the process that this one was begun from.
+    # getrusage would include the process that started this one.
     found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) * 1024 / 1e9

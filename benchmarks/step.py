@@ -1,12 +1,11 @@
-"""FCN-8s' training step and prediction beside torchfcn's, alternating in one run.
+"""Training step and prediction of FCN-8s compared with torchfcn's, alternating in one run.
 
     python -m benchmarks.step [--rounds 7] [--cases 224x224x21 375x500x21 375x500x151]
 
-Prints a table and writes benchmarks/results/step-DEVICE.json. Times are medians; a ratio is the peer's time by
-ours in the same round, its median. GFLOP/s count the multiplications and additions of what is
-computed; the limit is the best that one of the net's own 3×3 layers reaches, forward, in the same precision.
-Memory is the peak of a process that only trains. Each side has a process of its own, and the peer's is as its
-users have it: with the C library's own way of keeping memory.
+Prints a table and writes benchmarks/results/step-DEVICE.json. Times are medians; the ratio is
+the median over rounds of peer time / our time. GFLOP/s count the multiplications and additions that are
+executed; the limit is the forward pass of the net's fastest 3×3 layer in the same precision. Memory is the peak
+of a process that only trains. Each side runs in its own process, the peer without fcn's malloc and OpenMP settings.
 """
 
 from fcn.runtime import machine
@@ -35,7 +34,7 @@ SIDES = ("fp32", "bf16")
 
 
 def alternating(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, one after the other in every round, so that the machine's moods hit all alike."""
+    """Seconds of each side; the sides alternate in every round, so that other load affects all of them."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for i in range(rounds + 1):
         for name, work in works.items():
@@ -53,7 +52,7 @@ def flops(work: Work) -> int:
 
 
 def limit(net: FCN, height: int, width: int) -> float:
-    """FLOP/s of the fastest 3×3 layer, forward, as the net meets it."""
+    """FLOP/s of the fastest 3×3 layer, forward, at the sizes that occur in the net."""
     best = 0.0
     calls: list[tuple[nn.Conv2d, Tensor, int]] = []
 
@@ -103,7 +102,7 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any], before: dict[str, Any]) -> str:
-    """Results beside those that are committed."""
+    """The results next to the committed ones."""
     lines = [f"{'case':12} {'':8} {'side':9} {'seconds':>8} {'ratio':>6} {'GFLOP/s':>8} {'of limit':>8}  was"]
     for case, row in results["cases"].items():
         for what, found in row.items():

@@ -50,7 +50,10 @@ def oklab(colours: Sequence[Colour] | npt.NDArray[np.integer]) -> Array:
 
 
 def distances(one: Array, other: Array) -> Array:
-    """(N, M) distances between colours as `oklab` gives them: the lesser of normal vision and twice the simulations."""
+    """(N, M) distances between colours in the coordinates of `oklab`.
+
+    The minimum of the distance in normal vision and twice the smallest simulated one.
+    """
     by_vision = np.linalg.norm(one[:, :, None] - other[:, None], axis=-1)
     combined: Array = np.minimum(by_vision[0], 2 * by_vision[1:].min(0))
     return combined.round(6)  # rounding makes argmax pick the same colour on every machine

@@ -1,4 +1,4 @@
-"""What many tests stand on: small params, a small packed data set, a checkout of its own."""
+"""Fixtures that many tests share: small params, a small packed data set, a checkout of the repository."""
 
 import fcntl
 import os
@@ -227,14 +227,14 @@ class Checkout:
         return process.returncode
 
     def experiments(self) -> list[str]:
-        """The refs in which DVC keeps the experiments that ended well."""
+        """The git refs in which DVC keeps experiments that succeeded."""
         return self.run("git", "for-each-ref", "--format=%(refname)", "refs/exps/??/**").split()
 
     def queue(self, count: int, jobs: int = 1) -> str:
-        """Runs the queued experiments, so many, to their end; returns what DVC says of them then."""
+        """Runs `count` queued experiments to completion; returns the output of `dvc queue status`."""
         wanted, deadline = len(self.experiments()) + count, time.monotonic() + 600
         (self.folder / ".fcn").mkdir(exist_ok=True)
-        # A file and no pipe: the workers inherit it, and only look every ten seconds whether there is more to do.
+        # A file instead of a pipe: the workers inherit it, and check for more tasks only every ten seconds.
         self.run("sh", "-c", f"dvc queue start --jobs {jobs} > .fcn/queue.txt 2>&1", PATH=self.forking()["PATH"])
         while len(self.experiments()) < wanted and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -308,7 +308,7 @@ class Fcn:
         self.monkeypatch, self.capsys = monkeypatch, capsys
 
     def __call__(self, *words: object) -> tuple[str, str, object]:
-        """What `fcn WORDS` prints on stdout and on stderr, and its exit code or last words."""
+        """Runs `fcn WORDS`; returns its stdout, its stderr, and its exit code or error message."""
         self.monkeypatch.setattr(sys, "argv", ["fcn", *map(str, words)])
         code: object = 0
         try:

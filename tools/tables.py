@@ -119,7 +119,7 @@ def summary() -> str:
                 [
                     path.stem,
                     triple({net: row.paper[2] for net, row in known.items() if row.paper}),
-                    triple({net: row.weights[2] for net, row in known.items() if row.weights}),
+                    triple({net: row.reference[2] for net, row in known.items() if row.reference}),
                     triple({net: 100 * row["mean_iu"] for net, row in ours.items()}) if ours else "not run here",
                     f"`{command}`",
                 ]

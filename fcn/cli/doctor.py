@@ -7,10 +7,10 @@ EXAMPLE = "fcn doctor --prune"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--prune", action="store_true", help="remove resume states that are old or not needed, unless in use"
+        "--prune", action="store_true", help="remove checkpoints that are old or not needed, unless in use"
     )
     parser.add_argument(
-        "--days", type=float, default=7.0, help="with --prune: age in days from which a state is old (default 7)"
+        "--days", type=float, default=7.0, help="with --prune: age in days from which a checkpoint is old (default 7)"
     )
     parser.add_argument("--full", action="store_true", help="compare all of DVC's cache, without a time limit")
 

@@ -123,11 +123,6 @@ def match(names: Iterable[str], images: str, masks: str) -> Matches:
     return Matches(pairs, unmatched[0], unmatched[1])
 
 
-def pair_keys(pairs: Iterable[Pair]) -> set[str]:
-    """The keys of the pairs."""
-    return {pair.key for pair in pairs}
-
-
 def keyed(names: Iterable[str], pattern: str) -> dict[str, str]:
     """The files that match a pattern, by the text that `*` matches.
 

@@ -24,10 +24,10 @@ class Published:
 
     paper: Row | None
     source: str
-    weights: Row | None = None
+    reference: Row | None = None
 
 
-RESCORED = "the reference's weights as wkentaro/fcn scored them"  # the source of every `weights`
+RESCORED = "the reference's weights as wkentaro/fcn scored them"  # the source of every `reference`
 TABLE = "CVPR 2015 (arXiv 1411.4038v2), table "
 PUBLISHED = {
     ("voc", "seg11valid"): {

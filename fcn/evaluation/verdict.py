@@ -42,13 +42,13 @@ def warning(
     common, constant = names[list(truth).index(max(truth))], share / present
     if present == 1:
         return (
-            f"was scored on masks of {common} alone: the constant answer {common} gets 100 % in every score, so that "
-            "these say nothing of how it tells classes apart"
+            f"was scored on masks of {common} alone: the constant answer {common} gets 100 % in every score, so the "
+            "scores say nothing about how well it separates classes"
         )
     answers = [name for name, pixels in zip(names, predicted, strict=True) if pixels]
     few = [f"few images (no class is in more than {images} of the training split)"] if images < FEW_IMAGES else []
     fine = f"structures finer than the stride of {stride} pixels (see `fcn bound`)"
-    rate = "a rate that does not fit the loss and the optimiser (lr, lr_factor)"
+    rate = "a rate that does not fit the loss and the optimizer (lr, lr_factor)"
     data = [
         "masks that do not fit their images (look at metrics/figures/resize/samples.png)",
         "weights that expect another model.preprocessing",

@@ -168,11 +168,11 @@ def _mlflow() -> Iterator[Finding]:
 
 
 def _leftovers() -> Iterator[Finding]:
-    unneeded = dvc_lock.unneeded_states()
+    unneeded = dvc_lock.unneeded_checkpoints()
     for state in leftovers.states():
         used = locks.is_held(dvc_lock.lock_of(state))
         age, megabytes = leftovers.age(state), leftovers.size(state) / 1e6
-        text = f"resume state {leftovers.short(state)}: {megabytes:.0f} MB, {age:.1f} days old"
+        text = f"checkpoint {leftovers.short(state)}: {megabytes:.0f} MB, {age:.1f} days old"
         if used:
             yield Finding("ok", f"{text}, in use")
         elif state in unneeded:

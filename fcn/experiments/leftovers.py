@@ -1,4 +1,4 @@
-"""What a kill leaves behind: MLflow runs and queued experiments that seem to run, and resume states."""
+"""What a kill leaves behind: MLflow runs and queued experiments that seem to run, and checkpoints."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from fcn.runtime import commands, files, locks, machine
 from fcn.tracking import records, store
 from fcn.tracking.store import Store
 
-MAX_AGE = 7.0  # days after which a resume state is considered abandoned
+MAX_AGE = 7.0  # days after which a checkpoint is considered abandoned
 
 
 def left_running(runs: Store) -> list[Any]:
@@ -76,8 +76,8 @@ def _is_collected_by_a_worker(path: Path) -> bool:
 
 
 def prune(days: float) -> Iterator[str]:
-    """Removes resume states that are older than `days`, and those whose rung is done. States in use are kept."""
-    unneeded = dvc_lock.unneeded_states()
+    """Removes checkpoints that are older than `days`, and those whose rung is done. Checkpoints in use are kept."""
+    unneeded = dvc_lock.unneeded_checkpoints()
     for state in states():
         lock = locks.acquire(dvc_lock.lock_of(state)) if state in unneeded or age(state) > days else None
         if lock is None:
@@ -93,7 +93,7 @@ def states() -> list[Path]:
 
 
 def age(state: Path) -> float:
-    """Days since a file of a resume state was last written."""
+    """Days since a file of a checkpoint was last written."""
     newest = max(path.stat().st_mtime for path in (state, *state.iterdir()))
     return (time.time() - newest) / 86400
 

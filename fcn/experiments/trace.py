@@ -162,7 +162,7 @@ def _damage(model: Model) -> Iterator[str]:
 
 
 def _published(meta: model_file.Meta) -> str:
-    """The published file that a model was initialised from; empty if none."""
+    """The published file that a model was initialized from; empty if none."""
     if meta.published is None:
         return ""
     digest = f", sha256 {meta.published.sha256}" if meta.published.sha256 else ""

@@ -85,7 +85,7 @@ def _frequencies(
 
 
 def confusion(counts: "Tensor", labels: Labels, path: Path) -> None:
-    """The confusion matrix, normalised by row: for the pixels of each true class, the share of each prediction."""
+    """The confusion matrix, normalized by row: for the pixels of each true class, the share of each prediction."""
     shares = (counts.double() / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
     classes = len(labels.names)
     side = 2.2 + 0.42 * min(classes, 40)

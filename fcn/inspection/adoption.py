@@ -23,7 +23,7 @@ from fcn.runtime.errors import UserError, counted, shortened
 
 RECIPES = Path("recipes")
 LIKE = RECIPES / "scenes.yaml"  # provides nets and iterations: slim, from scratch, minutes on a CPU
-SCORES = Path("metrics/scores.json")
+SCORES_FILE = Path("metrics/scores.json")
 NAME = re.compile(r"[^\W_][\w-]*")
 MAX_NAME = 64  # bytes
 RESERVED = {"none", "con", "prn", "aux", "nul", *(f"{device}{i}" for device in ("com", "lpt") for i in range(10))}
@@ -261,17 +261,17 @@ def _stage(paths: list[str]) -> Iterator[str]:
         yield f"git add failed: queued experiments find the folder only after you git add {', '.join(paths)}"
         return
     if _scores_of_other_data():
-        files.write_text(SCORES, "{}\n")
-        commands.git("add", "--", str(SCORES))
-        paths = [*paths, str(SCORES)]
-        yield f"emptied {SCORES}, which held the scores of other data; they stay in git's history"
+        files.write_text(SCORES_FILE, "{}\n")
+        commands.git("add", "--", str(SCORES_FILE))
+        paths = [*paths, str(SCORES_FILE)]
+        yield f"emptied {SCORES_FILE}, which held the scores of other data; they stay in git's history"
     yield f"staged {' '.join(paths)}; commit them before `dvc exp run`, which unstages them"
 
 
 def _scores_of_other_data() -> bool:
     """Whether the last commit's scores are not of a user's folder, and the file is unchanged since."""
-    committed, scores = (commands.git("show", f"HEAD:./{path}") for path in ("params.yaml", SCORES))
-    if committed is None or scores is None or not SCORES.is_file() or SCORES.read_text() != scores.decode():
+    committed, scores = (commands.git("show", f"HEAD:./{path}") for path in ("params.yaml", SCORES_FILE))
+    if committed is None or scores is None or not SCORES_FILE.is_file() or SCORES_FILE.read_text() != scores.decode():
         return False
     try:
         return bool(params.parse(committed.decode(), "params.yaml")["data"]["dataset"] != "folder")

@@ -52,7 +52,7 @@ class Counts:
 
 
 def count(net: FCN, split: Split, keep: Callable[[int, Tensor], object] | None = None, group: Group = SINGLE) -> Counts:
-    """Scores a net on a split; memory use grows by 3 C numbers per image.
+    """Counts pixels by true and predicted class, in total and per image; uses memory for 3 C numbers per image.
 
     keep   called with each image's index and prediction, (H, W) int64
     """

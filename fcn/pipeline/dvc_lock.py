@@ -22,7 +22,7 @@ def protect() -> None:
     """
     if message := repair():
         raise UserError(f"{message}; type the same command again")
-    for state in unneeded_states():
+    for state in unneeded_checkpoints():
         lock = locks.acquire(lock_of(state))
         if lock is not None:
             with lock:
@@ -147,7 +147,7 @@ def lock_of(state: Path) -> Path:
     return locks.named(state.name)
 
 
-def unneeded_states() -> list[Path]:
+def unneeded_checkpoints() -> list[Path]:
     """Checkpoint folders of finished rungs whose model file is recorded in dvc.lock: no longer needed."""
     made = {path.parent: path.read_text(errors="replace") for path in sorted(states().glob(f"*/{MODEL_MD5}"))}
     if not made or not LOCK.is_file():

@@ -117,7 +117,7 @@ def _facts(params: Params, metas: dict[Path, model_file.Meta], images: int, rows
         f"scored on {counted(images, 'image')} of {data.splits.val}{tiles}",
         "Net": f"backbone {model.backbone} (weights: {model.weights or 'none'}), pad {model.pad}, "
         f"upsampling {model.upsampling}, dropout {model.dropout:g}",
-        "Optimiser": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
+        "Optimizer": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
         f"weight decay {params.weight_decay:g}, {params.precision}, seed {params.seed}",
     }
     for path, meta in metas.items():
@@ -137,7 +137,7 @@ def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
         row = content.scores[net]
         result[net] = []
         for i, measure in enumerate(paper.MEASURES):
-            given = [published.paper and published.paper[i], published.weights and published.weights[i]]
+            given = [published.paper and published.paper[i], published.reference and published.reference[i]]
             cells = [f"{value:.{digits}f}" if value else "—" for value, digits in zip(given, (1, 2), strict=True)]
             beside = given[1] or given[0]
             ours, difference = "—, not run", "—"
@@ -153,7 +153,7 @@ def sources(content: Content) -> str:
     if not content.published:
         return "Nothing comparable is published for this data set, split and size."
     tables = dict.fromkeys(published.source for published in content.published.values() if published.source)
-    rescored = any(published.weights for published in content.published.values())
+    rescored = any(published.reference for published in content.published.values())
     return (
         f"Per cent. Paper: {'; '.join(tables) or 'none'}. "
         + (f"Reference weights: {paper.RESCORED}. " if rescored else "")

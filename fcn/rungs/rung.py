@@ -123,7 +123,7 @@ def _log_initialization(run: stage_run.Run, stage: str, data: Path, initialized:
     run.data(data, "train", "training")
     run.data(data, "val", "validation")
     run.text(
-        _csv([{"layer": layer, "initialised": origin} for layer, origin in initialized.table]), f"{stage}/layers.csv"
+        _csv([{"layer": layer, "initialized": origin} for layer, origin in initialized.table]), f"{stage}/layers.csv"
     )
 
 

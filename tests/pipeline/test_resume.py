@@ -1,4 +1,4 @@
-"""A resume state is used only if its content is intact."""
+"""A checkpoint is used only if its content is intact."""
 
 import json
 import struct
@@ -124,7 +124,7 @@ def test_a_note_of_a_finished_state_may_hold_anything(tmp_path: Path, monkeypatc
     note.parent.mkdir(parents=True)
     note.write_bytes(b"\xff\0")
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    assert dvc_lock.unneeded_states() == []
+    assert dvc_lock.unneeded_checkpoints() == []
 
 
 @pytest.mark.slow

@@ -82,14 +82,14 @@ def test_only_the_same_data_split_and_size_are_compared(recipe: str, changes: di
     if recipe == "voc-alexnet":
         assert beside["fcn32s"].paper == (None, None, 39.8, None)
     if recipe == "voc-atonce":
-        assert (beside["fcn8s"].paper, beside["fcn8s"].weights) == (None, (91.1288, 78.4979, 65.3998, 84.4326))
+        assert (beside["fcn8s"].paper, beside["fcn8s"].reference) == (None, (91.1288, 78.4979, 65.3998, 84.4326))
 
 
 def test_recipes_expect_what_is_published() -> None:
     """The headers name mean IUs; each must be one of those that the report will compare with."""
     for recipe in sorted((ROOT / "recipes").glob("voc-*.yaml")):
         published = paper.beside(params.load(recipe)).values()
-        known = {f"{r[2]:.{n}f}" for p in published for r, n in ((p.paper, 1), (p.weights, 1), (p.weights, 2)) if r}
+        known = {f"{r[2]:.{n}f}" for p in published for r, n in ((p.paper, 1), (p.reference, 1), (p.reference, 2)) if r}
         header = recipe.read_text().partition("\nseed:")[0]
         numbers = re.findall(r"mean IU on seg11valid ([\d., ]+)", header)
         for number in re.findall(r"\d\d\.\d+", " ".join(numbers)):

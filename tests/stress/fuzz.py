@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing with atheris, which `make fuzz` puts into `.fuzz`, a folder of its own.
 
-`make fuzz SECONDS=600`: every target that long, one after the other, from the same valid files as
+`make fuzz SECONDS_EACH=600`: every target for 600 s, one after the other, from the same valid files as
 `make malformed`. Executions, coverage and findings go to benchmarks/results/fuzz.json; the exit
 status says whether there was a finding. A finding's file is kept in `.fuzz/findings/`.
 """

@@ -1,7 +1,7 @@
-"""What is under fire: readers of files that others wrote, each with valid files to start from.
+"""Targets of fuzzing and mutation: readers of untrusted files, each with valid files to start from.
 
-A target takes the bytes of one file and lets its reader have it. A `UserError` of one line is an
-answer; so is a result that holds what it promises. Anything else is a finding.
+A target passes the bytes of one file to its reader. A `UserError` of one line is accepted; so is a
+result with the documented properties. Anything else is a finding.
 """
 
 import atexit
@@ -53,13 +53,13 @@ from . import folders
 
 ROOT = Path(__file__).parents[2]
 FINDINGS = ROOT / ".fuzz" / "findings"
-MEMORY = os.environ.get("TMPDIR") or ("/dev/shm" if Path("/dev/shm").is_dir() else None)  # a disk would be the brake
+MEMORY = os.environ.get("TMPDIR") or ("/dev/shm" if Path("/dev/shm").is_dir() else None)  # disks are slower
 WIDTH, HEIGHT = 12, 8
 
 
 @cache
 def folder() -> Path:
-    """A folder of this process's own, which goes with it."""
+    """A temporary folder of this process, removed at exit."""
     place = tempfile.mkdtemp(prefix="fcn-fuzz-", dir=MEMORY)
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     return Path(place)

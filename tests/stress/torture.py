@@ -6,7 +6,7 @@ stage's process alone, or DVC alone, whose stage then lives on as an orphan. Aft
 `dvc repro` again, as a person would, without waiting for orphans.
 
 What must hold in the end, and what the exit status says: dvc.lock, weights and metrics identical to
-the undisturbed run's, one row in MLflow, FINISHED, no run left RUNNING, no resume state, no temporary file,
+the undisturbed run's, one row in MLflow, FINISHED, no run left RUNNING, no checkpoint, no temporary file,
 no process.
 """
 
@@ -51,7 +51,14 @@ LONG = {  # enough steps to be killed in, with a state saved at each
 }
 WENT_ON, BEGAN_AGAIN, REFUSED = "went on where it was", "began again", "refused while the orphan lived"
 NOTHING, SILENT, CUT = "was done already", "killed again before it said", "dvc.lock was truncated"
-OUTCOMES = (WENT_ON, BEGAN_AGAIN, REFUSED, NOTHING, SILENT, CUT)
+OUTCOMES = {  # column of the table by recorded outcome
+    WENT_ON: "resumed",
+    BEGAN_AGAIN: "restarted",
+    REFUSED: "blocked by the running stage",
+    NOTHING: "already finished",
+    SILENT: "killed again before any output",
+    CUT: "dvc.lock was truncated",
+}
 # DVC writes these in place; what DVC or a stage prints when a kill has truncated one.
 IN_PLACE = {
     "'./dvc.lock' validation failed": "dvc.lock",
@@ -153,14 +160,14 @@ def prepare(folder: Path) -> Checkout:
 
 
 def another(pristine: Checkout, name: str) -> Checkout:
-    """A copy, whatever has become of the working tree since."""
+    """A copy of a checkout, independent of later changes in the working tree."""
     folder = pristine.folder.with_name(name)
     folder.mkdir()
     return Checkout(folder, pristine)
 
 
 def undisturbed(checkout: Checkout) -> dict[str, float]:
-    """Runs it once in peace; returns the seconds that each stage took."""
+    """Runs the pipeline once without kills; returns the seconds that each stage took."""
     repro = Repro(checkout)
     seen: dict[str, float] = {}
     while repro.process.poll() is None:
@@ -343,7 +350,7 @@ def table(result: dict[str, Any]) -> str:
     places = [*STAGES, "dvc itself"]
     lines = [
         "| killed in | kills | all processes | the stage alone | DVC alone | in a write of MLflow's | "
-        + " | ".join(OUTCOMES)
+        + " | ".join(OUTCOMES.values())
         + " |",
         "|---|" + "---:|" * (5 + len(OUTCOMES)),
     ]

@@ -1,4 +1,4 @@
-"""Loss, optimiser and steps."""
+"""Loss, optimizer and steps."""
 
 import math
 import subprocess
