@@ -130,12 +130,12 @@ def check(name: str, stride: int, backbone: str, at_once: bool | None = None, cl
         )
     if theirs.stride != stride:
         raise UserError(f"{name} is FCN-{theirs.stride}s and cannot initialize FCN-{stride}s")
-    if theirs.backbone != backbone:
-        raise UserError(f"{name} expects model.backbone: {theirs.backbone}")
     if at_once not in (None, theirs.at_once):
         raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
     if classes not in (None, theirs.classes):
         raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}, the data set has {classes}")
+    if theirs.backbone != backbone:
+        raise UserError(f"{name} expects model.backbone: {theirs.backbone}")
 
 
 def find(archive: Archive) -> Path | None:
