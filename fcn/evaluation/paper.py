@@ -3,7 +3,7 @@
 In per cent, in the order of MEASURES. Compared only if data set, split and size are the same.
 
 source   Long, Shelhamer, Darrell, CVPR 2015, as arXiv 1411.4038v2: tables 2, 4, 5 and 6, appendix A;
-         the reference's caffemodels on seg11valid: README of wkentaro/fcn
+         the reference's caffemodels on seg11valid: READMEs of wkentaro/fcn and of the reference
 """
 
 from dataclasses import dataclass
@@ -19,15 +19,16 @@ Row = tuple[float | None, float | None, float | None, float | None]
 class Published:
     """Scores of one net: in the paper, and of the weights published by the reference's authors.
 
-    source   the table of the paper
+    source      the table of the paper
+    scored_by   the source of `reference`
     """
 
     paper: Row | None
     source: str
     reference: Row | None = None
+    scored_by: str = "wkentaro/fcn"
 
 
-RESCORED = "the reference's weights as wkentaro/fcn scored them"  # the source of every `reference`
 TABLE = "CVPR 2015 (arXiv 1411.4038v2), table "
 PUBLISHED = {
     ("voc", "seg11valid"): {
@@ -35,7 +36,9 @@ PUBLISHED = {
         "fcn16s": Published((90.0, 75.7, 62.4, 83.0), TABLE + "2", (90.9971, 78.0710, 65.0050, 84.2614)),
         "fcn8s": Published((90.3, 75.9, 62.7, 83.2), TABLE + "2", (91.2212, 77.6146, 65.5126, 84.5445)),
         "fcn32s, fixed": Published((83.0, 59.7, 45.4, 72.0), TABLE + "2, FCN-32s-fixed"),
-        "fcn32s, alexnet": Published((None, None, 39.8, None), TABLE + "1, FCN-AlexNet"),
+        "fcn32s, alexnet": Published(
+            (None, None, 39.8, None), TABLE + "1, FCN-AlexNet", (None, None, 48.0, None), "its authors"
+        ),
         "fcn8s, at once": Published(None, "", (91.1288, 78.4979, 65.3998, 84.4326)),
     },
     ("nyud", "reference_test"): {"fcn32s": Published((60.0, 42.2, 29.2, 43.9), TABLE + "4, FCN-32s RGB")},

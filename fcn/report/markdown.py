@@ -153,10 +153,10 @@ def sources(content: Content) -> str:
     if not content.published:
         return "Nothing comparable is published for this data set, split and size."
     tables = dict.fromkeys(published.source for published in content.published.values() if published.source)
-    rescored = any(published.reference for published in content.published.values())
+    scored_by = dict.fromkeys(p.scored_by for p in content.published.values() if p.reference)
     return (
         f"Per cent. Paper: {'; '.join(tables) or 'none'}. "
-        + (f"Reference weights: {paper.RESCORED}. " if rescored else "")
+        + (f"Reference weights: as scored by {', '.join(scored_by)}. " if scored_by else "")
         + "The difference is ours less the reference weights', or less the paper's where there are none."
     )
 

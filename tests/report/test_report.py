@@ -40,7 +40,7 @@ def test_scores_stand_beside_the_papers_and_the_reference_weights(published: Wri
         "| FCN-8s, mean IU | 62.7 | 65.51 | 65.51 | +0.00 |",
     ):
         assert line in text.splitlines()
-    assert "Paper: CVPR 2015 (arXiv 1411.4038v2), table 2. Reference weights: the reference's weights as" in text
+    assert "Paper: CVPR 2015 (arXiv 1411.4038v2), table 2. Reference weights: as scored by wkentaro/fcn." in text
 
 
 def test_a_score_that_the_paper_does_not_have_is_not_compared(
@@ -81,6 +81,7 @@ def test_only_the_same_data_split_and_size_are_compared(recipe: str, changes: di
         assert beside["fcn32s"].paper == (83.0, 59.7, 45.4, 72.0)
     if recipe == "voc-alexnet":
         assert beside["fcn32s"].paper == (None, None, 39.8, None)
+        assert beside["fcn32s"].reference == (None, None, 48.0, None)
     if recipe == "voc-atonce":
         assert (beside["fcn8s"].paper, beside["fcn8s"].reference) == (None, (91.1288, 78.4979, 65.3998, 84.4326))
 
