@@ -91,9 +91,13 @@ def _digest(what: str, models: dict[str, Model], runs: Store | None) -> str:
         model = _add(models, path, what, path.name)
         assert model
         return model.sha256
+    rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags] if runs else []
+    named = [row for row in rows if row.info.run_name == what]
+    if runs and len(named) == 1:
+        return _model_of_run(named[0], runs)
     if not re.fullmatch(r"[0-9a-f]{4,64}", what):
         raise UserError(
-            f"{what} is not a file, not a sha256 (at least 4 digits, 0-9 and a-f) and not the id of an MLflow run"
+            f"{what} is not a file, not a sha256 (at least 4 digits, 0-9 and a-f) and not the name or id of a run"
         )
     matches = {digest for digest in models if digest.startswith(what)}
     if runs:

@@ -102,7 +102,7 @@ class FCN(nn.Module):
         inputs, widths = 3, []
         for block in backbone.blocks:
             for layer in block:
-                pad = layer.pad if self.same or inputs != 3 else BORDER
+                pad = layer.pad if self.same or layer is not backbone.blocks[0][0] else BORDER
                 pad = 0 if self.separate_border else pad
                 convolution = nn.Conv2d(inputs, layer.channels, layer.kernel, layer.stride, pad, groups=layer.groups)
                 self._add("conv", layer.name, convolution)

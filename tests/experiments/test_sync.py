@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Checkout
-from mlflow_store import STAGES, artifacts, inputs, points, rows, runs, stages_of, table
+from mlflow_store import STAGES, artifacts, client, inputs, points, rows, runs, stages_of, table
 
 from fcn.experiments import leftovers
 from fcn.experiments.history import Snapshot
@@ -132,6 +132,8 @@ def test_trace_goes_from_file_digest_or_run_up_to_the_backbone(shown: Checkout) 
     (run,) = (run for run in runs(shown) if run.data.tags.get("model.sha256") == digests[0])
     assert f"run {run.info.run_id}, finetune8s of scenes-" in printed
     assert shown.run("fcn", "trace", run.data.tags["mlflow.parentRunId"]) == printed
+    row = client(shown).get_run(run.data.tags["mlflow.parentRunId"])
+    assert shown.run("fcn", "trace", str(row.info.run_name)) == printed
     lower = stages_of(shown, rows(shown)["lower"])["finetune8s"].data.tags["model.sha256"]
     assert lower != digests[0]
     assert "(experiment lower)" in shown.run("fcn", "trace", lower[:10])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fcn.models import FCN
+from fcn.models.backbones import BACKBONES, vgg
 
 
 @pytest.mark.parametrize("stride", [32, 16, 8])
@@ -45,3 +46,13 @@ def test_a_net_that_does_not_exist_is_refused(arguments: tuple[int, int], compla
 def test_only_8s_is_trained_at_once() -> None:
     with pytest.raises(ValueError, match="at once"):
         FCN(3, 16, "slim", at_once=True)
+
+
+def test_only_the_first_convolution_has_the_border_whatever_the_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = vgg((2, 2, 3, 3, 3), (1, 3, 3, 2, 3), 4, norm=("conv",))  # batch norm: the border is not computed apart
+    monkeypatch.setitem(BACKBONES, "slim", narrow)
+    net = FCN(2, 8, "slim", pad=100).eval()
+    pads = {name: layer.padding[0] for name, layer in net.named_children() if name.startswith("conv")}
+    assert pads == {name: 100 if name == "conv1_1" else 1 for name in pads}
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 9, 7)).shape == (1, 2, 9, 7)
