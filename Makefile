@@ -19,8 +19,8 @@ repro: $(READY)  ## install, train the three nets on the embedded data set, scor
 	fcn check
 	dvc repro
 
-# pytest processes; most tests use one core.
-TESTERS ?= 2
+# pytest processes. Tests of servers and of killed stages wait for a third of their time: three share two cores.
+TESTERS ?= 3
 test: $(READY) .vega/vega.js  ## every test, with real DVC, MLflow and a browser
 	python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
