@@ -1,10 +1,11 @@
 """Caffe's files, written field by field: protobuf's wire format, caffe.proto's numbers."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 Array = npt.NDArray[np.float32]
 
@@ -72,3 +73,11 @@ def net_of(layers: dict[str, list[Array]], old: bool = False, packed: bool = Tru
 
 def numbers(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def blobs_of(state: Mapping[str, Tensor]) -> dict[str, list[Array]]:
+    """A state dict's weight and bias by layer, as a .caffemodel has them."""
+    layers: dict[str, list[Array]] = {}
+    for name, tensor in state.items():
+        layers.setdefault(name.rpartition(".")[0], []).append(tensor.numpy())
+    return layers

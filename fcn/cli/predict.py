@@ -1,9 +1,9 @@
 """Segment images of any size with a trained net, and write the masks."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from fcn.data.labels import Labels
 from fcn.runtime.errors import UserError, counted
 
 MAX_SCALE = 100
@@ -27,9 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="side of the tiles that large images are split into")
 
 
-def listed(labels: Labels) -> str:
+def listed(names: Sequence[str]) -> str:
     """The class numbers and names of a net, the first MAX_LISTED."""
-    numbered = [f"{number} {name}" for number, name in enumerate(labels.names)]
+    numbered = [f"{number} {name}" for number, name in enumerate(names)]
     return ", ".join(numbered[:MAX_LISTED]) + (", …" if len(numbered) > MAX_LISTED else "")
 
 
@@ -53,6 +53,6 @@ def run(arguments: argparse.Namespace) -> None:
     done, failed = batch.run(net, labels, arguments.images, outputs, arguments.tile or prediction.TILE, target)
     if done:
         print(f"wrote the masks of {counted(done, 'image')} to {arguments.out}")
-        print(f"a mask's pixels are class numbers: {listed(labels)}")
+        print(f"a mask's pixels are class numbers: {listed(labels.names)}")
     if failed:
         raise UserError(f"{counted(failed, 'input')} failed; the lines above say why")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from caffe import Array, net_of, numbers
+from caffe import Array, blobs_of, net_of, numbers
 
 from fcn.io import caffemodel
 from fcn.models import fcn
@@ -134,13 +134,6 @@ UPSAMPLING = {
 }
 
 
-def blobs_of(net: torch.nn.Module) -> dict[str, list[Array]]:
-    layers: dict[str, list[Array]] = {}
-    for name, tensor in net.state_dict().items():
-        layers.setdefault(name.rpartition(".")[0], []).append(tensor.numpy())
-    return layers
-
-
 def narrow_net(stride: int, seed: int, upsampling: str, at_once: bool = False) -> fcn.FCN:
     torch.manual_seed(seed)
     net = fcn.FCN(3, stride, upsampling=upsampling, at_once=at_once).eval()
@@ -157,7 +150,7 @@ def test_a_net_read_back_gives_the_same_logits(
     path: Path, stride: int, at_once: bool, upsampling: str, old: bool
 ) -> None:
     net, other = (narrow_net(stride, seed, upsampling, at_once) for seed in (1, 2))
-    layers = blobs_of(net)
+    layers = blobs_of(net.state_dict())
     for name, size in UPSAMPLING[stride].items():  # a fixed layer has no kernel of its own; Caffe's file has
         layers.setdefault(name, [bilinear_kernel(3, size).float().numpy()])
     if at_once:
@@ -177,7 +170,7 @@ def test_a_net_read_back_gives_the_same_logits(
 @pytest.mark.usefixtures("narrow_vgg16")
 def test_a_file_cut_between_two_layers_does_not_load(path: Path) -> None:
     net = narrow_net(32, 1, "learned")
-    layers = blobs_of(net)
+    layers = blobs_of(net.state_dict())
     del layers["upscore"], layers["score_fr"]
     path.write_bytes(net_of(layers))
     with pytest.raises(RuntimeError, match=r"Missing key.*score_fr\.weight"):
@@ -187,7 +180,7 @@ def test_a_file_cut_between_two_layers_does_not_load(path: Path) -> None:
 @pytest.mark.usefixtures("narrow_vgg16")
 def test_a_kernel_that_is_not_bilinear_is_refused_by_a_fixed_net(path: Path) -> None:
     net = narrow_net(32, 1, "fixed")
-    path.write_bytes(net_of(blobs_of(net) | {"upscore": [numbers(3, 3, 64, 64)]}))
+    path.write_bytes(net_of(blobs_of(net.state_dict()) | {"upscore": [numbers(3, 3, 64, 64)]}))
     with pytest.raises(RuntimeError, match="not the bilinear kernel"):
         net.load_state_dict(caffemodel.state_dict(caffemodel.read(path)))
 
@@ -217,7 +210,7 @@ def test_fcn_alexnet_and_caffenet_are_read_from_their_files(path: Path) -> None:
     """FCN-AlexNet's file has fc6 as a convolution of 6x6, CaffeNet's as a matrix, with fc8 after it."""
     torch.manual_seed(1)
     net = fcn.FCN(21, 32, "alexnet").eval()
-    whole = blobs_of(net)
+    whole = blobs_of(net.state_dict())
     path.write_bytes(net_of(whole | {"upscore": [bilinear_kernel(21, 63).float().numpy()]}))
     other = fcn.FCN(21, 32, "alexnet").eval()
     other.load_state_dict(caffemodel.state_dict(caffemodel.read(path), fc6=6))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from caffe import Array, net_of
+from caffe import blobs_of, net_of
 from torch import Tensor, nn
 
 from fcn.datasets.label_maps import VOC
@@ -104,11 +104,8 @@ def test_vgg16_by_torchvisions_names_becomes_the_caffe_backbone(tmp_path: Path) 
 
 @pytest.mark.parametrize("renamed", [False, True])
 def test_a_caffemodel_is_known_by_its_name_or_by_what_it_is_said_to_be(tmp_path: Path, renamed: bool) -> None:
-    layers: dict[str, list[Array]] = {}
-    for key, tensor in theirs(16).items():
-        layers.setdefault(key.rpartition(".")[0], []).append(tensor.numpy())
     path = tmp_path / ("x.caffemodel" if renamed else "fcn16s-heavy-pascal.caffemodel")
-    path.write_bytes(net_of(layers, old=True))
+    path.write_bytes(net_of(blobs_of(theirs(16)), old=True))
     if renamed:
         with pytest.raises(UserError, match=r"name of a published net; name it with --net: fcn32s-heavy-pascal, "):
             importing.convert(path)
@@ -193,9 +190,7 @@ def test_learned_upsampling_a_cut_file_and_one_that_is_too_large_are_refused(tmp
 def test_fcn_alexnet_is_imported_and_starts_a_rung_of_its_own_backbone_only(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = FCN(21, 32, "alexnet")
-    layers: dict[str, list[Array]] = {"upscore": [bilinear_kernel(21, 63).float().numpy()]}
-    for name, tensor in net.state_dict().items():
-        layers.setdefault(name.rpartition(".")[0], []).append(tensor.numpy())
+    layers = blobs_of(net.state_dict()) | {"upscore": [bilinear_kernel(21, 63).float().numpy()]}
     (tmp_path / "fcn-alexnet-pascal.caffemodel").write_bytes(net_of(layers))
     out, name = importing.convert(tmp_path / "fcn-alexnet-pascal.caffemodel")
     loaded, meta = model_file.build(out)
@@ -210,9 +205,7 @@ def test_fcn_alexnet_is_imported_and_starts_a_rung_of_its_own_backbone_only(tmp_
 @pytest.mark.usefixtures("narrow_alexnet")
 def test_caffenet_is_imported_as_the_backbone_of_fcn_alexnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = {name: tensor for name, tensor in FCN(1, 32, "alexnet").state_dict().items() if "score" not in name}
-    layers: dict[str, list[Array]] = {"fc8": [np.zeros((1000, 7), np.float32), np.zeros(1000, np.float32)]}
-    for name, tensor in state.items():
-        layers.setdefault(name.rpartition(".")[0], []).append(tensor.numpy())
+    layers = blobs_of(state) | {"fc8": [np.zeros((1000, 7), np.float32), np.zeros(1000, np.float32)]}
     path = tmp_path / f"{imagenet.CAFFENET}.caffemodel"
     path.write_bytes(net_of(layers))
     with pytest.raises(UserError, match="its sha1 is [0-9a-f]{40}, not 4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"):
@@ -230,9 +223,7 @@ def test_the_hha_net_takes_its_three_channels_in_their_order_and_starts_no_rung(
     """nyud_layers.py of the reference subtracts (132.431, 94.076, 118.477) and does not reverse the channels."""
     torch.manual_seed(0)
     net = FCN(40, 32)
-    layers: dict[str, list[Array]] = {"upscore": [bilinear_kernel(40, 64).float().numpy()]}
-    for name, tensor in net.state_dict().items():
-        layers.setdefault(name.rpartition(".")[0], []).append(tensor.numpy())
+    layers = blobs_of(net.state_dict()) | {"upscore": [bilinear_kernel(40, 64).float().numpy()]}
     (tmp_path / "nyud-fcn32s-hha-heavy.caffemodel").write_bytes(net_of(layers))
     out, name = importing.convert(tmp_path / "nyud-fcn32s-hha-heavy.caffemodel")
     loaded, meta = model_file.build(out)
