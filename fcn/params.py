@@ -69,6 +69,14 @@ def _pattern(value: object) -> object:
     return value
 
 
+def _joined(value: object) -> object:
+    """Names joined by `+`, each at most once."""
+    names = value.split("+") if isinstance(value, str) else []
+    if len(set(names)) < len(names):
+        raise ValueError
+    return tuple(names)
+
+
 def _name(value: object) -> object:
     """Validates a name. It becomes part of a path, so it must not leave its folder."""
     if not (isinstance(value, str) and len(value) <= MAX_NAME and value.replace("_", "").replace("-", "").isalnum()):
@@ -91,6 +99,19 @@ SideOrSize = Annotated[
 Crop = Annotated[OrNone[ValidSize], Field(description="none, or WIDTHxHEIGHT such as 224x224")]
 Name = Annotated[str, BeforeValidator(_name), Field(description="a name of letters, digits, - and _")]
 Pattern = Annotated[str, BeforeValidator(_pattern), Field(description="a path with a *, such as images/* or *_mask")]
+JOINED = PlainSerializer("+".join)
+Inputs = Annotated[
+    tuple[Literal["rgb", "depth", "hha", "infrared", "bands"], ...],
+    BeforeValidator(_joined),
+    JOINED,
+    Field(min_length=1, description="rgb, depth, hha, infrared or bands, or several such as rgb+depth"),
+]
+Tasks = Annotated[
+    tuple[Literal["semantic", "geometric"], ...],
+    BeforeValidator(_joined),
+    JOINED,
+    Field(min_length=1, description="semantic, geometric or semantic+geometric"),
+]
 Weight = Annotated[Number, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -137,6 +158,8 @@ class Data(_Section):
     dataset: Name
     splits: Splits
     size: Sizes
+    inputs: Inputs
+    labels: Tasks
     sampling: Literal["epochs", "replacement"]
     flip: bool
     crop: Crop
@@ -153,6 +176,7 @@ class Model(_Section):
     backbone: Literal["slim", "vgg16", "vgg16_bn", "vgg19", "vgg19_avg", "alexnet"]
     weights: Annotated[OrNone[Literal["torchvision", "caffe"]], Field(description="none, torchvision or caffe")]
     preprocessing: Literal["caffe", "torchvision"]
+    fusion: Literal["early", "late"]
     pad: Literal[100, "same"]
     at_once: bool
     upsampling: Literal["fixed", "inner", "learned"]
