@@ -22,7 +22,8 @@ def peer_step(classes: int, image: SampledImage) -> Callable[[], object]:
     net = models.FCN8s(classes).to(DEVICE).train()
     optimizer = torch.optim.SGD(oracle.groups(net, 1e-14), momentum=0.99)
     x = oracle.bgr(image.image, torch.float32).to(DEVICE)
-    mask = torch.from_numpy(np.where(image.mask == VOID, -1, image.mask.astype(np.int64)))[None].to(DEVICE)
+    labels = image.mask.reshape(image.mask.shape[:2])
+    mask = torch.from_numpy(np.where(labels == VOID, -1, labels.astype(np.int64)))[None].to(DEVICE)
 
     def step() -> None:
         optimizer.zero_grad()

@@ -40,3 +40,4 @@ SCORES = {
     "mean_iu": "mean IU",
     "frequency_weighted_iu": "f.w. IU",
 }
+GEOMETRIC = "geometric_"  # prefix of the scores of a second score path

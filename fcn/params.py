@@ -4,7 +4,7 @@ What the file writes as `none` is None here, and WIDTHxHEIGHT is a `Size`; `Para
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, PositiveInt
 
@@ -99,18 +99,13 @@ SideOrSize = Annotated[
 Crop = Annotated[OrNone[ValidSize], Field(description="none, or WIDTHxHEIGHT such as 224x224")]
 Name = Annotated[str, BeforeValidator(_name), Field(description="a name of letters, digits, - and _")]
 Pattern = Annotated[str, BeforeValidator(_pattern), Field(description="a path with a *, such as images/* or *_mask")]
-JOINED = PlainSerializer("+".join)
+Input = Literal["rgb", "depth", "hha", "infrared", "bands"]
+INPUTS: tuple[Input, ...] = get_args(Input)
 Inputs = Annotated[
-    tuple[Literal["rgb", "depth", "hha", "infrared", "bands"], ...],
+    tuple[Input, ...],
     BeforeValidator(_joined),
-    JOINED,
+    PlainSerializer("+".join),
     Field(min_length=1, description="rgb, depth, hha, infrared or bands, or several such as rgb+depth"),
-]
-Tasks = Annotated[
-    tuple[Literal["semantic", "geometric"], ...],
-    BeforeValidator(_joined),
-    JOINED,
-    Field(min_length=1, description="semantic, geometric or semantic+geometric"),
 ]
 Weight = Annotated[Number, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -159,7 +154,7 @@ class Data(_Section):
     splits: Splits
     size: Sizes
     inputs: Inputs
-    labels: Tasks
+    labels: Literal["semantic", "geometric", "semantic+geometric"]
     sampling: Literal["epochs", "replacement"]
     flip: bool
     crop: Crop

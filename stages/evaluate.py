@@ -37,8 +37,11 @@ def main(paths: argparse.Namespace, experiment: Params) -> None:
                 pass
 
 
-def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, Counts]]":
-    """Model file, metadata and confusion counts of each net; writes its predictions. A group divides the images."""
+def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, list[Counts]]]":
+    """Model file, metadata and confusion counts of each net, one per score path; writes its predictions.
+
+    A group divides the images.
+    """
     from fcn.figures import sheets
     from fcn.metrics import counting
     from fcn.weights import model_file
@@ -50,10 +53,11 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
         net, meta = model_file.build(path)
         if meta.labels is None or meta.labels.names != split.labels.names:
             raise UserError(f"{path} was trained on other classes than those of {paths.data}; run dvc repro")
-        folder = paths.predictions / path.stem
+        folders = [paths.predictions / path.stem, paths.predictions / "geometric" / path.stem]
 
-        def keep(i: int, prediction: "Tensor", folder: Path = folder) -> None:
-            sheets.save_mask(prediction.cpu().numpy(), split.labels, folder / f"{split.name(i)}.png")
+        def keep(i: int, predicted: "list[Tensor]", folders: list[Path] = folders) -> None:
+            for folder, prediction, task in zip(folders, predicted, split.tasks(), strict=False):
+                sheets.save_mask(prediction.cpu().numpy(), task.labels, folder / f"{split.name(i)}.png")
 
         yield path, meta, counting.count(net.to(machine.device()), split, keep, group)
 
@@ -62,6 +66,7 @@ def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", gro
     from fcn.data.split import Split
     from fcn.evaluation import exhibits, review, verdict
     from fcn.figures import charts
+    from fcn.ladder import GEOMETRIC
     from fcn.metrics import scores
     from fcn.pipeline import dvc_yaml
     from fcn.tracking import stage_run
@@ -69,6 +74,7 @@ def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", gro
     entry = dvc_yaml.read("evaluate", experiment)
     table: dict[str, dict[str, float]] = {}
     iu: dict[str, list[float]] = {}
+    geometric_iu: dict[str, list[float]] = {}
     image_iu: dict[str, review.Numbers] = {}
     train_images = (Split(paths.data, "train").pixels() > 0).sum(0).tolist()
     pixels: dict[str, list[float]] = {"train_images": train_images}
@@ -76,7 +82,7 @@ def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", gro
     shutil.rmtree(paths.figures, ignore_errors=True)  # as DVC does, so that no figure of an unscored net remains
     with stage_run.stage("evaluate", experiment, entry.params, entry.fingerprint()) as run:
         run.data(paths.data, "val", "evaluation")
-        for path, meta, counts in _counted(paths, split, group):
+        for path, meta, (counts, *second) in _counted(paths, split, group):
             run.tag(**{f"{path.stem}__sha256": files.sha256(path)})
             pictures.append(paths.figures / f"confusion_{path.stem}.png")
             charts.confusion(counts.confusion, split.labels, pictures[-1])
@@ -86,6 +92,10 @@ def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", gro
                 print(f"{path.stem}: neither trained nor published, no score")
                 continue
             table[path.stem] = scores.scores(counts.confusion).asdict()
+            for other in second:
+                geometric = scores.scores(other.confusion).asdict()
+                table[path.stem] |= {GEOMETRIC + name: value for name, value in geometric.items()}
+                geometric_iu[path.stem] = scores.class_iu(other.confusion).tolist()
             iu[path.stem] = scores.class_iu(counts.confusion).tolist()
             image_iu[path.stem] = scores.image_mean_iu(counts.images).numpy()
             print(path.stem, *(f"{name} {value:.4f}" for name, value in table[path.stem].items()), flush=True)
@@ -105,6 +115,10 @@ def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", gro
         files.write_text(paths.classes, charts.class_table(split.labels, iu | pixels))
         pictures.append(paths.figures / "predictions.png")
         charts.predictions(split, paths.predictions, [p.stem for p in paths.models], pictures[-1])
+        for task in split.tasks()[1:]:
+            files.write_text(paths.figures / "geometric.csv", charts.class_table(task.labels, geometric_iu))
+            pictures.append(paths.figures / "geometric.png")
+            charts.predictions(task, paths.predictions / "geometric", [p.stem for p in paths.models], pictures[-1])
         reviewed = review.review(split, paths.predictions, image_iu)
         for path, rows in zip((paths.images, paths.borders), reviewed.tables(split), strict=True):
             files.write_text(path, rows.to_csv(index=False, lineterminator="\n"))

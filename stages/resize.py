@@ -16,8 +16,7 @@ from fcn.runtime.errors import UserError, counted
 
 def main(paths: argparse.Namespace, experiment: Params) -> None:
     data = experiment.data
-    source = sources.get(data.dataset)
-    labels = sources.labels(data)
+    labels, geometric = sources.labels(data), sources.geometric(data)
     tiling = tiles.tiling(data.tile, data.overlap)
     native = experiment.evaluate.size == "native"
     roles: tuple[tuple[Role, str, Wanted], ...]
@@ -26,15 +25,18 @@ def main(paths: argparse.Namespace, experiment: Params) -> None:
     with files.replacing_folder(paths.out) as folder:
         for role, split, size in roles:
             try:
-                samples = source.samples(paths.raw, split)
+                samples = sources.samples(data, paths.raw, split)
                 masks = native and role == "val"
                 contents[role] = packing.pack(samples, labels, size, masks, role, folder, tiling)
             except UserError as error:
                 problems.append(str(error))  # report the errors of both splits at once
         if problems:
             raise UserError("\n       ".join(problems))
-        packing.refuse_shared(contents["train"], contents["val"], getattr(source, "SHARED", ""))
+        packing.refuse_shared(contents["train"], contents["val"], getattr(sources.get(data.dataset), "SHARED", ""))
         packing.write_labels(labels, folder)
+        if geometric:
+            packing.write_labels(geometric, folder, "geometric.json")
+        packing.write_inputs(data.inputs, folder)
         packing.write_scale(Scale(data.size.val, data.tile), folder)
     packed: dict[str, Split] = {role: Split(paths.out, role) for role, _, _ in roles}
     charts.class_frequencies(packed, paths.figures / "classes.png")

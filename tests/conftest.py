@@ -124,7 +124,7 @@ def learn_and_score(folder: Path, experiment: Params) -> tuple[float, Tensor]:
     sampler = Sampler(train, experiment.data, seed=1, stride=32, batch_size=experiment.batch_size)
     once = experiment.train.model_copy(update={"iterations": 1})
     (step,) = steps.steps(net, Optimizer(net, experiment), sampler, experiment, once)
-    return float(step.loss), counting.count(net, val).confusion
+    return float(step.loss), counting.count(net, val)[0].confusion
 
 
 def as_checkout(folder: Path) -> Path:

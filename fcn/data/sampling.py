@@ -17,8 +17,8 @@ from fcn.params import Data
 class SampledImage:
     """One training image after cropping.
 
-    image      (H, W, 3) uint8 RGB
-    mask       (H, W) uint8, classes 0..C-1 or VOID
+    image      (H, W, channels) uint8
+    mask       (H, W, 1 or 2) uint8, classes 0..C-1 or VOID, for each score path
     seed       for random draws inside the net (dropout)
     mirrored   whether image and mask are flipped horizontally; the flip is done on the device, because NumPy copies
                a flipped array 70 times slower
@@ -53,7 +53,7 @@ class Sampler:
         rng = np.random.default_rng((*self.key, 0, k))
         seed = int(rng.integers(2**62))
         i = self._shuffled(k) if self.data.sampling == "epochs" else int(rng.integers(len(self.split)))
-        image, mask = self.split.image(i), self.split.mask(i)
+        image, mask = self.split.image(i), self.split.masks(i)
         if self.data.crop:
             image, mask = _crop(image, mask, *self.data.crop, rng)
         return SampledImage(self.split.name(i), image, mask, seed, self.data.flip and rng.random() < 0.5)
@@ -72,7 +72,7 @@ def _crop(image: UInt8, mask: UInt8, width: int, height: int, rng: np.random.Gen
     missing = [(0, max(0, height - image.shape[0])), (0, max(0, width - image.shape[1]))]
     if any(after for _, after in missing):
         image = np.pad(image, [*missing, (0, 0)], "edge")
-        mask = np.pad(mask, missing, constant_values=VOID)
+        mask = np.pad(mask, [*missing, (0, 0)], constant_values=VOID)
     y = int(rng.integers(image.shape[0] - height + 1))
     x = int(rng.integers(image.shape[1] - width + 1))
     return image[y : y + height, x : x + width], mask[y : y + height, x : x + width]

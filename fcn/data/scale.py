@@ -63,8 +63,8 @@ def shrink(pixels: UInt8, width: int, height: int) -> UInt8:
     torch computes uint8 images in integer arithmetic, so the result does not depend on the CPU's vector
     instructions. It differs from Pillow's by at most one grey level.
 
-    pixels   (H, W, 3) uint8
-    returns  (height, width, 3) uint8
+    pixels   (H, W, channels) uint8
+    returns  (height, width, channels) uint8
     """
     import torch
 

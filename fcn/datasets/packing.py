@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,14 @@ PREFETCH = 2  # chunks in flight per core
 
 @dataclass(frozen=True)
 class Entry:
-    """The index entry of a packed sample: shapes, and the pixel count of each code 0..255 in the mask."""
+    """The index entry of a packed sample: shapes, and the pixel count of each code 0..255 in each mask."""
 
     name: str
     image: tuple[int, ...]
     mask: tuple[int, ...]
     original: tuple[int, int]
     content: str
-    pixels: list[int]
+    pixels: list[list[int]]
 
 
 def pack(
@@ -71,6 +71,8 @@ def pack(
     names: Counter[str] = Counter()  # predictions are saved under these names
     problems += filter(None, (name_error(sample.name) for sample in samples))
     contents: dict[str, str] = {}
+    geometric = samples[0].geometric
+    channels: dict[int, str] = {}  # by number, the first image that has so many
     offset = mask_offset = 0
     with (
         open(out / f"{role}.images", "wb") as images,
@@ -78,7 +80,7 @@ def pack(
         open(out / f"{role}.csv", "w", newline="", encoding="utf-8") as index,
     ):
         writer = csv.writer(index, lineterminator="\n")
-        writer.writerow(columns(labels))
+        writer.writerow(columns(labels, geometric))
         if tiling:
             packed = resize_in_tiles(samples, labels, size, native_masks, role, tiling)
             entries: Iterable[Entry | str] = (_written(sample, images, masks) for sample in packed)
@@ -88,13 +90,20 @@ def pack(
             if isinstance(entry, str):
                 problems.append(entry)
                 continue
-            pixels = [entry.pixels[VOID], *entry.pixels[: len(labels.names)]]
-            sizes = [*entry.image[:2], offset, *entry.mask, mask_offset, *entry.original]
+            pixels = []
+            for classes, counts in zip((labels, geometric), entry.pixels, strict=False):
+                assert classes is not None
+                pixels += [counts[VOID], *counts[: len(classes.names)]]
+            sizes = [*entry.image[:2], offset, *entry.mask[:2], mask_offset, *entry.original]
+            channels.setdefault(entry.image[2], entry.name)
             writer.writerow([entry.name, *sizes, *pixels])
             names[entry.name] += 1
             contents[entry.content] = entry.name
             offset += math.prod(entry.image)
             mask_offset += math.prod(entry.mask)
+    if len(channels) > 1:
+        counts_by_image = ", ".join(f"{name} has {number}" for number, name in channels.items())
+        problems.append(f"images of {role} differ in their number of channels: {counts_by_image}")
     # Checked here, after tiling, because an image may already have the name of a tile.
     problems += [f"{name} is listed {count} times in {role}" for name, count in names.items() if count > 1]
     if problems:
@@ -115,10 +124,31 @@ def histogram(mask: UInt8) -> list[int]:
     return counts
 
 
-def write_labels(labels: Labels, out: Path) -> None:
-    """classes.json: colour by class name, in the order of the class numbers."""
+def write_labels(labels: Labels, out: Path, file: str = "classes.json") -> None:
+    """classes.json or geometric.json: colour by class name, in the order of the class numbers."""
     classes = dict(zip(labels.names, labels.palette, strict=True))
-    (out / "classes.json").write_text(json.dumps(classes, indent=1) + "\n")
+    (out / file).write_text(json.dumps(classes, indent=1) + "\n")
+
+
+def write_inputs(inputs: Sequence[str], out: Path) -> None:
+    """inputs.json: the channels of each input, if there are others than RGB. Bands are as many as the files have.
+
+    raises   UserError if the splits have different numbers of bands
+    """
+    if list(inputs) == ["rgb"]:
+        return
+    known = {"rgb": 3, "hha": 3, "depth": 1, "infrared": 1}
+    if "bands" in inputs:
+        bands = set()
+        for role in ("train", "val"):
+            with open(out / f"{role}.csv", newline="", encoding="utf-8") as index:
+                pixels = sum(int(row["height"]) * int(row["width"]) for row in csv.DictReader(index))
+            channels = (out / f"{role}.images").stat().st_size // pixels
+            bands.add(channels - sum(known.get(name, 0) for name in inputs))
+        if len(bands) > 1:
+            raise UserError(f"images of train and val differ in their number of bands: {min(bands)} and {max(bands)}")
+        known["bands"] = bands.pop()
+    (out / "inputs.json").write_text(json.dumps({name: known[name] for name in inputs}) + "\n")
 
 
 def write_scale(scale: Scale, out: Path) -> None:
@@ -184,9 +214,9 @@ def _written(packed: Packed | str, images: BinaryIO, masks: BinaryIO) -> Entry |
     if isinstance(packed, str):
         return packed
     images.write(np.ascontiguousarray(packed.image).data)
-    masks.write(np.ascontiguousarray(packed.mask).data)
-    pixels = histogram(packed.mask)
-    return Entry(packed.name, packed.image.shape, packed.mask.shape, packed.original, packed.content, pixels)
+    masks.write(np.ascontiguousarray(packed.masks).data)
+    pixels = [histogram(packed.masks[:, :, path]) for path in range(packed.masks.shape[2])]
+    return Entry(packed.name, packed.image.shape, packed.masks.shape, packed.original, packed.content, pixels)
 
 
 def refuse_shared(train: dict[str, str], val: dict[str, str], advice: str = "") -> None:

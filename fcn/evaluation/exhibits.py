@@ -59,8 +59,8 @@ def best_and_worst(split: Split, folder: Path, scores: Mapping[str, Numbers], be
             mask, found = split.mask(i), predictions(split, folder, nets, i)
             wrong = {"wrong": (mask != VOID) & (found[nets[-1]] != mask)}
             counts += sheets.counted([mask, *found.values()])
-            shown = [split.image(i), *(sheets.colour(m, split.labels) for m in (mask, *found.values()))]
-            rows.append([_small(picture) for picture in (*shown, _marked(split.image(i), wrong, marks))])
+            shown = [split.picture(i), *(sheets.colour(m, split.labels) for m in (mask, *found.values()))]
+            rows.append([_small(picture) for picture in (*shown, _marked(split.picture(i), wrong, marks))])
             values = (f"{NETS[net]}  {100 * scores[net][i]:.1f}" for net in nets)
             notes.append([_short(split.name(i)), "mean IU, %", *values])
         titles = ["image", "truth", *(NETS[net] for net in nets), *(f"{NETS[net]}'s errors" for net in nets[-1:])]
@@ -80,8 +80,8 @@ def strides(split: Split, folder: Path, differ: Numbers, nets: Sequence[str], pa
         mask, found = split.mask(i), predictions(split, folder, nets, i)
         steps = [changes(mask, found[coarse], found[fine]) for coarse, fine in pairwise(nets)]
         counts += sheets.counted([mask])
-        maps = [_small(_marked(split.image(i), step, marks)) for step in steps]
-        rows.append([_small(split.image(i)), _small(sheets.colour(mask, split.labels)), *maps])
+        maps = [_small(_marked(split.picture(i), step, marks)) for step in steps]
+        rows.append([_small(split.picture(i)), _small(sheets.colour(mask, split.labels)), *maps])
         note = [_short(split.name(i)), f"{100 * differ[i]:.1f} % differ"]
         valid = np.count_nonzero(mask != VOID)
         for title, step in zip(titles, steps, strict=True):

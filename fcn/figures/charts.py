@@ -32,7 +32,7 @@ COLUMN, COLUMNS = 40, 3  # classes per column of the class frequency chart, and 
 def samples(split: Split, path: Path, count: int = 10) -> None:
     """A contact sheet of images and masks, spread evenly over the split."""
     chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
-    rows = [[split.image(i), colour(split.mask(i), split.labels)] for i in chosen]
+    rows = [[split.picture(i), colour(split.mask(i), split.labels)] for i in chosen]
     sheet(rows, split.labels, path, counted(split.mask(i) for i in chosen))
 
 
@@ -43,7 +43,7 @@ def predictions(split: Split, folder: Path, nets: Sequence[str], path: Path, cou
         predicted = [np.asarray(Image.open(folder / net / f"{split.name(i)}.png")) for net in nets]
         masks = [split.mask(i), *predicted]
         shown += counted(masks)
-        rows.append([split.image(i), *(colour(mask, split.labels) for mask in masks)])
+        rows.append([split.picture(i), *(colour(mask, split.labels) for mask in masks)])
     sheet(rows, split.labels, path, shown, ["image", "truth", *(NETS.get(net, net) for net in nets)])
 
 

@@ -13,11 +13,14 @@ from tqdm import tqdm
 
 from fcn.data.labels import Labels, UInt8
 from fcn.data.scale import Target
+from fcn.data.split import picture
+from fcn.datasets import resizing
+from fcn.datasets.sources import Sample
 from fcn.figures import sheets
 from fcn.inference import input_files
 from fcn.inference.prediction import overlay, predict, seen_size
 from fcn.io import images
-from fcn.models import FCN
+from fcn.models import Net
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, printable
 
@@ -48,7 +51,7 @@ class Outputs:
 
 
 def run(
-    net: FCN, labels: Labels, named: list[str], outputs: Outputs, tile: int, target: Target = lambda size: size
+    net: Net, labels: Labels, named: list[str], outputs: Outputs, tile: int, target: Target = lambda size: size
 ) -> tuple[int, int]:
     """Predict all named images; errors of single images are printed to stderr.
 
@@ -82,7 +85,7 @@ def run(
 
 
 def _one(
-    net: FCN,
+    net: Net,
     labels: Labels,
     file: Path,
     outputs: Mapping[str, Path],
@@ -91,9 +94,10 @@ def _one(
     progress: Callable[[float], object],
 ) -> tuple[list[UInt8], sheets.Counts]:
     """Predict one image and write its outputs; returns its row of the contact sheet and the pixels by class."""
-    image = images.rgb(images.load(file, True, largest=MAX_PIXELS), str(file))
+    image, pixels = _read(net, file)
     size = seen_size(image.size, target, str(file), MAX_PIXELS)
-    result = predict(net, image, seen=size, tile=tile, confidence="confidence" in outputs, progress=progress)
+    content = image if pixels is None else pixels
+    result = predict(net, content, seen=size, tile=tile, confidence="confidence" in outputs, progress=progress)
     sheets.save_mask(result.mask, labels, outputs["mask"])
     if result.confidence is not None:
         files.write_png(outputs["confidence"], Image.fromarray(result.confidence))
@@ -103,6 +107,17 @@ def _one(
         files.write_png(outputs["overlay"], image)
     row = [np.asarray(picture) for picture in (before, mask, Image.blend(before, mask, 0.5))]
     return row, sheets.counted([result.mask])
+
+
+def _read(net: Net, file: Path) -> tuple[Image.Image, UInt8 | None]:
+    """An image to look at, and the channels of all inputs if the net takes others than RGB."""
+    if net.inputs == {"rgb": 3}:
+        return images.rgb(images.load(file, True, largest=MAX_PIXELS), str(file)), None
+    pixels = resizing.channels(Sample(file.stem, file, file, inputs=tuple(net.inputs)))  # type: ignore[arg-type]
+    if pixels.shape[2] != sum(net.inputs.values()):
+        wanted = ", ".join(f"{name} ({channels})" for name, channels in net.inputs.items())
+        raise UserError(f"{file} has {pixels.shape[2]} channels; the net takes {wanted}")
+    return Image.fromarray(picture(pixels)), pixels
 
 
 def name(found: Sequence[tuple[Path, Path]], outputs: Outputs) -> dict[Path, dict[str, Path]]:

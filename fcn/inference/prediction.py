@@ -12,10 +12,11 @@ from torch import Tensor
 
 from fcn.data.labels import Labels, UInt8
 from fcn.data.scale import Scale, Target, shrink
+from fcn.data.tiles import Span
 from fcn.inference.receptive_field import context, on_grid
 from fcn.kernels import resizing
 from fcn.kernels.border import BORDER
-from fcn.models import FCN
+from fcn.models import Net
 from fcn.runtime import machine
 from fcn.runtime.errors import UserError
 from fcn.weights import model_file
@@ -24,7 +25,7 @@ TILE = 1024  # pixels: 512 are kept, the rest is overlap; larger tiles are faste
 STRIP = 256  # rows of an overlay that are blended at once
 
 
-def load(path: Path) -> tuple[FCN, Labels, Scale]:
+def load(path: Path) -> tuple[Net, Labels, Scale]:
     """Load a model file: the net on the compute device, its classes, and how images are resized for evaluation.
 
     raises   UserError if the file is missing, damaged, or has no classes
@@ -61,8 +62,8 @@ class Prediction:
 
 
 def predict(
-    net: FCN,
-    image: Image.Image,
+    net: Net,
+    image: Image.Image | UInt8,
     *,
     seen: tuple[int, int] | None = None,
     size: tuple[int, int] | None = None,
@@ -74,17 +75,18 @@ def predict(
 
     Logits, not the mask, are upsampled to the size of the result.
 
-    image     RGB
+    image     RGB, or (H, W, channels of the net's inputs) uint8
     seen      width and height of the net's input, resized as in `fcn.datasets.packing`; default: those of the image
     size      width and height of the result; default: those of the image
     tile      largest side of a tile in pixels; larger tiles are faster and take more memory
     progress  called after each tile with the fraction of the image that it covers
     """
-    width, height = size or image.size
+    own = _size(image)
+    width, height = size or own
     mask = np.empty((height, width), np.uint8)
     probabilities = np.empty_like(mask) if confidence else None
-    if seen not in (None, image.size):
-        image = Image.fromarray(shrink(np.array(image), *seen))
+    if seen not in (None, own):
+        image = shrink(np.array(image), *seen)
     for rows, columns, logits in tiles(net, image, tile, (width, height)):
         kept = np.s_[rows, columns]
         best, winner = logits.max(0)
@@ -96,7 +98,7 @@ def predict(
     return Prediction(mask, probabilities)
 
 
-def work(net: FCN, size: tuple[int, int], tile: int = TILE) -> int:
+def work(net: Net, size: tuple[int, int], tile: int = TILE) -> int:
     """The cost of predicting an image: pixels of all its tiles, including overlaps and the reference's border.
 
     The border is counted for nets without it too, as the fixed cost of a small tile.
@@ -106,24 +108,38 @@ def work(net: FCN, size: tuple[int, int], tile: int = TILE) -> int:
     return across * down
 
 
+def _size(image: Image.Image | UInt8) -> tuple[int, int]:
+    """Width and height."""
+    return image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+
+
+def _cut(image: Image.Image | UInt8, rows: Span, columns: Span) -> UInt8:
+    if isinstance(image, Image.Image):  # without a copy of the whole image
+        return np.array(image.crop((columns.start, rows.start, columns.stop, rows.stop)))
+    return image[rows.start : rows.stop, columns.start : columns.stop].copy()
+
+
 @torch.no_grad()
-def tiles(net: FCN, image: Image.Image, tile: int, size: tuple[int, int]) -> Iterator[tuple[slice, slice, Tensor]]:
-    """The result in parts that cover it exactly once.
+def tiles(
+    net: Net, image: Image.Image | UInt8, tile: int, size: tuple[int, int]
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """The result of the first score path in parts that cover it exactly once.
 
     yields   (rows, columns, logits): slices of the result, logits (C, rows, columns)
     """
     device = next(net.parameters()).device
-    down, across = (resizing.axis(*sides) for sides in zip(reversed(image.size), reversed(size), strict=True))
+    width, height = _size(image)
+    classes = next(iter(net.heads.values()))
+    down, across = resizing.axis(height, size[1]), resizing.axis(width, size[0])
     before, after = context(net)
     # Interpolation needs the pixels on both sides, so tiles keep one more row and column.
-    more = int(size != image.size)
-    for rows in on_grid(image.height, tile, (before, after + more)):
-        for columns in on_grid(image.width, tile, (before, after + more)):
-            piece = np.asarray(image.crop((columns.start, rows.start, columns.stop, rows.stop)))
-            pixels = torch.from_numpy(piece.copy()).to(device).permute(2, 0, 1)[None]
+    more = int(size != (width, height))
+    for rows in on_grid(height, tile, (before, after + more)):
+        for columns in on_grid(width, tile, (before, after + more)):
+            pixels = torch.from_numpy(_cut(image, rows, columns)).to(device).permute(2, 0, 1)[None]
             top, left = rows.first - rows.start, columns.first - columns.start
             bottom, right = (min(span.last + more, span.stop) - span.start for span in (rows, columns))
-            logits = net(pixels)[0, :, top:bottom, left:right]
+            logits = net(pixels)[0, :classes, top:bottom, left:right]
             if not more:
                 yield slice(rows.first, rows.last), slice(columns.first, columns.last), logits
                 continue

@@ -7,19 +7,20 @@ from collections.abc import Iterator
 
 from fcn.data.tiles import Span
 from fcn.kernels.border import BORDER
-from fcn.models import FCN
+from fcn.models import FCN, Net
 from fcn.runtime.errors import UserError
 
 GRID = 32  # pixels between neighbouring fc6 cells; the same for FCN-32s, FCN-16s and FCN-8s
 Interval = tuple[int, int]  # first and last, both included
 
 
-def context(net: FCN) -> tuple[int, int]:
+def context(net: Net) -> tuple[int, int]:
     """The largest numbers of pixels before and after a pixel that its logits depend on; the same for rows and columns.
 
     source   the layers of fcn.models.fcn, traced back from the result to the image
     """
-    windows = [(pixel, *window(net, pixel)) for pixel in range(GRID)]  # windows repeat, shifted, every GRID pixels
+    trunk = net.trunks()[0][1]  # all of a late fusion are alike
+    windows = [(pixel, *window(trunk, pixel)) for pixel in range(GRID)]  # windows repeat, shifted, every GRID pixels
     return max(pixel - first for pixel, first, _ in windows), max(last - pixel for pixel, _, last in windows)
 
 

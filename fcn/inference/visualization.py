@@ -10,11 +10,11 @@ from fcn.data.labels import UInt8
 from fcn.data.split import Split
 from fcn.figures import sheets
 from fcn.inference.prediction import predict
-from fcn.models import FCN
+from fcn.models import Net
 from fcn.runtime import files
 
 
-def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Iterator[Path]:
+def visualize(net: Net, split: Split, count: int, seed: int, out: Path) -> Iterator[Path]:
     """Write image, truth and prediction of `count` random images, then a contact sheet; yields each file written.
 
     count   number of images; at most all of the split
@@ -23,9 +23,9 @@ def visualize(net: FCN, split: Split, count: int, seed: int, out: Path) -> Itera
     rows: list[list[UInt8]] = []
     shown = sheets.counted([])
     for i in np.random.default_rng(seed).permutation(len(split))[:count]:
-        image, truth = split.image(i), split.mask(i)
+        image, truth = split.picture(i), split.mask(i)
         height, width = truth.shape
-        prediction = predict(net, Image.fromarray(image), size=(width, height)).mask
+        prediction = predict(net, split.image(i), size=(width, height)).mask
         yield _saved(Image.fromarray(image), out / f"{split.name(i)}.image.png")
         for kind, mask in (("truth", truth), ("prediction", prediction)):
             yield _saved(split.labels.picture(mask), out / f"{split.name(i)}.{kind}.png")

@@ -1,6 +1,7 @@
 """Decode untrusted image files: images to 8-bit RGB, masks to classes, by the rules listed in docs/data.md."""
 
 import hashlib
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcn.data.labels import STRIP, Labels, UInt8
+from fcn.data.split import MAX_CHANNELS
 from fcn.runtime.errors import UserError, in_one_line
 from fcn.runtime.files import read_regular
 
@@ -19,6 +21,8 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # Pillow's other
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
 MAX_PIXELS = 178_956_970  # Pillow's default limit; each core may decode one such image
 MAX_FILE_SIZE = 700 << 20  # bytes: MAX_PIXELS in RGBA, uncompressed
+# 16-bit values as 8-bit ones: round(v / 257); 257 is odd, so there are no ties.
+EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 
 
 def opened(source: Path | bytes, name: str = "", largest: int = MAX_PIXELS) -> Image.Image:
@@ -68,6 +72,45 @@ def image(path: Path, upright: bool = False) -> UInt8:
     return np.asarray(rgb(load(path, upright), str(path)))
 
 
+def grey(path: Path, kind: type[np.uint8] | type[np.uint16]) -> npt.NDArray[np.unsignedinteger]:
+    """Decode a greyscale image of 8 or 16 bits to (H, W) of that kind, without scaling.
+
+    raises   UserError if it has another mode
+    """
+    picture = load(path, upright=False)
+    if kind is np.uint16 and picture.mode.startswith("I"):
+        return _sixteen_bits(picture, str(path))
+    if kind is np.uint8 and picture.mode == "L":
+        return np.asarray(picture)
+    bits = np.iinfo(kind).bits
+    raise UserError(f"{path} has mode {picture.mode}; this input is a greyscale image of {bits} bits")
+
+
+def bands(path: Path) -> UInt8:
+    """Decode the first image of a TIFF with any number of bands to (H, W, bands) uint8; 16 bits become 8 as in `rgb`.
+
+    raises   UserError if it is no TIFF, has other values or too many, or is compressed in a way that tifffile lacks
+    """
+    import tifffile
+
+    content = read_regular(path, MAX_FILE_SIZE)
+    with decoding(str(path)):
+        file = tifffile.TiffFile(BytesIO(content))
+        axes, shape, kind = file.series[0].axes, file.series[0].shape, file.series[0].dtype
+    if len(axes) not in (2, 3) or axes.count("Y") != 1 or axes.count("X") != 1:
+        raise UserError(f"{path} has the axes {axes}; bands are one axis beside rows and columns")
+    height, width = shape[axes.index("Y")], shape[axes.index("X")]
+    count = math.prod(shape) // (height * width)
+    if kind not in (np.uint8, np.uint16) or count > MAX_CHANNELS or height * width * count > 4 * MAX_PIXELS:
+        raise UserError(f"{path} is {width}x{height} with {count} bands of {kind}; see docs/data.md for what is read")
+    with decoding(str(path)):
+        pixels = file.asarray(series=0)
+    first = axes.index("Y")
+    pixels = np.moveaxis(pixels, first - 1, -1) if first else pixels
+    pixels = np.ascontiguousarray(pixels.reshape(height, width, count))
+    return pixels if kind == np.uint8 else EIGHT_BITS[pixels]
+
+
 def rgb(picture: Image.Image, name: str) -> Image.Image:
     """Convert a decoded image to RGB, 8 bits per channel.
 
@@ -76,9 +119,8 @@ def rgb(picture: Image.Image, name: str) -> Image.Image:
     """
     if picture.mode == "F":
         raise UserError(f"{name} holds floating-point numbers; an image has 8 or 16 bits a channel")
-    if picture.mode.startswith("I"):  # 257 is odd, so there are no ties to round
-        eight_bits = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
-        picture = Image.fromarray(eight_bits[_sixteen_bits(picture, name)])
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray(EIGHT_BITS[_sixteen_bits(picture, name)])
     with decoding(name):
         if picture.mode in ("P", "PA", "La", "RGBa"):  # RGBA first, so that a palette's alpha can be dropped
             picture = picture.convert("RGBA")

@@ -11,32 +11,37 @@ from torch import Tensor
 from fcn.data.split import Split
 from fcn.kernels import resizing
 from fcn.metrics.scores import confusion
-from fcn.models import FCN
+from fcn.models import Net
 from fcn.runtime.distributed import SINGLE, Group
 
 PIXELS = 1 << 18  # maximum pixels per batch; enough to keep two cores busy
 
 
 @torch.no_grad()
-def predictions(net: FCN, split: Split, group: Group = SINGLE) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Mask and prediction of each image, in order. In a group, each process takes every `group.size`-th batch.
+def predictions(net: Net, split: Split, group: Group = SINGLE) -> Iterator[tuple[int, list[Tensor], list[Tensor]]]:
+    """Masks and predictions of each image, in order. In a group, each process takes every `group.size`-th batch.
 
-    yields   (i, mask (H, W) uint8, prediction (H, W) int64), both in the size of the mask: logits are resized to
-             the mask, never the mask to the logits
+    yields   (i, masks (H, W) uint8, predictions (H, W) int64), one per score path, in the size of the mask: logits
+             are resized to the mask, never the mask to the logits
     """
     device = next(net.parameters()).device
     net.eval()
     for batch in islice(_batches(split), group.rank, None, group.size):
         images = torch.from_numpy(np.stack([split.image(i) for i in batch])).to(device)
         logits = net(images.permute(0, 3, 1, 2))
-        for i, scores in zip(batch, logits, strict=True):
-            mask = torch.from_numpy(split.mask(i).copy()).to(device)
-            if mask.shape == scores.shape[1:]:
-                yield i, mask, scores.max(0)[1]
-            else:
-                sides = zip(scores.shape[1:], mask.shape, strict=True)
-                strips = resizing.resized(scores, *(resizing.axis(side, wanted) for side, wanted in sides))
-                yield i, mask, torch.cat([strip.max(0)[1] for _, strip in strips])
+        for i, paths in zip(batch, logits, strict=True):
+            masks = [torch.from_numpy(task.mask(i).copy()).to(device) for task in split.tasks()]
+            scores = torch.split(paths, list(net.heads.values()))
+            yield i, masks, [_prediction(one, mask.shape) for one, mask in zip(scores, masks, strict=True)]
+
+
+def _prediction(logits: Tensor, size: torch.Size) -> Tensor:
+    """(*size) int64: the class of each pixel, from (C, H, W) logits."""
+    if size == logits.shape[1:]:
+        return logits.max(0)[1]
+    sides = zip(logits.shape[1:], size, strict=True)
+    strips = resizing.resized(logits, *(resizing.axis(side, wanted) for side, wanted in sides))
+    return torch.cat([strip.max(0)[1] for _, strip in strips])
 
 
 @dataclass(frozen=True)
@@ -51,22 +56,25 @@ class Counts:
     images: Tensor
 
 
-def count(net: FCN, split: Split, keep: Callable[[int, Tensor], object] | None = None, group: Group = SINGLE) -> Counts:
+def count(
+    net: Net, split: Split, keep: Callable[[int, list[Tensor]], object] | None = None, group: Group = SINGLE
+) -> list[Counts]:
     """Counts pixels by true and predicted class, in total and per image; uses memory for 3 C numbers per image.
 
-    keep   called with each image's index and prediction, (H, W) int64
+    keep     called with each image's index and its prediction by each score path, (H, W) int64
+    returns  the counts of each score path
     """
-    classes = len(split.labels.names)
-    device = next(net.parameters()).device
-    total = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    images = torch.zeros(len(split), 3, classes, dtype=torch.int64, device=device)
-    for i, mask, prediction in predictions(net, split, group):
-        counts = confusion(mask, prediction, classes)
-        total += counts
-        images[i] = torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)])
+    sizes, device = [len(task.labels.names) for task in split.tasks()], next(net.parameters()).device
+    totals = [torch.zeros(classes, classes, dtype=torch.int64, device=device) for classes in sizes]
+    images = [torch.zeros(len(split), 3, classes, dtype=torch.int64, device=device) for classes in sizes]
+    for i, masks, predicted in predictions(net, split, group):
+        for path, (mask, prediction) in enumerate(zip(masks, predicted, strict=True)):
+            counts = confusion(mask, prediction, sizes[path])
+            totals[path] += counts
+            images[path][i] = torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)])
         if keep:
-            keep(i, prediction)
-    return Counts(group.sum(total).cpu(), group.sum(images).cpu())
+            keep(i, predicted)
+    return [Counts(group.sum(a).cpu(), group.sum(b).cpu()) for a, b in zip(totals, images, strict=True)]
 
 
 def _batches(split: Split) -> Iterator[list[int]]:

@@ -3,6 +3,7 @@
 source   paper fig. 3; layer names, padding and crops of the Caffe reference
 """
 
+from collections.abc import Mapping
 from typing import get_args
 
 import torch
@@ -51,9 +52,14 @@ class FCN(nn.Module):
     upsampling     "fixed": bilinear; "inner": all but the last layer learned, initialized as bilinear (CVPR paper);
                    "learned": all layers learned
     dropout        fraction dropped after fc6 and fc7
+    inputs         channels of each input, by name, in the order of the image's channels; None: RGB
+    geometric      classes of a second score path from the same trunk, as for SIFT Flow's geometric labels; 0: none.
+                   The names of score and upsampling layers then end in _sem for the first path, _geo for the second
 
     Layers have the names of the Caffe reference, so that published weights load strictly.
     """
+
+    fc7: DenseConvolution
 
     def __init__(
         self,
@@ -66,6 +72,8 @@ class FCN(nn.Module):
         pad: Pad = 100,
         upsampling: str = "fixed",
         dropout: float = 0.5,
+        inputs: Mapping[str, int] | None = None,
+        geometric: int = 0,
     ) -> None:
         super().__init__()
         if stride not in STRIDES or pad not in PADS or backbone not in BACKBONES or upsampling not in UPSAMPLINGS:
@@ -78,28 +86,45 @@ class FCN(nn.Module):
         self.backbone, self.same = BACKBONES[backbone], pad == "same"
         self.crops = self.backbone.crops[pad]
         self.separate_border = not self.same and self.backbone.border_apart
-        widths = self._build_trunk(self.backbone)
-        pool3, pool4 = (widths[block] for block in self.backbone.skips)
+        self.inputs = dict(inputs or {"rgb": 3})
+        widths = self._build_trunk(self.backbone, sum(self.inputs.values()))
         self.drop6, self.drop7 = Dropout(dropout), Dropout(dropout)
+        self.heads = {"_sem": num_classes, "_geo": geometric} if geometric else {"": num_classes}
+        pool3, pool4 = (widths[block] for block in self.backbone.skips)
+        for suffix, classes in self.heads.items():
+            self._build_scores(suffix, classes, pool3, pool4, upsampling)
+
+    @property
+    def dropouts(self) -> list[Dropout]:
+        return [self.drop6, self.drop7]
+
+    def trunks(self) -> "list[tuple[str, FCN]]":
+        """The net itself and the prefix of its weights; a late fusion has several."""
+        return [("", self)]
+
+    def _build_scores(self, suffix: str, classes: int, pool3: int, pool4: int, upsampling: str) -> None:
+        """Adds the layers from fc7 to the logits of `classes` classes; `pool3` and `pool4` are channels."""
         upsample = FixedUpsampling if upsampling == "fixed" else LearnedUpsampling
         upsample_last = LearnedUpsampling if upsampling == "learned" else FixedUpsampling
         kernel = {factor: 2 * factor - self.backbone.expansion for factor in (2, *STRIDES)}
-        self.score_fr = nn.Conv2d(self.backbone.fc, num_classes, 1)
-        if stride == 32:
-            self.upscore = upsample_last(num_classes, 32, kernel[32])
+        layers: dict[str, nn.Module] = {"score_fr": nn.Conv2d(self.backbone.fc, classes, 1)}
+        if self.stride == 32:
+            layers["upscore"] = upsample_last(classes, 32, kernel[32])
         else:
-            self.score_pool4 = nn.Conv2d(pool4, num_classes, 1)
-            self.upscore2 = upsample(num_classes, 2, kernel[2])
-        if stride == 16:
-            self.upscore16 = upsample_last(num_classes, 16, kernel[16])
-        if stride == 8:
-            self.score_pool3 = nn.Conv2d(pool3, num_classes, 1)
-            self.upscore_pool4 = upsample(num_classes, 2, kernel[2])
-            self.upscore8 = upsample_last(num_classes, 8, kernel[8])
+            layers["score_pool4"] = nn.Conv2d(pool4, classes, 1)
+            layers["upscore2"] = upsample(classes, 2, kernel[2])
+        if self.stride == 16:
+            layers["upscore16"] = upsample_last(classes, 16, kernel[16])
+        if self.stride == 8:
+            layers["score_pool3"] = nn.Conv2d(pool3, classes, 1)
+            layers["upscore_pool4"] = upsample(classes, 2, kernel[2])
+            layers["upscore8"] = upsample_last(classes, 8, kernel[8])
+        for name, layer in layers.items():
+            self.add_module(name + suffix, layer)
 
-    def _build_trunk(self, backbone: Backbone) -> list[int]:
-        """Adds the layers up to fc7; returns the output channels of each block."""
-        inputs, widths = 3, []
+    def _build_trunk(self, backbone: Backbone, inputs: int) -> list[int]:
+        """Adds the layers up to fc7, for `inputs` channels; returns the output channels of each block."""
+        widths = []
         for block in backbone.blocks:
             for layer in block:
                 pad = layer.pad if self.same or layer is not backbone.blocks[0][0] else BORDER
@@ -121,29 +146,36 @@ class FCN(nn.Module):
             self.add_module(name.replace(kind, "bn"), nn.BatchNorm2d(convolution.out_channels))
 
     def forward(self, image: Tensor) -> Tensor:
-        """image    (N, 3, H, W) RGB, 0..255, uint8 or float; any H, W ≥ 1
-        returns  (N, C, H, W) logits
+        """image    (N, channels of all inputs, H, W), 0..255, uint8 or float; any H, W ≥ 1
+        returns  (N, C, H, W) logits; with a second score path (N, C + geometric, H, W)
         """
         size = (image.shape[2], image.shape[3])
-        h = self.preprocessing(image, self.score_fr.weight.dtype)
+        h = self.preprocessing(image, self.fc7.weight.dtype)
         h = h.contiguous(memory_format=torch.channels_last)
         pools = self._bordered_trunk(h) if self.separate_border else self._trunk(h)
         before, after = self.backbone.fc6_pad if self.same else (0, 0)
         h = nn.functional.pad(pools[-1], (before, after, before, after))
         h = self.drop6(self._relu(h, "fc", "fc6"))
         h = self.drop7(self._relu(h, "fc", "fc7"))
-        logits: Tensor = self.score_fr(h)
+        pool3, pool4 = (pools[block] for block in self.backbone.skips)
+        logits = [self._scores(suffix, h, pool4, pool3, size) for suffix in self.heads]
+        return logits[0] if len(logits) == 1 else torch.cat(logits, 1)
+
+    def _scores(self, suffix: str, fc7: Tensor, pool4: Tensor, pool3: Tensor, size: tuple[int, int]) -> Tensor:
+        """The logits of one score path, (N, C, *size)."""
+        layers: dict[str, nn.Module] = {
+            name.removesuffix(suffix): layer for name, layer in self.named_children() if name.endswith(suffix)
+        }
+        logits: Tensor = layers["score_fr"](fc7)
         if self.stride == 32:
-            logits = self.upscore(logits, self.crops[32], size)
+            logits = layers["upscore"](logits, self.crops[32], size)
             return logits
-        logits = self._fuse(logits, self.upscore2, self.score_pool4, pools[self.backbone.skips[1]], 0.01, "pool4")
+        logits = self._fuse(logits, layers["upscore2"], layers["score_pool4"], pool4, 0.01, "pool4")
         if self.stride == 16:
-            logits = self.upscore16(logits, self.crops[16], size)
+            logits = layers["upscore16"](logits, self.crops[16], size)
             return logits
-        logits = self._fuse(
-            logits, self.upscore_pool4, self.score_pool3, pools[self.backbone.skips[0]], 0.0001, "pool3"
-        )
-        logits = self.upscore8(logits, self.crops[8], size)
+        logits = self._fuse(logits, layers["upscore_pool4"], layers["score_pool3"], pool3, 0.0001, "pool3")
+        logits = layers["upscore8"](logits, self.crops[8], size)
         return logits
 
     def _trunk(self, h: Tensor) -> list[Tensor]:

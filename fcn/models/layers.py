@@ -1,12 +1,15 @@
 """Layers that torch lacks: preprocessing, fixed bilinear upsampling, seeded dropout."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fcn.data import depth
+from fcn.data.split import MAX_CHANNELS
 
 MAX_VALUE = 1e6  # absolute value of a scale, mean or standard deviation; images are 0..255
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
@@ -14,16 +17,22 @@ BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Input normalization: (channel * scale - mean) / std, with the channels in `order`."""
+    """Input normalization: (channel * scale - mean) / std.
+
+    order      of the first three channels; further channels keep their places, and so do one or two channels
+    mean, std  one per channel, in this order
+    """
 
     order: str
     scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if sorted(self.order) != ["B", "G", "R"]:
             raise ValueError(f"the channels are {self.order[:20]!r}, not RGB in some order")
+        if not 0 < len(self.mean) == len(self.std) <= MAX_CHANNELS:
+            raise ValueError(f"{len(self.mean)} means and {len(self.std)} deviations, not one for each channel")
         if not all(math.isfinite(value) and abs(value) <= MAX_VALUE for value in (self.scale, *self.mean, *self.std)):
             raise ValueError(f"a scale, mean or deviation is not a number up to {MAX_VALUE:g}")
         if not all((self.scale, *self.std)):
@@ -34,18 +43,51 @@ class Preprocessing:
         return replace(self, mean=other.mean) == other
 
     def __call__(self, image: Tensor, dtype: torch.dtype) -> Tensor:
-        """image    (N, 3, H, W) RGB, 0..255, uint8 or float
+        """image    (N, C, H, W) uint8 or float, 0..255, RGB first if the net takes RGB; C = len(mean)
         returns  the same shape in `dtype`; computed in fp32, or in fp64 if `dtype` is fp64
         """
         exact = torch.float64 if dtype == torch.float64 else torch.float32
         pixels = image.to(exact)
+        count = len(self.mean)
+        places = [*map("RGB".index, self.order), *range(3, count)] if count >= 3 else range(count)
         channels = [
-            (pixels[:, "RGB".index(c)] * self.scale - mean) / std
-            for c, mean, std in zip(self.order, self.mean, self.std, strict=True)
+            (pixels[:, place] * self.scale - mean) / std
+            for place, mean, std in zip(places, self.mean, self.std, strict=True)
         ]
         return torch.stack(channels, 1).to(dtype)
 
+    def part(self, first: int, count: int) -> "Preprocessing":
+        """That of some of the channels, for a net that takes only these."""
+        order = self.order if first == 0 and count >= 3 else "RGB"
+        span = slice(first, first + count)
+        return Preprocessing(order, self.scale, self.mean[span], self.std[span])
 
+    def extended(self, inputs: Mapping[str, int]) -> "Preprocessing":
+        """That of a net with these inputs, from the normalization of RGB.
+
+        HHA and depth are centred as by the reference if the scale is Caffe's; log depth is not scaled up to the range
+        of colours there either. Every other channel is normalized as an average colour.
+
+        inputs  channels by name
+        source  nyud_layers.py
+        """
+        mean, std = sum(self.mean[:3]) / 3, sum(self.std[:3]) / 3
+        values: list[tuple[float, float]] = []
+        for name, channels in inputs.items():
+            own = [(mean, std)] * channels
+            if name in ("rgb", "bands") and channels >= 3 and not values:
+                own[:3] = list(zip(self.mean[:3], self.std[:3], strict=True))
+            elif self.scale == 1:
+                own = {"hha": [(value, 1.0) for value in HHA_MEAN], "depth": [LOG_DEPTH]}.get(name, own)
+            values += own
+        reordered = next(iter(inputs)) in ("rgb", "bands") and len(values) >= 3
+        means, stds = zip(*values, strict=True)
+        return Preprocessing(self.order if reordered else "RGB", self.scale, means, stds)
+
+
+HHA_MEAN = (132.431, 94.076, 118.477)
+# Mean and deviation of coded depth (fcn.data.depth), so that the net sees ln(millimetres) - 7.844.
+LOG_DEPTH = (depth.STEPS * (7.844 - depth.LOWEST), float(depth.STEPS))
 CAFFE = Preprocessing("BGR", 1.0, (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))  # mean colour of ImageNet, BGR
 TORCHVISION = Preprocessing("RGB", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PREPROCESSINGS = {"caffe": CAFFE, "torchvision": TORCHVISION}

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from fcn.models import FCN, State
+from fcn.models import Net, State
 from fcn.pipeline import dvc_lock
 from fcn.runtime import files, locks, machine
 from fcn.runtime.distributed import SINGLE, Group
@@ -58,7 +58,7 @@ class Checkpoint:
         """Whether a checkpoint is due."""
         return time.monotonic() - self.saved_at > SAVE_EVERY
 
-    def save(self, net: FCN, optimizer: Optimizer) -> None:
+    def save(self, net: Net, optimizer: Optimizer) -> None:
         """Saves everything that later steps depend on. The previous file is kept in case this one is damaged."""
         parts = {"net": optimizer.state(net), "best": self.best, "moments": optimizer.moments()}
         tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
@@ -70,7 +70,7 @@ class Checkpoint:
         path.replace(self.folder / f"{self.number}-{files.sha256(path)}.safetensors")
         self.saved_at = time.monotonic()
 
-    def load(self, net: FCN, optimizer: Optimizer, group: Group = SINGLE) -> None:
+    def load(self, net: Net, optimizer: Optimizer, group: Group = SINGLE) -> None:
         """Restores the newest saved state, if there is one. All processes restore the state of the leader."""
         saved = group.broadcast(self._read() if group.is_leader else None)
         if saved is None:

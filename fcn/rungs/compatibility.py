@@ -21,6 +21,15 @@ def check_classes(names: Sequence[str]) -> None:
         )
 
 
+def check_fusion(params: Params) -> None:
+    """raises   UserError if model.fusion is late, but there are not at least two inputs"""
+    if params.model.fusion == "late" and len(params.data.inputs) == 1:
+        raise UserError(
+            f"params.yaml: model.fusion is late, but data.inputs is {params.data.inputs[0]} alone; join two inputs "
+            "such as rgb+hha, or write early"
+        )
+
+
 def check_class_weights(wanted: float | list[float] | None, classes: int) -> None:
     """raises   UserError if data.class_weights is a list of the wrong length or contains only zeros"""
     if not isinstance(wanted, list):

@@ -1,5 +1,6 @@
 """Initialization of a rung: builds its net, loads the initial weights, and summarizes both."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fcn import models
 from fcn.data.split import Split
 from fcn.ladder import BY_STRIDE
-from fcn.models import FCN, surgery
+from fcn.models import Net, surgery
 from fcn.models.layers import PREPROCESSINGS, Preprocessing
 from fcn.params import Params, Size
 from fcn.rungs import compatibility
@@ -25,13 +27,13 @@ from fcn.weights.model_file import Published
 class Initialized:
     """A rung before its first step.
 
-    architecture   arguments of FCN
+    architecture   arguments of `fcn.models.build`
     table          (layer, origin) for each layer
     parent         sha256 of the parent's model file, or None if initialized from a published net
     published      the published net, or None
     """
 
-    net: FCN
+    net: Net
     architecture: dict[str, Any]
     table: list[tuple[str, str]]
     parent: str | None
@@ -49,14 +51,14 @@ def initialize(
     _check(train, stride, params, group)
     parent_state, parent_meta = model_file.load(parent)
     architecture = _architecture(train, stride, params)
-    net = _net(architecture, params, parent_meta)
+    net = _net(architecture, params, parent_meta, train.inputs)
     init = params.rung(stride).init
     if init == "parent":
         generator = torch.Generator().manual_seed(params.seed * 64 + stride)
         table = surgery.transplant(net, parent_state, init_std=params.model.init_std, generator=generator)
         used = None
     else:
-        used = fill(net, init, published / f"{init}.safetensors")
+        used = fill(net, architecture, init, published / f"{init}.safetensors")
         table = [(layer, init) for layer in surgery.layers(net.state_dict())]
     net.to(machine.device()).to(memory_format=torch.channels_last)
     if net.backbone.norm and group.size > 1:
@@ -66,14 +68,14 @@ def initialize(
     return Initialized(net, architecture, table, None if used else files.sha256(parent), used)
 
 
-def fill(net: FCN, init: str, path: Path) -> Published | None:
+def fill(net: Net, architecture: Mapping[str, Any], init: str, path: Path) -> Published | None:
     """Loads published weights into a net, and takes over the mean colour of their preprocessing.
 
     raises   UserError if they belong to another net
     """
     state, meta = model_file.load(path)
-    for name, ours in (("stride", net.stride), ("at_once", net.at_once), ("num_classes", net.score_fr.out_channels)):
-        theirs = meta.architecture.get(name)
+    for name in ("stride", "at_once", "num_classes", "geometric", "inputs", "fusion"):
+        theirs, ours = meta.architecture.get(name), architecture.get(name)
         if theirs != ours:
             raise UserError(f"{init} has {name}: {theirs}, this FCN-{net.stride}s has {ours}; run `fcn check`")
     if not net.preprocessing.is_like(meta.preprocessing):
@@ -83,18 +85,21 @@ def fill(net: FCN, init: str, path: Path) -> Published | None:
     return meta.published
 
 
-def _net(architecture: dict[str, Any], params: Params, parent: model_file.Meta) -> FCN:
-    expected, rung = PREPROCESSINGS[params.model.preprocessing], params.rung(architecture["stride"])
+def _net(architecture: dict[str, Any], params: Params, parent: model_file.Meta, inputs: Mapping[str, int]) -> Net:
+    preprocessings = {name: each.extended(inputs) for name, each in PREPROCESSINGS.items()}
+    expected, rung = preprocessings[params.model.preprocessing], params.rung(architecture["stride"])
     if rung.init == "parent":
-        if not expected.is_like(parent.preprocessing):
+        theirs = parent.preprocessing
+        if "stride" not in parent.architecture:  # a backbone, which sees RGB
+            theirs = theirs.extended(inputs)
+        if not expected.is_like(theirs):
             matching = [name for name, each in PREPROCESSINGS.items() if each.is_like(parent.preprocessing)]
             raise UserError(
                 f"the parent's weights expect {parent.preprocessing}, model.preprocessing "
                 f"{params.model.preprocessing!r} is {expected}; set model.preprocessing: {' or '.join(matching) or '?'}"
             )
-        expected = parent.preprocessing
-    net = FCN(**architecture, preprocessing=expected)
-    return net
+        expected = theirs
+    return models.build(**architecture, preprocessing=expected)
 
 
 def _check(train: Split, stride: int, params: Params, group: Group) -> None:
@@ -113,7 +118,7 @@ def _size(train: Split, params: Params) -> tuple[int, int]:
 
 
 def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
-    return {
+    architecture: dict[str, Any] = {
         "num_classes": len(train.labels.names),
         "stride": stride,
         "backbone": params.model.backbone,
@@ -122,6 +127,13 @@ def _architecture(train: Split, stride: int, params: Params) -> dict[str, Any]:
         "upsampling": params.model.upsampling,
         "dropout": params.model.dropout,
     }
+    if train.geometric:
+        architecture["geometric"] = len(train.geometric.names)
+    if train.inputs != {"rgb": 3}:
+        architecture["inputs"] = train.inputs
+    if params.model.fusion == "late" and len(train.inputs) > 1:
+        architecture["fusion"] = "late"
+    return architecture
 
 
 def summary(
@@ -149,8 +161,9 @@ def summary(
     else:
         lr = rate(rung, params.lr, 1)
         lines.append(f"lr {lr:.3g} on the {params.loss} loss; Adam's step size hardly depends on the reduction")
-    if preprocessing != PREPROCESSINGS[params.model.preprocessing]:
-        means = ", ".join(f"{c} {mean:g}" for c, mean in zip(preprocessing.order, preprocessing.mean, strict=True))
+    if preprocessing != PREPROCESSINGS[params.model.preprocessing].extended(train.inputs):
+        names = [*preprocessing.order, *map(str, range(4, len(preprocessing.mean) + 1))]
+        means = ", ".join(f"{c} {mean:g}" for c, mean in zip(names, preprocessing.mean, strict=False))
         lines.append(f"mean colour {means}: that of the weights it starts from")
     for origin in dict.fromkeys(origin for _, origin in table):
         lines.append(f"{origin:8} {' '.join(layer for layer, layer_origin in table if layer_origin == origin)}")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fcn.models import FCN
+from fcn.models import Net
 from fcn.runtime import files
 from fcn.training.optimizer import Optimizer
 
@@ -39,7 +39,7 @@ class LayerMonitor:
     that depends on the image. With several processes, they are those of the leader's share of the batch.
     """
 
-    def __init__(self, net: FCN, optimizer: Optimizer, iterations: int) -> None:
+    def __init__(self, net: Net, optimizer: Optimizer, iterations: int) -> None:
         self.net, self.optimizer = net, optimizer
         self.every = max(1, iterations // COLUMNS)
         self.rows: list[Row] = []

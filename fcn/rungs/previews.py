@@ -34,11 +34,11 @@ class Preview:
         self.sizes = [_fitted(*split.size(i)) for i in self.indices]
         self.predictions = [np.full(size, VOID, np.uint8) for size in self.sizes]
 
-    def keep(self, i: int, prediction: Tensor) -> None:
-        """Stores the prediction for image i, (H, W) int64, if i is one of the images."""
+    def keep(self, i: int, predicted: Sequence[Tensor]) -> None:
+        """Stores the first score path's prediction for image i, (H, W) int64, if i is one of the images."""
         if i in self.indices:
             at = self.indices.index(i)
-            self.predictions[at] = _nearest(prediction.cpu().numpy().astype(np.uint8), self.sizes[at])
+            self.predictions[at] = _nearest(predicted[0].cpu().numpy().astype(np.uint8), self.sizes[at])
 
     def gathered(self, group: Group = SINGLE) -> str:
         """The predictions of all processes side by side, as a base64-encoded PNG of class numbers."""
@@ -56,7 +56,7 @@ class Preview:
 
         previews   results of `gathered`, by step number
         """
-        images = [_shrunk(self.split.image(i), size) for i, size in zip(self.indices, self.sizes, strict=True)]
+        images = [_shrunk(self.split.picture(i), size) for i, size in zip(self.indices, self.sizes, strict=True)]
         masks = [_nearest(self.split.mask(i), size) for i, size in zip(self.indices, self.sizes, strict=True)]
         rows = {"image": Image.fromarray(_beside(images, 255)), "truth": self._coloured(_beside(masks, VOID))}
         for number, png in previews.items():

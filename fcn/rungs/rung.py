@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fcn.data.sampling import Sampler, class_weights
 from fcn.data.split import Split, read_scale
-from fcn.ladder import BY_STRIDE, SCORES
+from fcn.ladder import BY_STRIDE, GEOMETRIC, SCORES
 from fcn.metrics import counting
 from fcn.metrics.scores import scores
 from fcn.params import Params, Rung
@@ -96,6 +96,7 @@ def train_rung(
                 architecture=initialized.architecture,
                 preprocessing=initialized.net.preprocessing,
                 labels=train.labels,
+                geometric=train.geometric,
                 parent=initialized.parent,
                 published=initialized.published,
                 iterations=checkpoint.best_number if checkpoint.best else checkpoint.number,
@@ -107,7 +108,9 @@ def train_rung(
             )
             model_file.save(out, checkpoint.best or training.optimizer.state(initialized.net), meta)
             files.write_text(curves / "train.csv", _csv(checkpoint.train, ["iteration", "lr", "loss"]))
-            files.write_text(curves / "val.csv", _csv(checkpoint.val, ["iteration", *SCORES]))
+            prefixes = ("", GEOMETRIC) if val.geometric else ("",)
+            columns = ["iteration", *(prefix + name for prefix in prefixes for name in SCORES)]
+            files.write_text(curves / "val.csv", _csv(checkpoint.val, columns))
             Preview(val).write(checkpoint.previews, validation)
             run.artifact(validation, "figures")
             run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
@@ -266,7 +269,12 @@ def _validate(
 ) -> None:
     """Scores the net on val; with `save: best`, keeps its weights if they are the best so far."""
     net, preview = training.initialized.net, Preview(val)
-    result = scores(counting.count(net, val, preview.keep, training.group).confusion).asdict()
+    counted = counting.count(net, val, preview.keep, training.group)
+    result = {
+        prefix + name: value
+        for prefix, counts in zip(("", GEOMETRIC), counted, strict=False)
+        for name, value in scores(counts.confusion).asdict().items()
+    }
     png = preview.gathered(training.group)
     if training.group.is_leader:
         if checkpoint.number in preview_steps(training.rung.iterations, training.rung.validate_every):

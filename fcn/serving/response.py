@@ -17,7 +17,7 @@ from fcn.data.labels import Labels
 from fcn.data.scale import Target
 from fcn.inference.prediction import predict, seen_size, work
 from fcn.io import images
-from fcn.models import FCN
+from fcn.models import Net
 from fcn.runtime.errors import UserError
 from fcn.serving import stopping
 
@@ -27,7 +27,7 @@ MAX_WORK = 500_000_000  # pixels of all tiles with overlaps and borders; an 8000
 
 
 def segment(
-    net: FCN, labels: Labels, texts: Sequence[object], target: Target = lambda size: size
+    net: Net, labels: Labels, texts: Sequence[object], target: Target = lambda size: size
 ) -> list[dict[str, Any]]:
     """Segments the images of a request. Sizes are checked in all headers before the first image is computed.
 
@@ -64,8 +64,10 @@ def _decode(text: object, name: str) -> bytes:
         raise UserError(f"{name} is not valid base64 ({error})") from None
 
 
-def _segment_one(net: FCN, labels: Labels, file: bytes, name: str, target: Target) -> dict[str, Any]:
+def _segment_one(net: Net, labels: Labels, file: bytes, name: str, target: Target) -> dict[str, Any]:
     stopping.check()
+    if net.inputs != {"rgb": 3}:
+        raise UserError(f"this net takes {'+'.join(net.inputs)}, which a request cannot hold; use `fcn predict`")
     image = images.rgb(images.load(file, True, name, MAX_PIXELS), name)
     mask = predict(net, image, seen=target(image.size), progress=lambda fraction: stopping.check()).mask
     counts = np.bincount(mask.ravel(), minlength=len(labels.names))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fcn.kernels.dense import DenseConvolution
-from fcn.models import FCN, State
+from fcn.models import Net, State
 from fcn.models.layers import BatchNorm
 from fcn.params import Params
 
@@ -31,7 +31,7 @@ class Optimizer:
     is in the cache. A GPU updates everything at once.
     """
 
-    def __init__(self, net: FCN, params: Params) -> None:
+    def __init__(self, net: Net, params: Params) -> None:
         self.norms: dict[str, float] | None = None
         trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
         # Taken before rounding: module.to gives the parameters new memory.
@@ -75,7 +75,7 @@ class Optimizer:
         else:
             self.optimizer = torch.optim.Adam(groups, lr=0.0, betas=(params.momentum, 0.999), fused=True)
 
-    def _groups(self, net: FCN, params: Params) -> list[tuple[list[Tensor], float, float]]:
+    def _groups(self, net: Net, params: Params) -> list[tuple[list[Tensor], float, float]]:
         norm = {name for name, module in net.named_modules() if isinstance(module, BatchNorm)}
         weights: list[Tensor] = []
         biases: list[Tensor] = []
@@ -152,7 +152,7 @@ class Optimizer:
             if weight.dtype != master.dtype:
                 weight.copy_(master)
 
-    def state(self, net: FCN) -> State:
+    def state(self, net: Net) -> State:
         """The net's state dict in full precision: master weights instead of rounded ones."""
         exact = self.masters | self.frozen
         return {name: exact.get(name, tensor).detach() for name, tensor in net.state_dict().items()}
@@ -166,7 +166,7 @@ class Optimizer:
             if isinstance(tensor, Tensor)
         }
 
-    def restore(self, net: FCN, state: State, moments: State) -> None:
+    def restore(self, net: Net, state: State, moments: State) -> None:
         """Restores the results of `state` and `moments`."""
         net.load_state_dict(state)
         with torch.no_grad():

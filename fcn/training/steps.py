@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fcn.data.labels import VOID, UInt8
 from fcn.data.sampling import SampledImage, Sampler
-from fcn.models import FCN
+from fcn.models import Net
 from fcn.models.layers import BatchNorm
 from fcn.params import Params, Rung
 from fcn.runtime.distributed import SINGLE, Group
@@ -66,14 +66,14 @@ def valid_pixels(mask: Tensor, weight: Tensor | None = None) -> Tensor:
     return valid.sum().double() if weight is None else weight.double()[mask[valid].long()].sum()
 
 
-def freeze(net: FCN) -> None:
+def freeze(net: Net) -> None:
     """Freezes all but the score layers and the upsampling (FCN-32s-fixed in the paper)."""
     for name, parameter in net.named_parameters():
-        if not name.startswith(SCORE_LAYERS):
+        if not any(part.startswith(SCORE_LAYERS) for part in name.split(".")):
             parameter.requires_grad_(False)
 
 
-def train_mode(net: FCN) -> None:
+def train_mode(net: Net) -> None:
     """Sets training mode; frozen batch norm layers stay in evaluation mode."""
     net.train()
     for module in net.modules():
@@ -90,7 +90,7 @@ def rate(rung: Rung, lr: float, number: int) -> float:
 
 
 def steps(
-    net: FCN,
+    net: Net,
     optimizer: Optimizer,
     sampler: Sampler,
     params: Params,
@@ -140,33 +140,47 @@ def backward(
     The loss is scaled by the valid pixels of the whole batch, so the sizes of the passes do not matter.
 
     wrapped   the net, wrapped by `group.wrap`
+    weight    (C,) per class of the first score path, or None; the losses of several paths are added
     sampled   this process's images of the batch
     returns   () loss of the whole batch
     """
-    net = cast(FCN, wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped)
+    net = cast(Net, wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped)
     device = next(net.parameters()).device
-    masks = [_to_device([image], [image.mask], device)[0] for image in sampled]
+    masks = [
+        _to_device([image], [image.mask], device)[0].reshape(*image.mask.shape[:2], len(net.heads)) for image in sampled
+    ]
     # In fp64, so that the weight of a pixel is not rounded.
-    pixels = group.sum(valid_pixels(torch.cat([mask.flatten() for mask in masks]), weight))
+    # One number per score path.
+    pixels = group.sum(
+        torch.stack(
+            [
+                valid_pixels(torch.cat([mask[..., path].flatten() for mask in masks]), None if path else weight)
+                for path in range(len(net.heads))
+            ]
+        )
+    )
     scale = 1 / torch.where(pixels > 0, pixels, 1.0) if reduction == "mean" else torch.ones_like(pixels)
-    total = torch.zeros_like(pixels)
+    total = torch.zeros_like(pixels[0])
     size = -(-len(sampled) // -(-accumulate // group.size))
     # Gradients that are summed over passes or processes cannot be left as factors.
     optimizer.zero_grad(factors=wrapped is net and len(sampled) <= size)
     for first in range(0, len(sampled), size):
         part = sampled[first : first + size]
         images = _to_device(part, [image.image for image in part], device)
-        for dropout in (net.drop6, net.drop7):
-            dropout.generators = [
-                torch.Generator(device).manual_seed(image.seed + (dropout is net.drop7)) for image in part
-            ]
+        for number, dropout in enumerate(net.dropouts):
+            dropout.generators = [torch.Generator(device).manual_seed(image.seed + number) for image in part]
         more = first + size < len(sampled)  # only the last pass synchronizes gradients
         with wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else nullcontext():
-            logits = wrapped(images.permute(0, 3, 1, 2))
-            loss = loss_sum(logits, torch.stack(masks[first : first + size]), weight) * scale
+            logits = torch.split(wrapped(images.permute(0, 3, 1, 2)), list(net.heads.values()), 1)
+            truth = torch.stack(masks[first : first + size]).unbind(-1)
+            losses = [
+                loss_sum(scores, mask, None if path else weight) * scale[path]
+                for path, (scores, mask) in enumerate(zip(logits, truth, strict=True))
+            ]
+            loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             (loss * group.size).backward()  # type: ignore[no-untyped-call]  # DistributedDataParallel averages gradients
         total += loss.detach()
     optimizer.gather()
-    for dropout in (net.drop6, net.drop7):
+    for dropout in net.dropouts:
         dropout.generators = None
     return group.sum(total)

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from fcn.models import FCN, State
+from fcn.models import Net, State
 from fcn.runtime.errors import UserError, in_one_line
 
 
-def fill(net: FCN, state: State, name: str) -> None:
+def fill(net: Net, state: State, name: str) -> None:
     """Loads a state dict that must match the net in every name, shape and dtype.
 
     Upsampling kernels may be missing, because the net initializes them itself; kernels of fixed upsampling that are
@@ -28,7 +28,7 @@ def fill(net: FCN, state: State, name: str) -> None:
 
 
 def _is_kernel(key: str) -> bool:
-    return key.startswith("upscore")
+    return any(part.startswith("upscore") for part in key.split("."))
 
 
 def mismatches(state: State, expected: State) -> list[str]:

@@ -13,20 +13,27 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
+from fcn import models
 from fcn.data.labels import MAX_CLASSES, Labels
 from fcn.data.scale import Scale
+from fcn.data.split import MAX_CHANNELS
 from fcn.ladder import STRIDES
-from fcn.models import FCN, State
+from fcn.models import Net, State
 from fcn.models.backbones import BACKBONES
 from fcn.models.fcn import PADS, UPSAMPLINGS
 from fcn.models.layers import Preprocessing
+from fcn.params import INPUTS
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, in_one_line
 
 MAX_METADATA = 1 << 20  # bytes of a model file's metadata
 MAX_REASON = 300  # characters of the reason why a file is rejected
-CHOICES: dict[str, tuple[Any, ...]] = {  # allowed values of FCN's arguments; dropout is checked separately
+CHOICES: dict[
+    str, tuple[Any, ...]
+] = {  # allowed values of a net's arguments; dropout and inputs are checked separately
     "num_classes": tuple(range(1, MAX_CLASSES + 1)),
+    "geometric": tuple(range(1, MAX_CLASSES + 1)),
+    "fusion": ("early", "late"),
     "stride": STRIDES,
     "backbone": tuple(BACKBONES),
     "at_once": (False, True),
@@ -39,6 +46,9 @@ def _architecture(arguments: dict[str, Any]) -> dict[str, Any]:
     for name, value in arguments.items():
         if name == "dropout":
             valid = type(value) in (int, float) and 0 <= value < 1
+        elif name == "inputs":
+            valid = isinstance(value, dict) and 0 < len(value) <= len(INPUTS) and value.keys() <= set(INPUTS)
+            valid = valid and all(type(count) is int and 0 < count <= MAX_CHANNELS for count in value.values())
         else:
             valid = any(value == choice and type(value) is type(choice) for choice in CHOICES.get(name, ()))
         if not valid:
@@ -46,7 +56,9 @@ def _architecture(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _labels(labels: Labels) -> Labels:
+def _labels(labels: Labels | None) -> Labels | None:
+    if labels is None:
+        return None
     if reason := labels.problem():
         raise ValueError(reason)
     return Labels(labels.names, labels.palette)
@@ -83,6 +95,7 @@ class Meta:
 
     architecture   arguments of FCN, or only the name of the backbone
     labels         class names and colours
+    geometric      those of the second score path, or None
     parent         sha256 of the model file it was initialized from, or None
     published      the published net or backbone it was initialized from, or None
     iterations     optimizer steps of this net; 0 for surgery only
@@ -98,7 +111,7 @@ class Meta:
 
     architecture: Annotated[dict[str, Any], AfterValidator(_architecture)]
     preprocessing: Preprocessing
-    labels: Annotated[Labels, AfterValidator(_labels)] | None
+    labels: Annotated[Labels | None, AfterValidator(_labels)]
     parent: Sha256 | None
     published: Annotated[Published | None, BeforeValidator(_published)]
     iterations: Annotated[int, Field(ge=0, le=10**12)]
@@ -107,6 +120,7 @@ class Meta:
     processes: Annotated[int, Field(ge=1, le=1 << 20)] = 1
     digests: dict[Step, Sha256] = field(default_factory=dict)
     scale: Scale | None = None
+    geometric: Annotated[Labels | None, AfterValidator(_labels)] = None
     sha256: Sha256 | None = field(default=None, compare=False)
 
     @property
@@ -123,6 +137,10 @@ def save(path: Path, state: State, meta: Meta) -> None:
     facts = _schema().dump_python(meta)
     if meta.labels:  # raw mask codes are not needed to use a net
         facts["labels"] = {"names": meta.labels.names, "palette": meta.labels.palette}
+    if meta.geometric:
+        facts["geometric"] = {"names": meta.geometric.names, "palette": meta.geometric.palette}
+    else:
+        del facts["geometric"]
     files.write_tensors(path, state, "fcn", facts | {"sha256": _sha256(state, facts)})
 
 
@@ -162,8 +180,9 @@ def _facts(path: Path) -> tuple[str, Meta]:
         if len(text) > MAX_METADATA:
             raise ValueError(f"{len(text)} bytes of metadata")
         meta = _schema().validate_json(text, strict=True)
-        if meta.labels and meta.architecture.get("num_classes", len(meta.labels.names)) != len(meta.labels.names):
-            raise ValueError(f"{meta.architecture['num_classes']} scores for {len(meta.labels.names)} classes")
+        for labels, argument in (meta.labels, "num_classes"), (meta.geometric, "geometric"):
+            if labels and meta.architecture.get(argument, len(labels.names)) != len(labels.names):
+                raise ValueError(f"{meta.architecture[argument]} scores for {len(labels.names)} classes")
     except ValidationError as error:
         first = error.errors()[0]
         raise _refusal(path, in_one_line(ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}"))) from None
@@ -189,14 +208,14 @@ def _sha256(state: State, facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([metadata, shapes, digest(state)], sort_keys=True).encode()).hexdigest()
 
 
-def build(path: Path) -> tuple[FCN, Meta]:
+def build(path: Path) -> tuple[Net, Meta]:
     """Loads the net of a model file, in evaluation mode and fp32."""
     state, meta = load(path)
     if "stride" not in meta.architecture:
         raise UserError(f"{path} holds a backbone, not a net")
     try:
         with torch.device("meta"):  # allocates no memory for tensors that the file may not contain
-            net = FCN(**meta.architecture, preprocessing=meta.preprocessing)
+            net = models.build(**meta.architecture, preprocessing=meta.preprocessing)
         for name, tensor in net.state_dict().items():
             if name in state and state[name].is_floating_point() != tensor.is_floating_point():
                 raise ValueError(f"{name} is {state[name].dtype}")

@@ -75,7 +75,7 @@ def test_image_and_mask_are_mirrored_together_half_of_the_time(packed: Path, sma
             i = int(image.name[-4:])
             mirrored += image.mirrored
             assert (image.image == split.image(i)).all()
-            assert (image.mask == split.mask(i)).all()
+            assert (image.mask == split.masks(i)).all()
     assert 70 < mirrored < 130
 
 
@@ -99,7 +99,7 @@ def test_what_is_mirrored_teaches_what_its_mirror_image_teaches(small: Small) ->
 
 def test_a_crop_larger_than_the_image_is_continued_as_void(packed: Path, small: Small) -> None:
     drawn = sampler(packed, small(**{"data.crop": "40x16", "data.flip": False})).draw(0)
-    assert {(i.image.shape, i.mask.shape) for i in drawn} == {((16, 40, 3), (16, 40))}
+    assert {(i.image.shape, i.mask.shape) for i in drawn} == {((16, 40, 3), (16, 40, 1))}
     assert (drawn[0].mask[:, 32:] == VOID).all()
     assert (drawn[0].image[:, 32:] == drawn[0].image[:, 31:32]).all()
 

@@ -49,7 +49,7 @@ def test_each_name_is_kept_as_it_is_from_packing_to_the_tables_of_the_report(tmp
     meta = model_file.Meta(architecture, TORCHVISION, TWO, None, None, 1, 1, {})
     model_file.save(model, FCN(2, 32, "slim", pad="same").state_dict(), meta)
     paths = argparse.Namespace(models=[model], predictions=tmp_path / "predictions", data=tmp_path)
-    ((_, _, counts),) = evaluate._counted(paths, split, SINGLE)
+    ((_, _, (counts,)),) = evaluate._counted(paths, split, SINGLE)
     assert int(counts.confusion.sum()) == 48 * len(NAMES)
     assert {path.name for path in (tmp_path / "predictions/fcn32s").iterdir()} == {f"{name}.png" for name in NAMES}
     found = review.review(split, tmp_path / "predictions", {"fcn32s": scores.image_mean_iu(counts.images).numpy()})

@@ -67,7 +67,7 @@ def test_a_large_image_in_small_tiles_gets_the_same_mask(model: Path) -> None:
 def test_predict_says_what_evaluate_says(fcn: Fcn, model: Path, packed: Path) -> None:
     split = Split(packed, "val")
     net, _ = model_file.build(model)
-    expected = {split.name(i): found.numpy() for i, _, found in counting.predictions(net, split)}
+    expected = {split.name(i): found.numpy() for i, _, (found,) in counting.predictions(net, split)}
     Path("val").mkdir()
     for i in range(len(split)):
         Image.fromarray(split.image(i)).save(f"val/{split.name(i)}.png")

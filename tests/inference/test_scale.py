@@ -84,12 +84,12 @@ def test_predict_writes_what_evaluate_scored_pixel_by_pixel(
     assert ("images are resized" in printed) == (size != "native")
     split, (net, _) = Split(out, "val"), model_file.build(path)
     counts = torch.zeros(8, 8, dtype=torch.int64)
-    for i, mask, expected in counting.predictions(net, split):
+    for i, (mask,), (expected,) in counting.predictions(net, split):
         with Image.open(tmp_path / "masks" / f"{split.name(i)}.png") as picture:
             found = torch.from_numpy(np.array(picture))
         assert torch.equal(found, expected.byte())
         counts += scores.confusion(mask, found.long(), 8)
-    assert scores.scores(counts) == scores.scores(counting.count(net, split).confusion)
+    assert scores.scores(counts) == scores.scores(counting.count(net, split)[0].confusion)
 
 
 def test_a_scale_of_one_keeps_the_images_own_size(fcn: Fcn, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def compare(out: Path, packed: Path, recipe: Path) -> None:
         ]
         found |= {f"weight/{name}": tensor for name, tensor in optimizer.state(net).items()}
         found["losses"] = torch.stack(losses)
-        counts = counting.count(net, Split(packed, "val"), group=group)
+        (counts,) = counting.count(net, Split(packed, "val"), group=group)
         found |= {"counts": counts.confusion, "image counts": counts.images}
         if group.is_leader:
             save_file({name: tensor.detach().contiguous() for name, tensor in found.items()}, out)

@@ -5,13 +5,13 @@ A module whose name begins with an underscore is not a data set; it holds code t
 
 import importlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
 from fcn.data.labels import Labels
 from fcn.io.archive import Archive
-from fcn.params import Data
+from fcn.params import Data, Input
 from fcn.runtime.errors import UserError
 
 MAX_NAME = 200  # bytes of an image name: 255 minus the suffixes that tiles, `fcn visualize` and temporary files add
@@ -21,14 +21,29 @@ MAX_NAME = 200  # bytes of an image name: 255 minus the suffixes that tiles, `fc
 class Sample:
     """The files of an image and its raw mask.
 
-    upright   whether to apply the EXIF orientation to both; no for published data sets, whose masks were drawn on
-              the pixels as stored
+    upright    whether to apply the EXIF orientation to both; no for published data sets, whose masks were drawn on
+               the pixels as stored
+    inputs     what is packed as channels; all but RGB and bands are files beside the image
+    geometric  the classes of a second mask beside the image, or None
     """
 
     name: str
     image: Path
     mask: Path
     upright: bool = False
+    inputs: tuple[Input, ...] = ("rgb",)
+    geometric: Labels | None = None
+
+    def beside(self, kind: str) -> Path:
+        """The file of another input or of other labels: a PNG in the folder `kind` beside the folder `image`.
+
+        raises   UserError if the image is in no folder of that name
+        """
+        parts = list(self.image.parts)
+        if "image" not in parts:
+            raise UserError(f"{self.image} is in no folder called image, beside which {kind} could be")
+        parts[len(parts) - 1 - parts[::-1].index("image")] = kind
+        return Path(*parts).with_suffix(".png")
 
 
 def name_error(name: str) -> str:
@@ -43,7 +58,10 @@ class Source(Protocol):
     """The interface of each module of this package.
 
     LABELS holds the classes; a module whose classes depend on params has `labels(data)` instead. SIZE is the height
-    and width in pixels, if most images share them.
+    and width in pixels, if most images share them. INPUTS names what a net can take, if that is not RGB alone;
+    GEOMETRIC holds the geometric classes, if images have such labels. `build` writes the files of further inputs and
+    labels where `Sample.beside` expects them: depth as 16-bit greyscale in millimetres, 0 if unknown; HHA as RGB;
+    infrared as 8-bit greyscale; geometric masks as masks.
     """
 
     LABELS: Labels
@@ -81,9 +99,26 @@ def image_names(listing: bytes) -> list[str]:
     return names
 
 
+def samples(data: Data, raw: Path, split: str) -> list[Sample]:
+    """The samples of a split, with the inputs and labels that params.yaml asks for."""
+    source = get(data.dataset)
+    found = source.samples(raw, split)
+    if data.labels == "geometric":
+        found = [replace(sample, mask=sample.beside("geometric")) for sample in found]
+    second = geometric(data)
+    return [replace(sample, inputs=data.inputs, geometric=second) for sample in found]
+
+
+def geometric(data: Data) -> Labels | None:
+    """The geometric classes, if they are learned beside the semantic ones."""
+    return cast(Labels, vars(get(data.dataset))["GEOMETRIC"]) if data.labels == "semantic+geometric" else None
+
+
 def labels(data: Data) -> Labels:
     """The classes of a data set; for some, params.yaml declares them."""
     source = get(data.dataset)
+    if data.labels == "geometric":
+        return cast(Labels, vars(source)["GEOMETRIC"])
     from_params = getattr(source, "labels", None)
     return cast(Labels, from_params(data)) if from_params else source.LABELS
 
@@ -91,9 +126,16 @@ def labels(data: Data) -> Labels:
 def check(data: Data) -> None:
     """Check the params of a data set before anything is fetched.
 
-    raises   UserError if the data set or a split does not exist, or a user's folder is missing or invalid
+    raises   UserError if the data set, a split, an input or its geometric labels do not exist, or a user's folder is
+             missing or invalid
     """
     source = get(data.dataset)
+    available = getattr(source, "INPUTS", ("rgb",))
+    for name in data.inputs:
+        if name not in available:
+            raise UserError(f"params.yaml: data.inputs has {name}, but {data.dataset} has {', '.join(available)} only")
+    if "geometric" in data.labels and not hasattr(source, "GEOMETRIC"):
+        raise UserError(f"params.yaml: {data.dataset} has no geometric labels; write data.labels: semantic")
     source.archives(data)  # checks the splits
     check_source = getattr(source, "check", None)
     if check_source:
