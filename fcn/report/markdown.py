@@ -12,7 +12,7 @@ import pandas as pd
 from fcn.data.labels import Labels
 from fcn.evaluation import paper, verdict
 from fcn.figures import tables
-from fcn.ladder import NETS, SCORES
+from fcn.ladder import GEOMETRIC, NETS, SCORES
 from fcn.params import Params
 from fcn.runtime import files
 from fcn.runtime.errors import counted
@@ -35,6 +35,7 @@ class Content:
     curves     validation rows by net: iteration and scores; only of trained nets
     images     mean IU by image and net, and the fraction of pixels on which the nets differ
     borders    pixels, and each net's wrong pixels, by distance from a class border
+    geometric  IU by geometric class (rows) and net (columns), if the nets have a second score path
     """
 
     title: str
@@ -49,6 +50,7 @@ class Content:
     curves: dict[str, pd.DataFrame]
     images: pd.DataFrame
     borders: pd.DataFrame
+    geometric: pd.DataFrame | None = None
 
 
 def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
@@ -75,6 +77,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
         )
         warnings += [f"{NETS[net]} {why}"] if why else []
     curves = {net: pd.read_csv(metrics / net / "val.csv") for net in NETS}
+    geometric = metrics / "figures" / "evaluate" / "geometric.csv"
     return Content(
         f"FCN on {_dataset(params)}",
         _facts(params, metas, scored, len(images)),
@@ -88,6 +91,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
         {net: rows for net, rows in curves.items() if len(rows)},
         images,
         _table(metrics / "borders.csv", "distance"),
+        _table(geometric, "class").set_index("class") if geometric.is_file() else None,
     )
 
 
@@ -112,10 +116,13 @@ def _facts(params: Params, metas: dict[Path, model_file.Meta], images: int, rows
     """The configuration. There are more rows than images if images were tiled."""
     data, model = params.data, params.model
     tiles = f", in {counted(rows, 'tile')}" if rows > images else ""
+    inputs = "" if data.inputs == ("rgb",) else f", inputs {'+'.join(data.inputs)}"
+    inputs += f" ({model.fusion} fusion)" if len(data.inputs) > 1 else ""
+    labels = "" if data.labels == "semantic" else f", {data.labels} labels"
     facts = {
-        "Data set": f"{_dataset(params)}, trained on {data.splits.train}, "
+        "Data set": f"{_dataset(params)}{labels}, trained on {data.splits.train}, "
         f"scored on {counted(images, 'image')} of {data.splits.val}{tiles}",
-        "Net": f"backbone {model.backbone} (weights: {model.weights or 'none'}), pad {model.pad}, "
+        "Net": f"backbone {model.backbone} (weights: {model.weights or 'none'}){inputs}, pad {model.pad}, "
         f"upsampling {model.upsampling}, dropout {model.dropout:g}",
         "Optimizer": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
         f"weight decay {params.weight_decay:g}, {params.precision}, seed {params.seed}",
@@ -178,6 +185,10 @@ def markdown(content: Content) -> str:
     lines += ["| net | " + " | ".join(headers) + " |", "|---|" + "---:|" * len(headers)]
     lines += [f"| {NETS[net]} | " + " | ".join(cells(row)) + " |" for net, row in content.scores.items()]
     lines += ["", plain(note(content)), ""]
+    if content.geometric is not None:
+        head, *body = geometric_rows(content)
+        lines += ["## Geometric labels", "", f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+        lines += [f"| {' | '.join([plain(row[0]), *row[1:]])} |" for row in body] + [""]
     lines += ["## Beside the paper", ""]
     if content.published:
         lines += ["| | paper | reference weights | ours | difference |", "|---|---:|---:|---:|---:|"]
@@ -193,6 +204,18 @@ def markdown(content: Content) -> str:
         row = [plain(str(name)), *map(percent, values), share_of(share)]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def geometric_rows(content: Content) -> list[list[str]]:
+    """The table of the second score path: a head, then the four scores and the IU of each class, by net."""
+    if content.geometric is None:
+        return []
+    nets = [str(net) for net in content.geometric]
+    rows = [["", *(NETS[net] for net in nets)]]
+    for measure, title in SCORES.items():
+        scores = [content.scores[net] or {} for net in nets]
+        rows.append([title, *(percent(row.get(GEOMETRIC + measure, float("nan"))) for row in scores)])
+    return rows + [[f"IU of {name}", *map(percent, values.tolist())] for name, values in content.geometric.iterrows()]
 
 
 def plain(text: str) -> str:
