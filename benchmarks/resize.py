@@ -22,9 +22,9 @@ from PIL import Image
 
 from benchmarks.record import facts, record
 from benchmarks.sides import peak_gigabytes
-from fcn.datasets import packing
+from fcn.datasets import packing, rendering
 from fcn.datasets.label_maps import CAMVID, SCENES
-from fcn.datasets.sources import Sample, camvid, scenes
+from fcn.datasets.sources import Sample, camvid
 from fcn.io import download, extraction
 from fcn.runtime import machine
 
@@ -39,10 +39,10 @@ def photographs(folder: Path) -> str:
     archive = download.find(camvid.ARCHIVE)
     if archive is None:
         for i in range(DIFFERENT):
-            image, mask = scenes.draw((0, 0, i), *SIZE)
-            noise = np.random.default_rng(i).normal(0, 6, image.shape)
-            Image.fromarray((image + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.jpg", quality=90)
-            Image.fromarray(np.where(mask == 255, 0, mask)).save(folder / f"{i}.png")
+            scene = rendering.render((0, 0, i), *SIZE)
+            noise = np.random.default_rng(i).normal(0, 6, scene.image.shape)
+            Image.fromarray((scene.image + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.jpg", quality=90)
+            Image.fromarray(np.where(scene.mask == 255, 0, scene.mask)).save(folder / f"{i}.png")
         return "drawn scenes with noise"
     with extraction.opened(archive) as contents:
         lines = contents.read(f"{camvid.FOLDER}train.txt").decode().splitlines()[:DIFFERENT]

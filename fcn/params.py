@@ -130,6 +130,7 @@ class Scenes(_Section):
     size: ValidSize
     train: Annotated[int, Field(ge=0)]
     val: Annotated[int, Field(ge=0)]
+    twins: Annotated[OrNone[Literal["depth", "infrared"]], Field(description="none, depth or infrared")]
 
 
 class Folder(_Section):

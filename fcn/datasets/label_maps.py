@@ -19,6 +19,10 @@ SCENES = Labels(
     ),
 )
 
+SCENES_WITH_DECOYS = Labels((*SCENES.names, "decoy"), (*SCENES.palette, (150, 0, 200)))
+
+SCENES_GEOMETRIC = Labels(("horizontal", "vertical", "sky"), ((128, 64, 128), (190, 150, 120), (70, 130, 180)))
+
 CAMVID = Labels(
     (
         "sky",
