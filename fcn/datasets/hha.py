@@ -21,6 +21,7 @@ NEAREST = 100  # cm; smaller depths have the disparity of this one
 ANGLE = 128 - 90  # code of 0 degrees; a vertical surface has 128
 BELOW, ASSUMED = 90, 130  # cm: if no pixel is that far below the camera, the ground is taken to be `ASSUMED` below it
 GRAVITY = ((45, 5), (15, 5))  # degrees, iterations
+EQUAL = 1e-6  # of the mean cost per normal: directions that differ less are equally good
 
 
 class Camera(NamedTuple):
@@ -105,7 +106,9 @@ def gravity_direction(found: Float) -> Float:
 
     Starts from the camera's y axis. Each iteration takes the normals within a threshold of the current direction as
     floors (or ceilings), those within it of the perpendicular plane as walls, and minimizes the sum of squared sines
-    to floors and cosines to walls: the eigenvector of the smallest eigenvalue.
+    to floors and cosines to walls: the eigenvector of the smallest eigenvalue. If several directions are as good, as
+    with a single wall, it takes the nearest to the current one; if that is farther away than the threshold, as where no
+    floor is seen, it keeps the current one. (In the source, a single wall gives any horizontal direction.)
 
     found    (N, 3), unit vectors or NaN
     returns  (3,), a unit vector
@@ -119,8 +122,12 @@ def gravity_direction(found: Float) -> Float:
             floor, wall = found[cosine > np.cos(threshold)], found[cosine < np.sin(threshold)]
             if not len(floor) and not len(wall):
                 return gravity
-            _, vectors = np.linalg.eigh(wall.T @ wall - floor.T @ floor)  # in ascending order
-            gravity = vectors[:, 0] if vectors[:, 0] @ gravity >= 0 else -vectors[:, 0]
+            cost, vectors = np.linalg.eigh(wall.T @ wall - floor.T @ floor)  # in ascending order
+            best = vectors[:, cost - cost[0] <= EQUAL * len(found)]
+            nearest = best @ (best.T @ gravity)
+            if np.linalg.norm(nearest) <= np.cos(threshold):
+                return gravity
+            gravity = nearest / np.linalg.norm(nearest)
     return gravity
 
 

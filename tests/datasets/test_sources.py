@@ -21,51 +21,6 @@ from fcn.runtime.errors import UserError
 Small = Callable[..., Params]
 
 
-def test_a_scene_is_drawn_from_its_seed_alone() -> None:
-    image, mask = scenes.draw((0, 0, 7), 64, 48)
-    again, mask_again = scenes.draw((0, 0, 7), 64, 48)
-    other, _ = scenes.draw((0, 0, 8), 64, 48)
-    assert image.shape == (48, 64, 3)
-    assert mask.shape == (48, 64)
-    assert (image == again).all()
-    assert (mask == mask_again).all()
-    assert (image != other).any()
-
-
-def test_scenes_hold_every_class_and_things_thinner_than_a_stride() -> None:
-    masks = np.stack([scenes.draw((0, 0, i), 128, 128)[1] for i in range(20)])
-    assert set(np.unique(masks)) == {*range(8), VOID}
-    # Runs of sign pixels along a row: most are poles of a few pixels.
-    edges = np.diff(np.pad(masks == scenes.SIGN, ((0, 0), (0, 0), (1, 1))).astype(int), axis=2)
-    widths = np.argwhere(edges == -1)[:, 2] - np.argwhere(edges == 1)[:, 2]
-    assert np.median(widths) <= 4
-
-
-def test_the_void_border_of_a_scene_is_one_pixel_wide() -> None:
-    for i in range(10):
-        mask = scenes.draw((0, 1, i), 128, 128)[1]
-        void = mask == VOID
-        blocks = void[:-2, :-2] & void[1:-1, :-2] & void[2:, :-2] & void[:-2, 1:-1] & void[1:-1, 1:-1] & void[2:, 1:-1]
-        blocks &= void[:-2, 2:] & void[1:-1, 2:] & void[2:, 2:]
-        assert blocks.mean() < 0.01  # three lines may meet; a band three pixels wide would be everywhere
-        assert 0.01 < void.mean() < 0.2
-
-
-def test_a_longer_set_of_scenes_begins_with_the_shorter_one(small: Small, tmp_path: Path) -> None:
-    for count in (2, 3):
-        (tmp_path / str(count)).mkdir()
-        scenes.build(small(**{"data.scenes.train": count}).data, {}, tmp_path / str(count))
-    names = sorted(p.name for p in (tmp_path / "2" / "image").iterdir())
-    assert len(names) == 2 + 4
-    for name in names:
-        assert (tmp_path / "2" / "image" / name).read_bytes() == (tmp_path / "3" / "image" / name).read_bytes()
-
-
-def test_scenes_have_no_other_splits(small: Small, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="scenes has no split 'test'; choose from train, val"):
-        scenes.build(small(**{"data.splits.val": "test"}).data, {}, tmp_path)
-
-
 def test_a_data_set_that_does_not_exist_is_answered_with_those_that_do() -> None:
     with pytest.raises(UserError, match=r"data\.dataset is 'cityscapes'; choose from .*, scenes, "):
         sources.get("cityscapes")

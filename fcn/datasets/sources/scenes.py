@@ -6,7 +6,7 @@ wide runs along every border between two objects.
 """
 
 from collections.abc import Mapping
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,10 @@ from PIL import Image
 from fcn.data.labels import Labels
 from fcn.datasets.hha import hha
 from fcn.datasets.label_maps import SCENES, SCENES_GEOMETRIC, SCENES_WITH_DECOYS
-from fcn.datasets.rendering import camera, render
+from fcn.datasets.rendering import Twins, camera, render
 from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io.archive import Archive
-from fcn.params import Data
+from fcn.params import Data, Size
 from fcn.runtime import workers
 from fcn.runtime.errors import UserError
 
@@ -29,8 +29,8 @@ HHA_WINDOWS = (1, 3)  # pixels; as large a part of 128 × 128 pixels as the sour
 
 
 def labels(data: Data) -> Labels:
-    """The classes of params.yaml's scenes: twins add decoys."""
-    return SCENES_WITH_DECOYS if data.scenes.twins else SCENES
+    """The classes: twins add decoys."""
+    return _labels(data.scenes.twins)
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
@@ -54,7 +54,9 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     them. Depth is in millimetres, 16 bits; hha/ is computed from it.
     """
     counts = {"train": data.scenes.train, "val": data.scenes.val}
-    folders = ("image", "mask", *({*data.inputs, *data.labels} & {"depth", "hha", "infrared", "geometric"}))
+    chosen = {*data.inputs, *data.labels}
+    folders = ["image", "mask", *(name for name in ("depth", "hha", "infrared", "geometric") if name in chosen)]
+    write = partial(_write, out, folders, data.scenes.size, data.scenes.twins)
     for folder in folders:
         (out / folder).mkdir(parents=True)
     check(data)
@@ -62,7 +64,7 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         names = [f"{split}_{i:04d}" for i in range(counts[split])]
         seeds = [(data.scenes.seed, list(counts).index(split), i) for i in range(counts[split])]
         with workers.pool() as pool:
-            list(pool.map(_write, repeat(out), names, seeds, repeat(data), repeat(folders), chunksize=16))
+            list(pool.map(write, names, seeds, chunksize=16))
         (out / f"{split}.txt").write_text("".join(f"image/{n}.png mask/{n}.png\n" for n in names))
 
 
@@ -71,16 +73,19 @@ def samples(raw: Path, split: str) -> list[Sample]:
     return list_samples(raw, split)
 
 
-def _write(out: Path, name: str, seed: tuple[int, ...], data: Data, folders: tuple[str, ...]) -> None:
-    width, height = data.scenes.size
-    scene = render(seed, width, height, data.scenes.twins)
+def _labels(twins: Twins) -> Labels:
+    return SCENES_WITH_DECOYS if twins else SCENES
+
+
+def _write(out: Path, folders: list[str], size: Size, twins: Twins, name: str, seed: tuple[int, ...]) -> None:
+    scene = render(seed, *size, twins)
     millimetres = np.round(scene.depth * 1000).astype(np.uint16)
     pictures = {
         "image": lambda: Image.fromarray(scene.image),
-        "mask": lambda: labels(data).picture(scene.mask),
+        "mask": lambda: _labels(twins).picture(scene.mask),
         "geometric": lambda: GEOMETRIC.picture(scene.geometric),
         "depth": lambda: Image.fromarray(millimetres),
-        "hha": lambda: Image.fromarray(hha(millimetres / 1000, camera(width, height), HHA_WINDOWS)),
+        "hha": lambda: Image.fromarray(hha(millimetres / 1000, camera(*size), HHA_WINDOWS)),
         "infrared": lambda: Image.fromarray(scene.infrared),
     }
     for folder in folders:
