@@ -74,9 +74,9 @@ def test_image_and_mask_have_the_bits_that_they_had_before_scenes_had_other_inpu
 
 def test_only_half_of_the_cars_are_decoys_whatever_they_look_like() -> None:
     """A net that sees colours cannot do better than chance: the image is the same, and a coin decides."""
-    plain = [render((0, 0, i), 64, 64) for i in range(100)]
+    plain = [render((0, 0, i), 64, 64) for i in range(50)]
     for twins in ("depth", "infrared"):
-        scenes_with_decoys = [render((0, 0, i), 64, 64, twins) for i in range(100)]  # type: ignore[arg-type]
+        scenes_with_decoys = [render((0, 0, i), 64, 64, twins) for i in range(50)]  # type: ignore[arg-type]
         before = np.stack([scene.mask for scene in plain])
         after = np.stack([scene.mask for scene in scenes_with_decoys])
         assert (before[after == street.DECOY] == street.CAR).all()
