@@ -54,7 +54,7 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     them. Depth is in millimetres, 16 bits; hha/ is computed from it.
     """
     counts = {"train": data.scenes.train, "val": data.scenes.val}
-    chosen = {*data.inputs, *data.labels}
+    chosen = {*data.inputs, *data.labels.split("+")}
     folders = ["image", "mask", *(name for name in ("depth", "hha", "infrared", "geometric") if name in chosen)]
     write = partial(_write, out, folders, data.scenes.size, data.scenes.twins)
     for folder in folders:
