@@ -13,6 +13,7 @@ from fcn.runtime.errors import UserError
 
 MAX_VALUES = 10_000  # values in a params file; a YAML alias counts as everything it expands to
 MAX_SIDE = 100_000  # pixels, width or height of an image
+MAX_FACTOR = 10  # by which a training image may grow
 MAX_NAME = 100  # characters in a name, which becomes part of a file name
 
 
@@ -75,6 +76,17 @@ def _joined(value: object) -> object:
     if len(set(names)) < len(names):
         raise ValueError
     return tuple(names)
+
+
+def _factors(value: object) -> object:
+    """Validates the bounds of a random factor: [low, high]."""
+    bounds = [_number(bound) for bound in value] if isinstance(value, list) else []
+    if len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+        raise ValueError
+    low, high = (float(bound) for bound in bounds)  # type: ignore[arg-type]
+    if not 0 < low <= high <= MAX_FACTOR:
+        raise ValueError
+    return [low, high]
 
 
 def _name(value: object) -> object:
@@ -159,6 +171,13 @@ class Data(_Section):
     sampling: Literal["epochs", "replacement"]
     flip: bool
     crop: Crop
+    jitter: Annotated[int, Field(ge=0, le=MAX_SIDE)]
+    scale: Annotated[
+        OrNone[Annotated[list[float], PlainValidator(_factors)]],
+        Field(description=f"none, or two factors from 0 to {MAX_FACTOR}, the smaller first, such as [0.5, 2.0]"),
+    ]
+    colour: Annotated[Number, Field(ge=0, le=1)]
+    loss_sampling: Annotated[Number, Field(gt=0, le=1)]
     class_weights: Annotated[
         OrNone[Weight | list[Weight]], Field(description="none, an exponent, or a list of numbers")
     ]
@@ -189,6 +208,10 @@ class Rung(_Section):
     freeze: Annotated[OrNone[Literal["backbone"]], Field(description="none or backbone")]
     validate_every: PositiveInt
     save: Literal["last", "best"]
+    average: Annotated[
+        OrNone[Annotated[Number, Field(gt=0, le=1)]],
+        Field(description="none, or a fraction of the steps such as 0.25"),
+    ]
 
 
 class Finetune(_Section):

@@ -1,4 +1,4 @@
-"""Sampling of training images: order, random crop, horizontal flip and class weights.
+"""Sampling of training images: order, augmentation, random crop, horizontal flip and class weights.
 
 Every draw is seeded per image, so training can start at any step.
 """
@@ -8,17 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fcn.data import augmentation
 from fcn.data.labels import VOID, UInt8
+from fcn.data.scale import by, shrink
 from fcn.data.split import Split
-from fcn.params import Data
+from fcn.params import Data, Size
+
+# What a random stream decides. Each has its own, so that an option does not change what the others draw.
+IMAGE, ORDER, SCALE, JITTER, COLOUR, CELLS = range(6)
 
 
 @dataclass(frozen=True)
 class SampledImage:
-    """One training image after cropping.
+    """One training image after augmentation and cropping.
 
     image      (H, W, channels) uint8
-    mask       (H, W, 1 or 2) uint8, classes 0..C-1 or VOID, for each score path
+    mask       (H, W, 1 or 2) uint8, classes 0..C-1 or VOID, for each score path; VOID also where
+               `data.loss_sampling` ignores the loss
     seed       for random draws inside the net (dropout)
     mirrored   whether image and mask are flipped horizontally; the flip is done on the device, because NumPy copies
                a flipped array 70 times slower
@@ -41,6 +47,7 @@ class Sampler:
     def __init__(self, split: Split, data: Data, *, seed: int, stride: int, batch_size: int) -> None:
         self.split, self.data, self.batch_size = split, data, batch_size
         self.key = (seed, stride)
+        self.colour = data.colour if data.inputs[0] == "rgb" else 0.0
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.arange(0))
 
     def draw(self, step: int, share: range | None = None) -> list[SampledImage]:
@@ -49,21 +56,39 @@ class Sampler:
         positions = range(self.batch_size) if share is None else share
         return [self._image(first + position) for position in positions]
 
+    def _rng(self, stream: int, k: int) -> np.random.Generator:
+        return np.random.default_rng((*self.key, stream, k))
+
     def _image(self, k: int) -> SampledImage:
-        rng = np.random.default_rng((*self.key, 0, k))
+        data, rng = self.data, self._rng(IMAGE, k)
         seed = int(rng.integers(2**62))
-        i = self._shuffled(k) if self.data.sampling == "epochs" else int(rng.integers(len(self.split)))
-        image, mask = self.split.image(i), self.split.masks(i)
-        if self.data.crop:
-            image, mask = _crop(image, mask, *self.data.crop, rng)
-        return SampledImage(self.split.name(i), image, mask, seed, self.data.flip and rng.random() < 0.5)
+        i = self._shuffled(k) if data.sampling == "epochs" else int(rng.integers(len(self.split)))
+        image, mask, crop = self.split.image(i), self.split.masks(i), data.crop
+        if data.scale:
+            (height, width), (low, high) = mask.shape[:2], data.scale
+            size = by(float(self._rng(SCALE, k).uniform(low, high)))((width, height))
+            image, mask, crop = shrink(image, *size), augmentation.nearest(mask, *size), crop or Size(width, height)
+        if data.jitter:  # the border as in `_crop`: black there would be an edge that no photograph has
+            down, right = self._rng(JITTER, k).integers(-data.jitter, data.jitter + 1, 2).tolist()
+            image = augmentation.translate(image, down, right)
+            mask = augmentation.translate(mask, down, right, VOID)
+        if crop:
+            image, mask = _crop(image, mask, *crop, rng)
+        if self.colour:
+            image = augmentation.recolour(image, self.colour, self._rng(COLOUR, k))
+        mirrored = data.flip and rng.random() < 0.5
+        if data.loss_sampling < 1:
+            ignored = augmentation.ignored_cells(mask.shape[:2], data.loss_sampling, self._rng(CELLS, k))
+            # The cells are those of the image as the net sees it.
+            ignored = ignored[:, ::-1] if mirrored else ignored
+            mask = np.where(ignored[..., None], np.uint8(VOID), mask)
+        return SampledImage(self.split.name(i), image, mask, seed, mirrored)
 
     def _shuffled(self, k: int) -> int:
         """Index of the k-th image when every epoch is shuffled separately."""
         epoch, position = divmod(k, len(self.split))
         if self._order[0] != epoch:
-            rng = np.random.default_rng((*self.key, 1, epoch))
-            self._order = (epoch, rng.permutation(len(self.split)))
+            self._order = (epoch, self._rng(ORDER, epoch).permutation(len(self.split)))
         return int(self._order[1][position])
 
 

@@ -35,6 +35,7 @@ class Checkpoint:
     best         weights with the best validation score, with `save: best`; empty otherwise
     best_score   mean IU of `best`
     best_number  step of `best`
+    average      mean of the weights so far, with `average`; empty before its first step
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Checkpoint:
     best_score: float = -1.0
     best_number: int = 0
     best: State = field(default_factory=dict)
+    average: State = field(default_factory=dict)
     saved_at: float = field(default_factory=time.monotonic)
 
     def saved(self) -> list[Path]:
@@ -60,7 +62,12 @@ class Checkpoint:
 
     def save(self, net: Net, optimizer: Optimizer) -> None:
         """Saves everything that later steps depend on. The previous file is kept in case this one is damaged."""
-        parts = {"net": optimizer.state(net), "best": self.best, "moments": optimizer.moments()}
+        parts = {
+            "net": optimizer.state(net),
+            "best": self.best,
+            "average": self.average,
+            "moments": optimizer.moments(),
+        }
         tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         facts = {key: getattr(self, key) for key in FACTS}
         for old in self.saved()[1:]:
@@ -78,7 +85,7 @@ class Checkpoint:
         facts, parts = saved
         vars(self).update(facts)
         optimizer.restore(net, parts["net"], parts["moments"])
-        self.best = parts["best"]
+        self.best, self.average = parts["best"], parts["average"]
         if group.is_leader:
             print(f"resuming from step {self.number}", flush=True)
 
@@ -114,7 +121,7 @@ class Checkpoint:
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, State]]:
-    parts: dict[str, State] = {"net": {}, "best": {}, "moments": {}}
+    parts: dict[str, State] = {"net": {}, "best": {}, "average": {}, "moments": {}}
     for key, tensor in files.read_tensors(path).items():
         part, _, name = key.partition("/")
         parts[part][name] = tensor

@@ -23,6 +23,7 @@ from fcn.data.split import Split, read_scale
 from fcn.ladder import BY_STRIDE, GEOMETRIC, SCORES
 from fcn.metrics import counting
 from fcn.metrics.scores import scores
+from fcn.models import State
 from fcn.params import Params, Rung
 from fcn.pipeline import dvc_lock, dvc_yaml
 from fcn.rungs import failure, layer_monitor
@@ -35,6 +36,7 @@ from fcn.runtime.distributed import SINGLE, Group
 from fcn.runtime.errors import UserError
 from fcn.runtime.progress import Progress
 from fcn.tracking import stage_run
+from fcn.training.average import Average
 from fcn.training.optimizer import Optimizer
 from fcn.training.steps import Step, freeze, steps
 from fcn.weights import model_file
@@ -106,7 +108,7 @@ def train_rung(
                 params=entry.params,
                 scale=read_scale(data),
             )
-            model_file.save(out, checkpoint.best or training.optimizer.state(initialized.net), meta)
+            model_file.save(out, checkpoint.best or training.weights(), meta)
             files.write_text(curves / "train.csv", _csv(checkpoint.train, ["iteration", "lr", "loss"]))
             prefixes = ("", GEOMETRIC) if val.geometric else ("",)
             columns = ["iteration", *(prefix + name for prefix in prefixes for name in SCORES)]
@@ -141,14 +143,16 @@ class RungTraining:
     rung: Rung
     initialized: Initialized
     optimizer: Optimizer
+    average: Average
     sampler: Sampler
     weight: Tensor | None
     group: Group
 
     def steps(self, first: int) -> Iterator[Step]:
         """Runs the steps after step `first`."""
-        return steps(
-            self.initialized.net,
+        net = self.initialized.net
+        for step in steps(
+            net,
             self.optimizer,
             self.sampler,
             self.params,
@@ -156,7 +160,13 @@ class RungTraining:
             weight=self.weight,
             start=first,
             group=self.group,
-        )
+        ):
+            self.average.update(step.number, net, self.optimizer)
+            yield step
+
+    def weights(self) -> State:
+        """The weights to score and save: the net's in full precision, or their average."""
+        return self.average.weights(self.initialized.net, self.optimizer)
 
     def fail(self, what: str, step: Step, checkpoint: Checkpoint) -> NoReturn:
         """Ends a training whose loss or weights are not finite."""
@@ -171,7 +181,7 @@ class RungTraining:
 
 
 def prepare(stride: int, params: Params, initialized: Initialized, train: Split, group: Group = SINGLE) -> RungTraining:
-    """Creates optimizer, sampler and class weights for an initialized net."""
+    """Creates optimizer, average, sampler and class weights for an initialized net."""
     rung = params.rung(stride)
     if rung.freeze == "backbone":
         freeze(initialized.net)
@@ -181,6 +191,7 @@ def prepare(stride: int, params: Params, initialized: Initialized, train: Split,
         rung,
         initialized,
         Optimizer(initialized.net, params),
+        Average(rung.average, rung.iterations),
         Sampler(train, params.data, seed=params.seed, stride=stride, batch_size=params.batch_size),
         None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32, device=machine.device()),
         group,
@@ -191,6 +202,7 @@ def _train(training: RungTraining, val: Split, checkpoint: Checkpoint, run: stag
     """Trains to the last step. Curves and, with `save: best`, the best weights are collected in `checkpoint`."""
     rung, net, group = training.rung, training.initialized.net, training.group
     checkpoint.load(net, training.optimizer, group)
+    training.average.restore(checkpoint.average, net)
     name, size = f"FCN-{net.stride}s", training.params.batch_size
     unread: list[Step] = []
     with (
@@ -258,6 +270,7 @@ def _record_step(step: Step, training: RungTraining, checkpoint: Checkpoint, bar
 def _try_to_save(checkpoint: Checkpoint, training: RungTraining, bar: Progress) -> None:
     """Saves a checkpoint. If that fails, as on a full disk, training continues with a warning."""
     try:
+        checkpoint.average = training.average.state
         checkpoint.save(training.initialized.net, training.optimizer)
     except OSError as error:
         checkpoint.saved_at = time.monotonic()
@@ -267,9 +280,10 @@ def _try_to_save(checkpoint: Checkpoint, training: RungTraining, bar: Progress) 
 def _validate(
     training: RungTraining, val: Split, checkpoint: Checkpoint, run: stage_run.Run, bar: Progress, validation: Path
 ) -> None:
-    """Scores the net on val; with `save: best`, keeps its weights if they are the best so far."""
+    """Scores the net, or its average, on val; with `save: best`, keeps its weights if they are the best so far."""
     net, preview = training.initialized.net, Preview(val)
-    counted = counting.count(net, val, preview.keep, training.group)
+    with training.average.applied(net, training.optimizer):
+        counted = counting.count(net, val, preview.keep, training.group)
     result = {
         prefix + name: value
         for prefix, counts in zip(("", GEOMETRIC), counted, strict=False)
@@ -291,7 +305,7 @@ def _validate(
     run.curve(losses)
     if training.rung.save == "best" and result["mean_iu"] > checkpoint.best_score:
         checkpoint.best_score, checkpoint.best_number = result["mean_iu"], checkpoint.number
-        checkpoint.best = {name: tensor.clone() for name, tensor in training.optimizer.state(net).items()}
+        checkpoint.best = {name: tensor.clone() for name, tensor in training.weights().items()}
 
 
 def _since_validation(checkpoint: Checkpoint) -> list[dict[str, float]]:
