@@ -50,6 +50,20 @@ def test_a_rate_is_a_number_however_dvc_or_a_person_writes_it(written: str) -> N
             "100001x1",
             "params.yaml: data.crop is '100001x1'; write none, or WIDTHxHEIGHT such as 224x224",
         ),
+        (
+            "data.scale",
+            [2, 1],
+            "params.yaml: data.scale is [2, 1]; write none, or two factors from 0 to 10, the smaller first, "
+            "such as [0.5, 2.0]",
+        ),
+        ("data.jitter", -1, "params.yaml: data.jitter is -1; it must be greater than or equal to 0"),
+        ("data.colour", 1.5, "params.yaml: data.colour is 1.5; it must be less than or equal to 1"),
+        ("data.loss_sampling", 0, "params.yaml: data.loss_sampling is 0; it must be greater than 0"),
+        (
+            "train.average",
+            "half",
+            "params.yaml: train.average is 'half'; write none, or a fraction of the steps such as 0.25",
+        ),
         ("train.iterations", -1, "params.yaml: train.iterations is -1; it must be greater than or equal to 0"),
     ],
 )

@@ -153,6 +153,7 @@ def test_a_process_that_dies_ends_the_group_and_its_restart_ends_with_the_same_b
 ) -> None:
     monkeypatch.setitem(fcn.BACKBONES, "vgg16", vgg((2, 2, 3, 3, 3), (4, 6, 8, 8, 8), 12))
     checkout.set(**{"model.backbone": "vgg16", "optimizer": "sgd", "lr": 1e-4, "batch_size": 3})
+    checkout.set(**{"train.average": 0.75, "data.jitter": 4, "data.scale": [0.7, 1.5], "data.loss_sampling": 0.8})
     folder = checkout.folder / "data"
     shutil.copytree(packed, folder / "resized")
     torch.manual_seed(1)
