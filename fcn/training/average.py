@@ -13,8 +13,8 @@ class Average:
     """Mean of the weights after each of the last steps: `average: 0.25` counts the last quarter of the iterations.
 
     A uniform mean, unlike an exponential one, has no decay constant that must fit the number of steps. It suits
-    `schedule: fixed`: with poly the last weights are near each other already. In fp32, also if the net is trained in bf16: one more copy of the weights in memory and in a
-    checkpoint, and a second one while the net is validated.
+    `schedule: fixed`; with poly the last weights are near each other already. In fp32, also if the net is trained in
+    bf16: one more copy of the weights in memory and in a checkpoint, and a second one while the net is validated.
 
     Running statistics of batch norm are averaged like the weights (torch's AveragedModel with use_buffers=True). The
     source computes them anew in a pass over the training images, which every validation would have to repeat; on
