@@ -42,6 +42,9 @@ class Blocks:
     def mask(self, i: int) -> UInt8:
         return np.random.default_rng(i).integers(0, 2, (5, 6), np.uint8).repeat(16, 0).repeat(16, 1)
 
+    def masks(self, i: int) -> UInt8:
+        return self.mask(i)[..., None].repeat(2, -1)
+
     def image(self, i: int) -> UInt8:
         mask = self.mask(i)
         colours = np.array([BLUE, RED], np.uint8)[mask]
@@ -63,13 +66,14 @@ def test_image_and_mask_move_together_under_every_option(small: Small, options: 
     shown, voids = 0.0, []
     for one in many(small(**options), Blocks(channels)):
         height, width = (56, 72) if "data.crop" in options else (80, 96)
-        assert (one.image.shape, one.mask.shape) == ((height, width, channels), (height, width))
+        assert (one.image.shape, one.mask.shape) == ((height, width, channels), (height, width, 2))
         reddish = one.image[..., 0].astype(int) - one.image[..., 2]
         pure = np.abs(reddish) > 0.9 * np.abs(reddish).max()  # not between two blocks
-        valid = one.mask != VOID
-        assert ((reddish > 0) == one.mask)[pure & valid].all()
+        assert (one.mask[..., 0] == one.mask[..., 1]).all()
+        valid = one.mask[..., 0] != VOID
+        assert ((reddish > 0) == one.mask[..., 0])[pure & valid].all()
         for extra in range(3, channels):
-            assert (np.abs(one.image[..., extra] - 200 * one.mask.astype(int)) < 25)[pure & valid].all()
+            assert (np.abs(one.image[..., extra] - 200 * one.mask[..., 0].astype(int)) < 25)[pure & valid].all()
         shown += (pure & valid).mean() / 60
         voids.append(1 - valid.mean())
     assert shown > 0.35
@@ -133,7 +137,7 @@ def test_jitter_moves_by_every_distance_up_to_its_own_in_each_direction(small: S
     borders = set()
     for step in range(100):
         for image in drawn.draw(step):
-            void = image.mask == VOID
+            void = image.mask[..., 0] == VOID
             rows, columns = void.all(1), void.all(0)
             borders.add((int(rows[:5].sum() - rows[-5:].sum()), int(columns[:5].sum() - columns[-5:].sum())))
     assert borders == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
@@ -205,7 +209,7 @@ def test_cells_are_those_of_the_image_that_the_net_sees(small: Small) -> None:
     experiment = small(**{"data.crop": "80x80", "data.loss_sampling": 0.5})
     mirrored = 0
     for one in many(experiment):
-        seen = (one.mask[:, ::-1] if one.mirrored else one.mask) == VOID
+        seen = (one.mask[:, ::-1] if one.mirrored else one.mask)[..., 0] == VOID
         cells = seen[::32, ::32]
         assert (seen == cells.repeat(32, 0).repeat(32, 1)[:80, :80]).all()
         mirrored += one.mirrored
