@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from fcn.models import FCN, State
+from fcn.models import Net, State
 from fcn.training.optimizer import Optimizer
 
 
@@ -31,7 +31,7 @@ class Average:
         self.state: State = {}
 
     @torch.no_grad()
-    def update(self, number: int, net: FCN, optimizer: Optimizer) -> None:
+    def update(self, number: int, net: Net, optimizer: Optimizer) -> None:
         """Counts the weights after step `number`; to be called after every step."""
         if number < self.first:
             return
@@ -44,19 +44,19 @@ class Average:
             else:  # batch norm's number of steps
                 mean.copy_(state[name])
 
-    def restore(self, state: State, net: FCN) -> None:
+    def restore(self, state: State, net: Net) -> None:
         """Restores the mean of a checkpoint, on the net's device and in its memory layout."""
         like = net.state_dict()
         self.state = {
             name: torch.empty_like(like[name], dtype=tensor.dtype).copy_(tensor) for name, tensor in state.items()
         }
 
-    def weights(self, net: FCN, optimizer: Optimizer) -> State:
+    def weights(self, net: Net, optimizer: Optimizer) -> State:
         """The mean, or the net's own weights in full precision if no step has been counted."""
         return self.state or optimizer.state(net)
 
     @contextmanager
-    def applied(self, net: FCN, optimizer: Optimizer) -> Iterator[None]:
+    def applied(self, net: Net, optimizer: Optimizer) -> Iterator[None]:
         """Inside the context the net has the averaged weights, rounded to bf16 if it is trained in bf16."""
         if not self.state:
             yield
