@@ -1,8 +1,9 @@
-"""Stages and the command `fcn` in forks of one process that has imported torch and MLflow.
+"""Stages, `fcn` and `dvc` in forks of one process that has imported torch, MLflow and DVC.
 
 A stage of a test's size computes for a moment and imports for five seconds, and a test that runs the pipeline twice
-would wait for 16 of these. `folder()` contains a `python` and an `fcn` to put first on PATH. They hand
-`python -m stages.NAME`, `python -c PROGRAM` and `fcn …` to that process, which forks. The fork has the caller's folder,
+would wait for 16 of these; most commands of DVC import for half a second and work for a tenth. `folder()` contains a
+`python`, an `fcn` and a `dvc` to put first on PATH. They hand `python -m stages.NAME`, `python -c PROGRAM`, `fcn …` and
+`dvc …` to that process, which forks. The fork has the caller's folder,
 environment, arguments and open files, and imports the code of the checkout in which it runs. Everything else goes to
 the real Python, and so does a caller that sets another number of threads, which are fixed when torch is imported.
 
@@ -39,12 +40,38 @@ LIBRARIES = (
     "mlflow",
     "mlflow.store.tracking.sqlalchemy_workspace_store",
     "mlflow.system_metrics.system_metrics_monitor",
+    "dvc.cachemgr",
+    "dvc.cli.parser",
+    "dvc.data_cloud",
+    "dvc.dirs",
+    "dvc.repo.artifacts",
+    "dvc.repo.datasets",
+    "dvc.repo.graph",
+    "dvc.repo.index",
+    "dvc.repo.open_repo",
+    "dvc.repo.plots",
+    "dvc.repo.stage",
+    "dvc.repo.trie",
+    "dvc.repo.experiments.queue.celery",
+    "dvc.repo.experiments.queue.tempdir",
+    "dvc.repo.experiments.queue.workspace",
+    "dvc.utils.strictyaml",
+    "dvc_data.hashfile.db.local",
+    "dvc_data.hashfile.status",
+    "dvc_data.index.checkout",
+    "dulwich.ignore",
+    "dulwich.worktree",
+    "fsspec.implementations.memory",
+    "networkx",
+    "platformdirs.unix",
+    "ruamel.yaml",
+    "pygit2",
 )
 CLIENT = """#!{python} -ISB
 import os, signal, socket, sys
 name, words, real = {name!r}, sys.argv[1:], {real!r}
-known = name == "fcn" or words[:1] == ["-c"] or (words[:1] == ["-m"] and words[1].startswith("stages."))
-if not known or os.environ.get("OMP_NUM_THREADS", {threads!r}) != {threads!r}:
+known = name != "python" or words[:1] == ["-c"] or (words[:1] == ["-m"] and words[1].startswith("stages."))
+if not known or os.environ.get("OMP_NUM_THREADS", {default!r}) != {threads!r}:
     os.execv(real, [real, *words])
 import json
 with socket.socket(socket.AF_UNIX) as server:
@@ -67,12 +94,15 @@ sys.exit(code)
 
 
 @cache
-def folder() -> Path:
-    """The folder with `python` and `fcn`; the process behind them ends with this one."""
+def folder(threads: int = machine.cores()) -> Path:
+    """The folder with `python`, `fcn` and `dvc`; the process behind them ends with this one.
+
+    threads  those of callers: with another OMP_NUM_THREADS they get the real programs
+    """
     place = Path(tempfile.mkdtemp(prefix="fcn-forks-"))
     address = str(place / "socket")
     bin_folder = Path(sys.executable).parent
-    for name in ("python", "fcn"):
+    for name in ("python", "fcn", "dvc"):
         script = place / name
         script.write_text(
             CLIENT.format(
@@ -80,12 +110,14 @@ def folder() -> Path:
                 name=name,
                 address=address,
                 real=str(bin_folder / name),
-                threads=str(machine.cores()),
+                threads=str(threads),
+                default=str(machine.cores()),
             )
         )
         script.chmod(0o755)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "DVC_", "FCN_", "MLFLOW_"))}
     environment = kept | {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment["OMP_NUM_THREADS"] = str(threads)
     server = subprocess.Popen(
         [sys.executable, __file__, address], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -147,24 +179,29 @@ def handle(connection: socket.socket, base: list[str]) -> None:
 
 
 def run(call: Any, descriptors: list[int], base: list[str]) -> None:
-    """What Python does for `python -m NAME` or the script `fcn`."""
+    """What Python does for `python -m NAME`, `python -c PROGRAM` or the scripts `fcn` and `dvc`."""
     name, words, place, environment = call
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.chdir(place)
     own = {key: os.environ[key] for key in os.environ if key.startswith(("OMP_", "GOMP_", "CUBLAS_"))}
+    own = {} if name == "dvc" else own
     os.environ.clear()
     os.environ.update(own | environment)
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [*([place] if name == "python" else []), *paths, *base]
-    sys.argv = ["fcn", *words] if name == "fcn" else [words[0] if words[0] == "-c" else words[1], *words[2:]]
+    sys.argv = [words[0] if words[0] == "-c" else words[1], *words[2:]] if name == "python" else [name, *words]
     code = 0
     try:
         if name == "fcn":
             from fcn.__main__ import main
 
             main()
+        elif name == "dvc":
+            from dvc.cli import main as dvc
+
+            sys.exit(dvc())
         elif words[0] == "-c":
             exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
         else:
