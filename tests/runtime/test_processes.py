@@ -3,9 +3,9 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 import yaml
@@ -22,17 +22,24 @@ from fcn.runtime.errors import UserError
 from fcn.weights import model_file
 
 STEPS, BATCH = 50, 4
+THREADS = max(1, machine.cores() // 2)  # the same for any count of processes: their number changes bits
+GROUP = f"import runpy; runpy.run_path({str(ROOT / 'tests' / 'runtime' / 'group.py')!r}, run_name='__main__')"
+TORCHRUN = "import sys; from torch.distributed import run; run.main(sys.argv[1:])"
+
+
+def python() -> str:
+    """A Python that forks (tests/forks.py)."""
+    return str(forks.folder(THREADS) / "python")
 
 
 def run(count: int, *words: str, cwd: Path, options: tuple[str, ...] = ()) -> str:
-    """Runs tests/runtime/group.py in `count` processes to their end."""
-    command = [sys.executable, str(ROOT / "tests" / "runtime" / "group.py"), *words]
+    """Runs tests/runtime/group.py in `count` processes to their end; torchrun, which starts them, is real."""
+    command = [python(), "-c", GROUP, *words]
     if count > 1:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", *options]
-        command = [sys.executable, *torchrun, *command[1:]]
-    threads = str(max(1, machine.cores() // 2))  # the same for any count: their number changes bits
+        torchrun = ["--standalone", f"--nproc-per-node={count}", *options, "--no-python"]
+        command = [python(), "-c", TORCHRUN, *torchrun, *command]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
-    environment = inherited | {"OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+    environment = inherited | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -79,8 +86,9 @@ def test_a_group_that_another_launcher_announces_is_refused(monkeypatch: pytest.
 def test_a_machine_that_does_not_come_is_no_traceback(options: str, tmp_path: Path) -> None:
     program = "from fcn.runtime import distributed, errors\nwith errors.one_line(): distributed.launch('x', 8)"
     environment = os.environ | {"FCN_TORCHRUN": f"--nnodes=2 --nproc-per-node=1 {options}", "PYTHONPATH": str(ROOT)}
+    environment["OMP_NUM_THREADS"] = str(THREADS)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [python(), "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]  # torch's C++ code logs too
@@ -101,7 +109,7 @@ def test_only_the_process_that_dvc_started_leads(started_by_dvc: str, refused: b
 
 @pytest.mark.slow
 def test_a_mistake_that_every_process_meets_is_said_once(checkout: Checkout) -> None:
-    command = [sys.executable, "-m", "stages.train", "--data", "data/resized", "--parent", "b.safetensors"]
+    command = [python(), "-m", "stages.train", "--data", "data/resized", "--parent", "b.safetensors"]
     command += [
         "--published",
         "published",
@@ -114,6 +122,7 @@ def test_a_mistake_that_every_process_meets_is_said_once(checkout: Checkout) -> 
     ]
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     environment = inherited | {"FCN_PROCESSES": "2", "PYTHONPATH": str(checkout.folder)}
+    environment["OMP_NUM_THREADS"] = str(THREADS)
     done = subprocess.run(command, cwd=checkout.folder, env=environment, capture_output=True, text=True, check=False)
     said = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert said == ["error: data/resized/classes.json is missing; run `dvc repro resize`"]
@@ -177,12 +186,11 @@ def test_the_evaluate_stage_gives_the_same_files_in_one_process_and_in_two(ready
     command = yaml.safe_load(ready.read("dvc.lock"))["stages"]["evaluate"]["cmd"].split()
     kinds = ("data/predictions/**/*.png", "metrics/*.json", "metrics/*.csv")
     found = []
-    threads = str(max(1, machine.cores() // 2))  # the same for both: their number changes bits
     for count in ("1", "2"):
         for path in (p for kind in kinds for p in ready.folder.glob(kind)):
             path.unlink()
-        environment = {"FCN_PROCESSES": count, "OMP_NUM_THREADS": threads, "FCN_TORCHRUN": "--nnodes=2 for others"}
-        said = ready.run(*command, **environment, TORCH_CPP_LOG_LEVEL="INFO")
+        environment = {"FCN_PROCESSES": count, "OMP_NUM_THREADS": str(THREADS), "FCN_TORCHRUN": "--nnodes=2 for others"}
+        said = ready.run(python(), *command[1:], **environment, TORCH_CPP_LOG_LEVEL="INFO")
         assert ("[c10d]" in said) == (count == "2")  # torch.distributed's own word
         assert [line.split()[0] for line in said.splitlines() if line.startswith("fcn")] == [
             "fcn32s",
