@@ -163,7 +163,7 @@ def test_two_clones_give_the_same_lock_file_byte_for_byte_even_if_a_rung_was_kil
         "fcn.rungs.checkpoint.Checkpoint.save = save_and_die\n"
         f"sys.argv = {words.split()[2:]!r}; runpy.run_module('stages.train', run_name='__main__')"
     )
-    killed = subprocess.run([sys.executable, "-c", saver], cwd=folder, env=checkout.environment(), check=False)
+    killed = subprocess.run(["python", "-c", saver], cwd=folder, env=checkout.forking(), check=False)
     assert killed.returncode == -signal.SIGKILL
     assert "resuming from step 1" in checkout.run("dvc", "repro")
     assert checkout.read("dvc.lock") == undisturbed
@@ -227,7 +227,7 @@ def test_of_two_that_compute_the_same_the_second_waits_and_takes_the_result(kept
         subprocess.Popen(
             words.split(),
             cwd=copy.folder,
-            env=copy.environment(DVC_ROOT=str(tmp_path), DVC_EXP_NAME=copy.folder.name),
+            env=copy.forking(DVC_ROOT=str(tmp_path), DVC_EXP_NAME=copy.folder.name),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -337,9 +337,7 @@ def test_without_network_and_mirror_dvc_repro_says_what_to_fetch(checkout: Check
 def test_a_store_that_is_locked_costs_a_warning_and_not_the_training(ready: Checkout) -> None:
     checkout = ready
     checkout.set(lr=0.002)
-    checkout.run(
-        sys.executable, "-c", "from mlflow import MlflowClient as C; C('sqlite:///mlflow.db').search_experiments()"
-    )
+    checkout.run("python", "-c", "from mlflow import MlflowClient as C; C('sqlite:///mlflow.db').search_experiments()")
     with sqlite3.connect(checkout.folder / "mlflow.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         printed = checkout.run("dvc", "repro", "train")
@@ -363,9 +361,9 @@ def test_a_new_store_can_be_opened_by_several_stages_at_once(checkout: Checkout)
     )
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program],
+            ["python", "-c", program],
             cwd=checkout.folder,
-            env=checkout.environment(DVC_EXP_NAME=f"exp{i}"),
+            env=checkout.forking(DVC_EXP_NAME=f"exp{i}"),
             stderr=subprocess.PIPE,
             text=True,
         )
