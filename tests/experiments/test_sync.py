@@ -85,9 +85,9 @@ def test_a_killed_run_is_continued_without_logging_a_step_twice_and_an_abandoned
     )
 
     def log(*words: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", program, *words]
+        command = ["python", "-c", program, *words]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=ready.folder, env=ready.environment(), **pipes)  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen(command, cwd=ready.folder, env=ready.forking(), **pipes)  # type: ignore[call-overload,no-any-return]
 
     for words in (("train", "1", "5", "9"), ("evaluate", "1", "2", "9")):
         killed = log(*words)
