@@ -116,8 +116,8 @@ def _facts(params: Params, metas: dict[Path, model_file.Meta], images: int, rows
     """The configuration. There are more rows than images if images were tiled."""
     data, model = params.data, params.model
     tiles = f", in {counted(rows, 'tile')}" if rows > images else ""
-    inputs = "" if data.inputs == ("rgb",) else f", inputs {'+'.join(data.inputs)}"
-    inputs += f" ({model.fusion} fusion)" if len(data.inputs) > 1 else ""
+    joined = f", inputs {'+'.join(data.inputs)} ({model.fusion} fusion)"
+    inputs = joined if len(data.inputs) > 1 else "" if data.inputs == ("rgb",) else f", input {data.inputs[0]}"
     labels = "" if data.labels == "semantic" else f", {data.labels} labels"
     facts = {
         "Data set": f"{_dataset(params)}{labels}, trained on {data.splits.train}, "

@@ -85,7 +85,7 @@ def test_averaged_weights_are_scored_and_saved_and_outlive_a_kill(
         net, meta = model_file.build(paths["out"])
         with Path(paths["curves"], "val.csv").open() as file:
             validated = {int(row["iteration"]): float(row["mean_iu"]) for row in csv.DictReader(file)}
-        score = scores(counting.count(net, Split(packed, "val")).confusion).mean_iu
+        score = scores(counting.count(net, Split(packed, "val"))[0].confusion).mean_iu
         assert validated[meta.iterations] == pytest.approx(score, abs=1e-12)
         found[f"weights of {name}"], found[f"scores of {name}"] = net.conv1_1.weight.detach(), validated
     assert found["killed"] == found["whole"]
