@@ -16,7 +16,7 @@ from fcn.experiments import integrity, leftovers
 from fcn.pipeline import cache, dvc_lock
 from fcn.runtime import locks, machine
 from fcn.runtime.errors import UserError, counted, printable
-from fcn.tracking import store
+from fcn.tracking import records, store
 
 CACHE_SECONDS = 30.0  # default time limit for comparing DVC's cache
 LOW_SPACE, NO_SPACE = 10e9, 1e9  # free bytes below which the disk gets a warning, and below which it is "bad"
@@ -153,17 +153,17 @@ def _mlflow() -> Iterator[Finding]:
         return
     try:
         runs = store.Store()
-        rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags]
+        rows = [run for run in runs.find() if records.is_row(run)]
         left = leftovers.left_running(runs)
     except Exception as error:  # any error of the store, its driver or its network
         yield Finding("bad", f"{store.safe_address()} cannot be read ({store.reason(error)})")
         return
     yield Finding("ok", f"MLflow shows {counted(len(rows), 'experiment')} ({store.safe_address()})")
     for run in left:
-        if "mlflow.parentRunId" in run.data.tags:
-            text = f"MLflow's run {run.info.run_name} is RUNNING, but its process is not"
-        else:
+        if records.is_row(run):
             text = f"MLflow's experiment {run.info.run_name} is RUNNING, but stopped before its report"
+        else:
+            text = f"MLflow's run {run.info.run_name} is RUNNING, but its process is not"
         yield Finding("warn", f"{text}; `fcn sync` closes it")
 
 

@@ -226,6 +226,17 @@ def known(newest: int) -> tuple[list[Snapshot], list[str]]:
     return snapshots, skipped
 
 
+def names() -> list[str]:
+    """The names of the DVC experiments, of any baseline."""
+    return sorted({name for _, _, name in _experiments() if name})
+
+
+def experiments(name: str) -> list[Snapshot]:
+    """The DVC experiments of this name, newest first. Their files are not validated yet."""
+    found = [(label, commit) for label, commit, other in _experiments() if other == name]
+    return [state for label, commit in reversed(found) if (state := _state(label, commit, name))]
+
+
 def _experiments() -> list[tuple[str, str, str | None]]:
     """Label, commit and name of each DVC experiment."""
     listed = git("for-each-ref", "--sort=committerdate", "--format=%(objectname) %(refname)", "refs/exps") or b""

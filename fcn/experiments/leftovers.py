@@ -25,7 +25,9 @@ def left_running(runs: Store) -> list[Any]:
     dead = [run for run in local if not locks.is_held(records.lock_file(run.info.run_id))]
     dead_ids = {run.info.run_id for run in dead}
     alive = {_parent(run) for run in running if _parent(run) and run.info.run_id not in dead_ids}
-    rows = [run for run in running if not _parent(run) and run.info.run_id not in alive and not records.is_owned(run)]
+    rows = [
+        run for run in running if records.is_row(run) and run.info.run_id not in alive and not records.is_owned(run)
+    ]
     return [*dead, *(row for row in rows if _is_local(runs, row))]
 
 

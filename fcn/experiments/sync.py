@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcn.experiments import backfill, history
+from fcn.experiments import backfill, group_row, history
 from fcn.experiments.history import Snapshot
 from fcn.experiments.leftovers import left_running
 from fcn.runtime.errors import UserError
@@ -37,7 +37,7 @@ class Done:
 
 @dataclass
 class Note:
-    """A line on a snapshot that was skipped, or on a run that was closed."""
+    """A line on a snapshot that was skipped, on a run that was closed, or on a group."""
 
     text: str
 
@@ -63,12 +63,17 @@ def sync(newest: int) -> Iterator[Done | Note]:
                 continue
             with store.locked():
                 try:
-                    done: Done | Note = _mirror(runs, state)
+                    done: Done | Note = mirror(runs, state)
                 except Exception as error:  # an invalid file, or a value that MLflow rejects: skip this snapshot
                     if not isinstance(error, UserError) and not store.is_refusal(error):
                         raise
                     done = Note(f"{state.label}: skipped, {store.reason(error)}")
             yield done
+        for group, states in group_row.members(snapshots).items():
+            with store.locked():
+                added = group_row.fill(runs, group, states)
+            if added:
+                yield Note(f"group {group}: {', '.join(added)} added")
     except (OSError, UserError):
         raise
     except Exception as error:  # any error of the store, its driver or its network
@@ -90,12 +95,12 @@ def _close_dead(runs: Store) -> Iterator[str]:
     for run in left_running(runs):
         if runs.get(run.info.run_id).info.status == "RUNNING":  # it may have ended since it was listed
             runs.close(run.info.run_id, "KILLED")
-            what = "run" if "mlflow.parentRunId" in run.data.tags else "experiment"
+            what = "experiment" if records.is_row(run) else "run"
             yield f"{what} {run.info.run_name}: ended before it was finished, now KILLED"
 
 
-def _mirror(runs: Store, state: Snapshot) -> Done:
-    """Adds what the store lacks of one snapshot."""
+def mirror(runs: Store, state: Snapshot) -> Done:
+    """Adds what the store lacks of one snapshot. Needs the store's lock."""
     row, name = _row(runs, state)
     done = Done(state.label, name)
     if state.scores:  # logged first, with the finest net's mean IU at the head: MLflow's comparisons open on it
@@ -171,7 +176,7 @@ def _same_results(runs: Store, state: Snapshot) -> list[Any]:
     return [
         row
         for row in runs.find(f"metrics.`{name}` >= {max(0.0, value - store.RESOLUTION):.6f}")
-        if "mlflow.parentRunId" not in row.data.tags
+        if records.is_row(row)
         and row.data.params == pairs
         and state.scores.keys() <= row.data.metrics.keys()
         and _agrees(row, state)

@@ -11,7 +11,7 @@ from fcn.experiments.history import Snapshot
 from fcn.pipeline import cache
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, printable
-from fcn.tracking import identity, store
+from fcn.tracking import identity, records, store
 from fcn.tracking.store import Store
 from fcn.weights import model_file
 
@@ -91,7 +91,7 @@ def _digest(what: str, models: dict[str, Model], runs: Store | None) -> str:
         model = _add(models, path, what, path.name)
         assert model
         return model.sha256
-    rows = [run for run in runs.find() if "mlflow.parentRunId" not in run.data.tags] if runs else []
+    rows = [run for run in runs.find() if records.is_row(run)] if runs else []
     named = [row for row in rows if row.info.run_name == what]
     if runs and len(named) == 1:
         return _model_of_run(named[0], runs)

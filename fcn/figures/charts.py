@@ -134,6 +134,31 @@ def curves(metrics: Path, path: Path) -> None:
     files.write_png(path, figure)
 
 
+def band(curves: Mapping[str, pd.DataFrame], title: str, path: Path) -> None:
+    """Mean IU on val of several trainings of the nets, concatenated on one axis of steps.
+
+    curves   by net: `iteration`, `mean` and `sd`, as fractions; the band is mean ± sd
+    """
+    figure = Figure((6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    start = 0
+    for net, points in curves.items():
+        steps, mean, sd = start + points["iteration"], points["mean"], points["sd"]
+        style = "o-" if len(points) > 1 else "o"
+        axes.plot(steps, mean, style, color=COLOURS[net], label=NETS[net], markersize=4)
+        axes.fill_between(steps, mean - sd, mean + sd, color=COLOURS[net], alpha=0.25, linewidth=0)
+        axes.errorbar(steps, mean, sd, fmt="none", ecolor=COLOURS[net], elinewidth=1, capsize=2)
+        start += int(points["iteration"].to_numpy()[-1])
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("steps, over all rungs")
+    axes.set_ylabel("mean IU on val")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if curves:
+        axes.legend(loc="lower right")
+    files.write_png(path, figure)
+
+
 def bound(rows: Mapping[int, float], published: Mapping[int, float], title: str, path: Path) -> None:
     """Mean IU, in per cent, of masks downsampled by each factor and upsampled again; the paper's for VOC if given."""
     figure = Figure((6, 3.6), layout="constrained")

@@ -14,7 +14,7 @@ import psutil
 
 from fcn.runtime import locks, machine
 from fcn.runtime.commands import git
-from fcn.tracking import identity
+from fcn.tracking import groups, identity
 from fcn.tracking.identity import Experiment, flat
 from fcn.tracking.store import Rows, Store
 
@@ -54,6 +54,11 @@ def _upgrade(runs: Store, tag: str, experiment: Experiment) -> list[Any]:
     return old_rows
 
 
+def is_row(run: Any) -> bool:
+    """Whether a run is an experiment's row, not a stage's run, a group's row or a run of the user."""
+    return KEY in run.data.tags
+
+
 def data(row: Any) -> set[str]:
     """Digests of the data that the stages of a row read."""
     return {source.dataset.digest for source in row.inputs.dataset_inputs}
@@ -85,7 +90,7 @@ def new_row(runs: Store, experiment: Experiment, tags: Mapping[str, str], began:
     key, name = experiment.key, experiment.name
     row_tags = {KEY: key, BASE: experiment.base, "mlflow.source.name": identity.GRAPH, **labels(experiment)}
     row_tags |= {"mlflow.source.type": "PROJECT"} | ({"dvc.experiment": name} if name else {})
-    row_tags |= {DATA: experiment.data} if experiment.data else {}
+    row_tags |= ({DATA: experiment.data} if experiment.data else {}) | groups.parent(runs, name)
     count = len(runs.find(f"tags.`{KEY}` = '{key}'"))
     title = (name or f"{experiment.dataset}-{key[:7]}") + (f"-{count + 1}" if count else "")
     return runs.create(title, {**row_tags, **tags}, flat(experiment.values), began)

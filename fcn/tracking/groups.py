@@ -1,0 +1,42 @@
+"""Rows of groups in MLflow: a group's row has the rows of its experiments as children, and their mean scores.
+
+The name of a DVC experiment says which group it belongs to, so that `fcn sync` finds groups from git alone.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fcn.tracking import identity
+from fcn.tracking.store import Store
+
+MEMBER = re.compile(r"(seeds-[0-9a-f]{7})-\d+")  # DVC's name of an experiment: its group and its seed
+GROUP = "fcn.group"  # tag of a group's row: its name
+SD = "_sd"  # suffix of a standard deviation
+
+
+def of(experiment: str | None) -> str | None:
+    """The group of a DVC experiment, if it belongs to one."""
+    match = MEMBER.fullmatch(experiment or "")
+    return match[1] if match else None
+
+
+def row(runs: Store, group: str) -> Any:
+    """The group's row; None if there is none."""
+    return next(iter(runs.find(f"tags.`{GROUP}` = '{group}'")), None)
+
+
+def create(runs: Store, group: str, values: Mapping[str, Any], tags: Mapping[str, str], began: int | None) -> str:
+    """Creates a group's row. The store's lock must be held.
+
+    values   params that its experiments have in common
+    """
+    own = {GROUP: group, "mlflow.source.name": identity.GRAPH, "mlflow.source.type": "PROJECT"}
+    return runs.create(group, own | dict(tags), identity.flat(values), began)
+
+
+def parent(runs: Store, experiment: str | None) -> dict[str, str]:
+    """The tag that puts an experiment's row below its group's, if there is one."""
+    group = of(experiment)
+    found = row(runs, group) if group else None
+    return {"mlflow.parentRunId": found.info.run_id} if found else {}
