@@ -35,6 +35,7 @@ from fcn.tracking.records import STAGES
 POLL = 0.5  # seconds between two looks at the processes
 RETRY, TRIES = 5.0, 120  # seconds before DVC is started again while another DVC holds its lock, and how often
 REPORT_EVERY = 60.0  # seconds between two lines of progress without a terminal
+TRAINING = 0.9  # share of an experiment's time that is training; the rest is scoring and the report
 BUSY = ("Unable to acquire lock", "is busy")  # in DVC's error if another DVC holds its lock
 OWN = "data/own"
 STEPS = re.compile(r"^(FCN-\d+s)  (\d+)/\d+ steps", re.MULTILINE)  # fcn.runtime.progress, without a terminal
@@ -127,7 +128,7 @@ class _Running:
 
     @property
     def done(self) -> float:
-        """The fraction of its training steps that it has done, from its log."""
+        """About the fraction of it that is done: of its training steps, from its log."""
         found = dict(STEPS.findall(self.log.read_text(errors="replace")))
         steps = [(net.title, self.planned.params.rung(net.stride).iterations) for net in LADDER]
         before = 0
@@ -136,7 +137,7 @@ class _Running:
                 before += iterations
             else:
                 before += int(found.get(title, 0))
-        return before / max(1, sum(iterations for _, iterations in steps))
+        return TRAINING * before / max(1, sum(iterations for _, iterations in steps))
 
 
 class _Progress:
@@ -280,12 +281,12 @@ def _reason(one: _Running) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does."""
+    """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
