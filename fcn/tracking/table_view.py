@@ -4,16 +4,17 @@ import json
 
 VIEW = "fcn"  # the saved view that `fcn ui` opens
 # Columns and their widths in pixels: MLflow's names for its own columns, ours for params and metrics.
-FIXED = {"0": 73, "attributes.`Run Name`": 170, "runDateAndNestInfo": 130}
+FIXED = {"0": 73, "attributes.`Run Name`": 200, "runDateAndNestInfo": 130}
 COLUMNS = {
-    "metrics.`fcn8s.mean_iu`": 125,
-    "metrics.`fcn16s.mean_iu`": 125,
-    "metrics.`fcn32s.mean_iu`": 125,
+    "metrics.`fcn8s.mean_iu`": 115,
+    "metrics.`fcn16s.mean_iu`": 115,
+    "metrics.`fcn32s.mean_iu`": 115,
     "tags.`data`": 105,
     "tags.`images`": 90,
     "params.`data.size.train`": 125,
     "tags.`steps`": 140,
     "params.`lr`": 80,
+    "metrics.`fcn8s.mean_iu_sd`": 135,  # of a group's row
     "attributes.`Source`": 80,
 }
 

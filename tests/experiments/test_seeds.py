@@ -235,7 +235,7 @@ def test_an_experiment_that_fails_stops_no_other_and_the_command_fails_with_a_li
     plan = "from fcn.experiments import seeds; print(seeds.plan(2, [])[0])"
     name = ready.run("python", "-c", plan).strip()
     head = ready.run("git", "rev-parse", "HEAD").strip()
-    ready.run("git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}-1", "HEAD")
+    ready.run("git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}-1", "HEAD~1")
     printed = ready.run("fcn", "seeds", "2", code=1)
     assert f"{name}-1: failed (Experiment conflicts with existing experiment" in printed
     assert f"{name}-2: finished in " in printed
