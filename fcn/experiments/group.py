@@ -212,14 +212,15 @@ def run(experiments: Sequence[Planned], jobs: int, finished: Callable[[Snapshot]
         try:
             waiting = [planned for planned in waiting if not collect(planned, "finished earlier", computed=False)]
             while waiting or running:
+                elsewhere = [one for one in waiting if locks.is_held(_lock_of(one))]
+                for name in {one.name for one in elsewhere} - noted:
+                    progress.write(f"{name}: another process is computing it; waiting")
+                    noted.add(name)
                 for planned in [one for one in waiting if retries.get(one.name, (0, 0.0))[1] <= time.monotonic()]:
-                    if len(running) >= jobs:
+                    if len(running) + len(elsewhere) >= jobs:
                         break
-                    lock = locks.acquire(locks.named(f"experiment-{planned.name}"))
+                    lock = locks.acquire(_lock_of(planned))
                     if lock is None:
-                        if planned.name not in noted:
-                            progress.write(f"{planned.name}: another process is computing it; waiting")
-                            noted.add(planned.name)
                         continue
                     with lock:
                         waiting.remove(planned)
@@ -246,6 +247,11 @@ def run(experiments: Sequence[Planned], jobs: int, finished: Callable[[Snapshot]
         finally:
             progress.close()
     return failed
+
+
+def _lock_of(planned: Planned) -> Path:
+    """The lock that DVC holds while it runs an experiment of this name."""
+    return locks.named(f"experiment-{planned.name}")
 
 
 def _start(planned: Planned, lock: TextIO) -> _Running:
