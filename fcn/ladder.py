@@ -40,4 +40,5 @@ SCORES = {
     "mean_iu": "mean IU",
     "frequency_weighted_iu": "f.w. IU",
 }
-GEOMETRIC = "geometric_"  # prefix of the scores of a second score path
+# Prefixes of scores: of a second score path, and, in MLflow, on the held-out split.
+GEOMETRIC, HELD_OUT = "geometric_", "test_"

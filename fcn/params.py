@@ -130,6 +130,7 @@ class _Section(BaseModel):
 class Splits(_Section):
     train: Name
     val: Name
+    test: Annotated[OrNone[Name], Field(description="none, or a name of letters, digits, - and _")]
 
 
 class Sizes(_Section):
@@ -142,6 +143,7 @@ class Scenes(_Section):
     size: ValidSize
     train: Annotated[int, Field(ge=0)]
     val: Annotated[int, Field(ge=0)]
+    test: Annotated[int, Field(ge=0)]
     twins: Annotated[OrNone[Literal["depth", "infrared"]], Field(description="none, depth or infrared")]
 
 
@@ -155,6 +157,10 @@ class Folder(_Section):
     ]
     void: Annotated[OrNone[int | str], Field(description="none, a code such as 255, or a colour such as 224,224,192")]
     fraction: Annotated[
+        OrNone[Annotated[Number, Field(gt=0, lt=1)]],
+        Field(description="none, or a number between 0 and 1 such as 0.2"),
+    ]
+    test: Annotated[
         OrNone[Annotated[Number, Field(gt=0, lt=1)]],
         Field(description="none, or a number between 0 and 1 such as 0.2"),
     ]
@@ -256,6 +262,11 @@ class Params(_Section):
                     f"FCN-{coarse}s; with SGD the paper divides the rate by 100 at each finer rung"
                 )
         return messages
+
+
+def split_names(splits: Splits) -> tuple[str, ...]:
+    """Each split once: train, val and, if there is one, test."""
+    return tuple(dict.fromkeys(name for name in (splits.train, splits.val, splits.test) if name))
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

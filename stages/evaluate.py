@@ -1,4 +1,4 @@
-"""Score FCN-32s, FCN-16s and FCN-8s on the val split, and write their predictions."""
+"""Score FCN-32s, FCN-16s and FCN-8s on the val split, and write their predictions; score them on the held-out split."""
 
 import argparse
 import json
@@ -35,6 +35,7 @@ def main(paths: argparse.Namespace, experiment: Params) -> None:
         else:
             for _ in _counted(paths, split, group):
                 pass
+            _test_scores(paths, group)
 
 
 def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iterator[tuple[Path, Meta, list[Counts]]]":
@@ -62,11 +63,33 @@ def _counted(paths: argparse.Namespace, split: "Split", group: "Group") -> "Iter
         yield path, meta, counting.count(net.to(machine.device()), split, keep, group)
 
 
+def _test_scores(paths: argparse.Namespace, group: "Group") -> dict[str, dict[str, float]]:
+    """Scores of each net on the held-out split; empty without one."""
+    from fcn.data.split import Split
+    from fcn.ladder import GEOMETRIC
+    from fcn.metrics import counting, scores
+    from fcn.weights import model_file
+
+    if not (paths.test / "test.csv").is_file():
+        return {}
+    split, table = Split(paths.test, "test"), {}
+    for path in paths.models:
+        net, meta = model_file.build(path)
+        counts = counting.count(net.to(machine.device()), split, group=group)
+        if meta.scored:
+            table[path.stem] = {
+                prefix + name: value
+                for prefix, one in zip(("", GEOMETRIC), counts, strict=False)
+                for name, value in scores.scores(one.confusion).asdict().items()
+            }
+    return table
+
+
 def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", group: "Group") -> None:
     from fcn.data.split import Split
     from fcn.evaluation import exhibits, review, verdict
     from fcn.figures import charts
-    from fcn.ladder import GEOMETRIC
+    from fcn.ladder import GEOMETRIC, HELD_OUT
     from fcn.metrics import scores
     from fcn.pipeline import dvc_yaml
     from fcn.tracking import stage_run
@@ -124,15 +147,22 @@ def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", gro
             files.write_text(path, rows.to_csv(index=False, lineterminator="\n"))
         pictures += exhibits.draw(split, paths.predictions, reviewed, iu, paths.figures)
         run.scores({f"{net}.{name}": value for net, row in table.items() for name, value in row.items()})
+        held_out = _test_scores(paths, group)
+        files.write_text(paths.test_scores, json.dumps(held_out, indent=1) + "\n")
+        for net, row in held_out.items():
+            print(f"{net} on the held-out split:", *(f"{name} {value:.4f}" for name, value in row.items()), flush=True)
+        run.scores({f"{net}.{HELD_OUT}{name}": value for net, row in held_out.items() for name, value in row.items()})
         for picture in pictures:
             run.artifact(picture, "figures")
-        for path in (paths.scores, paths.classes, paths.images, paths.borders):
+        for path in (paths.test_scores, paths.scores, paths.classes, paths.images, paths.borders):
             run.artifact(path)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the packed splits")
+    parser.add_argument("--test", type=Path, required=True, help="folder of the packed test split, empty without one")
+    parser.add_argument("--test-scores", type=Path, required=True, help="JSON file of the scores on the test split")
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="model files, coarse to fine")
     parser.add_argument("--predictions", type=Path, required=True, help="folder for predicted masks")
     parser.add_argument("--scores", type=Path, required=True, help="JSON file of the four scores by net")

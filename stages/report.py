@@ -9,6 +9,7 @@ from fcn.pipeline import script
 
 def main(paths: argparse.Namespace, experiment: Params) -> None:
     from fcn.figures import charts
+    from fcn.ladder import HELD_OUT
     from fcn.pipeline import dvc_yaml
     from fcn.report import markdown, page
     from fcn.runtime import files
@@ -22,6 +23,7 @@ def main(paths: argparse.Namespace, experiment: Params) -> None:
         files.write_text(paths.page, page.page(content, paths.metrics / "figures"))
         # Logged here too: if evaluate was skipped or restored from the cache, it logged nothing to MLflow.
         run.scores({f"{net}.{name}": v for net, row in content.scores.items() if row for name, v in row.items()})
+        run.scores({f"{net}.{HELD_OUT}{name}": v for net, row in content.held_out.items() for name, v in row.items()})
         run.artifact(paths.curves, "figures")
         run.artifact(paths.markdown)
         run.artifact(paths.page)

@@ -48,6 +48,7 @@ def written(
     """Everything that the report stage reads, as evaluate and the rungs leave it."""
     experiment = params.check(changed((ROOT / "recipes" / f"{recipe}.yaml").read_text(), changes), "params.yaml")
     (folder / "scores.json").write_text(json.dumps(scores))
+    (folder / "test.json").write_text("{}")
     columns = {net: class_iu(matrix).tolist() for net, matrix in counts.items() if net in scores}
     columns["train_images"] = [images] * len(labels.names)
     columns["pixels"] = next(iter(counts.values())).sum(1).tolist()

@@ -26,7 +26,7 @@ from fcn.data.scale import Scale
 from fcn.params import Input
 from fcn.runtime.errors import UserError, in_one_line
 
-Role = Literal["train", "val"]
+Role = Literal["train", "val", "test"]
 Byte = Annotated[int, Field(ge=0, le=255)]
 LONGEST = 1 << 20  # pixels, maximum width or height
 MAX_CHANNELS = 64

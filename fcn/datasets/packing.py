@@ -56,7 +56,7 @@ def pack(
 
     size          native, the shorter side in pixels, or WIDTHxHEIGHT
     native_masks  keep masks at their original size, for evaluation
-    tiling        how larger images are tiled first; in val, overlaps are void in all tiles but one
+    tiling        how larger images are tiled first; except in train, overlaps are void in all tiles but one
     returns       image name by fingerprint
     raises        UserError that lists every file that is missing, broken, too large or duplicated, has another size
                   than its partner or too long a name, or holds a code that is not a class
@@ -140,13 +140,13 @@ def write_inputs(inputs: Sequence[str], out: Path) -> None:
     known = {"rgb": 3, "hha": 3, "depth": 1, "infrared": 1}
     if "bands" in inputs:
         bands = set()
-        for role in ("train", "val"):
-            with open(out / f"{role}.csv", newline="", encoding="utf-8") as index:
+        for path in out.glob("*.images"):
+            with open(path.with_suffix(".csv"), newline="", encoding="utf-8") as index:
                 pixels = sum(int(row["height"]) * int(row["width"]) for row in csv.DictReader(index))
-            channels = (out / f"{role}.images").stat().st_size // pixels
+            channels = path.stat().st_size // pixels
             bands.add(channels - sum(known.get(name, 0) for name in inputs))
         if len(bands) > 1:
-            raise UserError(f"images of train and val differ in their number of bands: {min(bands)} and {max(bands)}")
+            raise UserError(f"the splits differ in their number of bands: {min(bands)} and {max(bands)}")
         known["bands"] = bands.pop()
     (out / "inputs.json").write_text(json.dumps({name: known[name] for name in inputs}) + "\n")
 
@@ -219,12 +219,16 @@ def _written(packed: Packed | str, images: BinaryIO, masks: BinaryIO) -> Entry |
     return Entry(packed.name, packed.image.shape, packed.masks.shape, packed.original, packed.content, pixels)
 
 
-def refuse_shared(train: dict[str, str], val: dict[str, str], advice: str = "") -> None:
+def refuse_shared(
+    train: dict[str, str], val: dict[str, str], advice: str = "", roles: tuple[Role, Role] = ("train", "val")
+) -> None:
     """raises UserError if an image, compared by content, is in both splits: its score would be meaningless"""
-    shared = sorted(f"{train[c]} (train) is {val[c]} (val)" for c in train.keys() & val.keys())
+    one, other = roles
+    shared = sorted(f"{train[c]} ({one}) is {val[c]} ({other})" for c in train.keys() & val.keys())
     if shared:
         more = f" and {len(shared) - MAX_LISTED} more" if len(shared) > MAX_LISTED else ""
+        what = "training images would be scored" if one == "train" else "test would not be held out"
         raise UserError(
-            f"{counted(len(shared), 'image is', 'images are')} in both splits, so training images would be scored: "
+            f"{counted(len(shared), 'image is', 'images are')} in both splits, so {what}: "
             f"{', '.join(shared[:MAX_LISTED])}{more}; {advice or 'change data.splits in params.yaml, or the lists'}"
         )

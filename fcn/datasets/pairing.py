@@ -168,9 +168,13 @@ def members(folder: Path, names: Iterable[str], pairs: Sequence[Pair], split: st
     """
     if params.fraction:
         parts = divide([pair.key for pair in pairs], params.fraction, params.seed, params.group)
+        if params.test and params.fraction + params.test < 1:
+            rest = divide(sorted(parts["train"]), params.test / (1 - params.fraction), params.seed, params.group)
+            parts |= {"train": rest["train"], "test": rest["val"]}
         if split not in parts:
             raise UserError(
-                f"params.yaml: data.splits names {split!r}; with data.folder.fraction, the splits are train and val"
+                f"params.yaml: data.splits names {split!r}; with data.folder.fraction, the splits are "
+                f"{' and '.join(parts)}{'' if params.test else '; data.folder.test: 0.2 adds test'}"
             )
         return [pair for pair in pairs if pair.key in parts[split]]
     lists = [name for name in names if name.rpartition("/")[2] == f"{split}.txt"]

@@ -65,7 +65,7 @@ def resize_in_tiles(
         for rows, columns in windows(width, height, tiling):
             tile = np.s_[rows.start : rows.stop, columns.start : columns.stop]
             part = mask[tile]
-            if role == "val":
+            if role != "train":
                 part = own_part(part, rows, columns)
             whole = part.shape[:2] == (height, width)
             name = sample.name if whole else f"{sample.name}_y{rows.start:05d}_x{columns.start:05d}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn import params
+from fcn.ladder import HELD_OUT
 from fcn.params import Params
 from fcn.pipeline import dvc_lock, dvc_yaml
 from fcn.runtime import documents
@@ -136,10 +137,14 @@ class Snapshot:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Scores by `NET.SCORE`, if the evaluation is up to date."""
-        if "evaluate" not in self.stages or "metrics/scores.json" not in self.content:
-            return {}
-        return _scores(self.content["metrics/scores.json"], f"metrics/scores.json of {self.label}")
+        """Scores by `NET.SCORE`, if the evaluation is up to date; those on the held-out split begin with HELD_OUT."""
+        found: dict[str, float] = {}
+        for path, prefix in (("metrics/test.json", HELD_OUT), ("metrics/scores.json", "")):
+            if "evaluate" in self.stages and path in self.content:
+                for name, value in _scores(self.content[path], f"{path} of {self.label}").items():
+                    net, _, score = name.partition(".")
+                    found[f"{net}.{prefix}{score}"] = value
+        return found
 
     def check(self) -> None:
         """Reads and validates all files.

@@ -5,7 +5,7 @@ from fcn.datasets import pairing, sources
 from fcn.datasets.sources.folder import missing_warning, path, untracked_warning
 from fcn.inspection import scan
 from fcn.ladder import LADDER
-from fcn.params import Params, Size
+from fcn.params import Params, Size, split_names
 from fcn.pretrained import published
 from fcn.rungs import compatibility
 from fcn.runtime.errors import UserError
@@ -71,7 +71,9 @@ def image_sizes(params: Params) -> list[tuple[str, Size]]:
         folder = path(data.folder)
         paths = pairing.files(folder)
         pairs = pairing.match(paths, data.folder.images, data.folder.masks).pairs
-        members = {split: pairing.members(folder, paths, pairs, split, data.folder) for split in _splits(params)}
+        members = {
+            split: pairing.members(folder, paths, pairs, split, data.folder) for split in split_names(data.splits)
+        }
         whole = [(pair.name, Size(*scan.size(folder / pair.image))) for pair in members[data.splits.train]]
     else:
         return []
@@ -79,7 +81,3 @@ def image_sizes(params: Params) -> list[tuple[str, Size]]:
     if tile:
         whole = [(name, Size(min(width, tile.width), min(height, tile.height))) for name, (width, height) in whole]
     return [(name, scale.target_size(size, data.size.train)) for name, size in whole]
-
-
-def _splits(params: Params) -> tuple[str, str]:
-    return params.data.splits.train, params.data.splits.val

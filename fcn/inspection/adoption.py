@@ -15,7 +15,7 @@ from fcn.datasets import pairing, sources
 from fcn.datasets.sources.folder import OWN, unlink
 from fcn.inspection import sizing
 from fcn.inspection.inspection import Inspection
-from fcn.inspection.scan import RASTER
+from fcn.inspection.scan import BANDS, RASTER
 from fcn.io.images import MAX_FILE_SIZE
 from fcn.ladder import STRIDES
 from fcn.runtime import commands, files, locks
@@ -68,6 +68,7 @@ def changes(result: Inspection, name: str) -> dict[str, Any]:
     return {
         "data.dataset": "folder",
         **dict(zip(("data.splits.train", "data.splits.val"), result.parts, strict=True)),
+        **({"data.inputs": "bands"} if any(info.mode.endswith(BANDS) for info in result.images()) else {}),
         **sizes(result),
         **{f"data.folder.{key}": value for key, value in folder_params.items()},
     }

@@ -105,7 +105,7 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
         for code, pixels in scan.codes.items():
             entry = codes.setdefault(code, Code(first=pair.mask))
             entry.pixels, entry.masks = entry.pixels + pixels, entry.masks + 1
-    unset = dict.fromkeys(("name", "classes", "void", "fraction", "group"))
+    unset = dict.fromkeys(("name", "classes", "void", "fraction", "test", "group"))
     params = Folder.model_construct(images=images, masks=masks, seed=0, **unset)
     result = Inspection(folder, names, matches, scans, params, dict(sorted(codes.items())), table, warnings=warnings)
     for check in (_pairs, _classes, _splits, _duplicates, _small_samples):

@@ -205,7 +205,11 @@ class _Colours(dict[str, float]):
         return self[name]
 
     def _count(self, path: Path) -> float:
-        picture = images.opened(path)
+        try:
+            picture = images.opened(path)
+        except UserError:
+            images.band_sizes(path)  # raises unless it is an image of many bands, which is no mask
+            return MAX_COLOURS + 1
         rich = picture.mode not in ("1", "L", "P", "I;16")
         self.left -= picture.width * picture.height
         if self.left < 0:  # the budget is used up: guess from the mode

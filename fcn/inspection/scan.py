@@ -17,6 +17,7 @@ from fcn.runtime.errors import UserError, in_one_line
 
 MAX_MEMORY = 880_000_000  # bytes for the file and pixels of one image; about 1 GB with the program itself
 BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # per pixel in memory, by mode; Pillow uses 4 for all other modes
+BANDS = "bands"  # end of the mode of a TIFF that Pillow does not read
 MAX_CODES = 1024  # of one mask; there are at most 253 classes, which may have several codes each
 RASTER = 16_000_000  # pixels; a larger image is treated as a raster, not a photograph
 
@@ -58,7 +59,7 @@ def scan_pair(folder: Path, pair: Pair, in_colours: bool = False) -> ScannedPair
     in_colours   whether classes are declared by colours; then palette and greyscale masks are read as colours too
     """
     try:
-        image = _info(_opened(folder / pair.image), folder / pair.image)
+        image = _image(folder / pair.image)
         path = folder / pair.mask
         picture = _opened(path)
         mask = _info(picture, path)
@@ -78,8 +79,24 @@ def scan_pair(folder: Path, pair: Pair, in_colours: bool = False) -> ScannedPair
 
 def size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of an image after EXIF orientation; reads the header only."""
-    with _opened(path) as picture:
-        return _info(picture, path).size
+    return _image(path).size
+
+
+def _image(path: Path) -> ImageInfo:
+    """The header of an image, or of a TIFF with more bands than Pillow reads."""
+    try:
+        with _opened(path) as picture:
+            return _info(picture, path)
+    except UserError:
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise
+        try:
+            width, height, count = images.band_sizes(path)
+        except UserError:
+            count = 0
+        if count < 3:
+            raise
+        return ImageInfo("TIFF", f"{count} {BANDS}", (width, height), False)
 
 
 def _opened(path: Path) -> Image.Image:
@@ -141,18 +158,21 @@ def _content(path: Path, info: ImageInfo) -> str:
     if math.prod(info.size) > RASTER:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    return images.fingerprint(images.image(path, upright=True))
+    pixels = images.bands(path) if info.mode.endswith(BANDS) else images.image(path, upright=True)
+    return images.fingerprint(pixels)
 
 
 def conversion(mode: str) -> str:
     """How an image of a mode is converted to RGB; empty for RGB."""
+    if mode.endswith(BANDS):
+        return f"{mode}, all of which the net sees (data.inputs: bands)"
     if mode.startswith("I"):
         return "16-bit greyscale, converted to 8-bit RGB by round(v / 257)"
     rules = {
         "RGB": "",
         "L": "greyscale, converted to RGB",
         "1": "black and white, converted to RGB",
-        "RGBA": "alpha channel dropped",
+        "RGBA": "alpha channel dropped (data.inputs: bands keeps it if it is a fourth band)",
         "LA": "greyscale with alpha, converted to RGB without alpha",
         "P": "palette, converted to RGB",
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,11 +87,29 @@ def grey(path: Path, kind: type[np.uint8] | type[np.uint16]) -> npt.NDArray[np.u
     raise UserError(f"{path} has mode {picture.mode}; this input is a greyscale image of {bits} bits")
 
 
+def band_sizes(path: Path) -> tuple[int, int, int]:
+    """Width, height and number of bands of a TIFF; reads the header only.
+
+    raises   UserError if it is no TIFF of one image, or has other values than 8 and 16 bits, or too many
+    """
+    return _bands(path)[0]
+
+
 def bands(path: Path) -> UInt8:
     """Decode the first image of a TIFF with any number of bands to (H, W, bands) uint8; 16 bits become 8 as in `rgb`.
 
-    raises   UserError if it is no TIFF, has other values or too many, or is compressed in a way that tifffile lacks
+    raises   UserError as `band_sizes`, and if it is broken or compressed in a way that tifffile does not read
     """
+    (width, height, count), first, file = _bands(path)
+    with decoding(str(path)):
+        pixels = file.asarray(series=0)
+    pixels = np.moveaxis(pixels, first - 1, -1) if first else pixels
+    pixels = np.ascontiguousarray(pixels.reshape(height, width, count))
+    return pixels if pixels.dtype == np.uint8 else EIGHT_BITS[pixels]
+
+
+def _bands(path: Path) -> tuple[tuple[int, int, int], int, Any]:
+    """Width, height and number of bands; the index of the axis of rows; the opened file."""
     import tifffile
 
     content = read_regular(path, MAX_FILE_SIZE)
@@ -103,12 +122,7 @@ def bands(path: Path) -> UInt8:
     count = math.prod(shape) // (height * width)
     if kind not in (np.uint8, np.uint16) or count > MAX_CHANNELS or height * width * count > 4 * MAX_PIXELS:
         raise UserError(f"{path} is {width}x{height} with {count} bands of {kind}; see docs/data.md for what is read")
-    with decoding(str(path)):
-        pixels = file.asarray(series=0)
-    first = axes.index("Y")
-    pixels = np.moveaxis(pixels, first - 1, -1) if first else pixels
-    pixels = np.ascontiguousarray(pixels.reshape(height, width, count))
-    return pixels if kind == np.uint8 else EIGHT_BITS[pixels]
+    return (width, height, count), axes.index("Y"), file
 
 
 def rgb(picture: Image.Image, name: str) -> Image.Image:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Content:
     curves     validation rows by net: iteration and scores; only of trained nets
     images     mean IU by image and net, and the fraction of pixels on which the nets differ
     borders    pixels, and each net's wrong pixels, by distance from a class border
+    held_out   the four scores by net on the split that nothing was chosen on, if there is one
     geometric  IU by geometric class (rows) and net (columns), if the nets have a second score path
     """
 
@@ -51,6 +52,7 @@ class Content:
     images: pd.DataFrame
     borders: pd.DataFrame
     geometric: pd.DataFrame | None = None
+    held_out: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
@@ -92,6 +94,7 @@ def gather(params: Params, metrics: Path, models: list[Path]) -> Content:
         images,
         _table(metrics / "borders.csv", "distance"),
         _table(geometric, "class").set_index("class") if geometric.is_file() else None,
+        json.loads((metrics / "test.json").read_text()),
     )
 
 
@@ -127,6 +130,8 @@ def _facts(params: Params, metas: dict[Path, model_file.Meta], images: int, rows
         "Optimizer": f"{params.optimizer}, lr {params.lr:g} on the {params.loss} loss, batch {params.batch_size}, "
         f"weight decay {params.weight_decay:g}, {params.precision}, seed {params.seed}",
     }
+    if data.splits.test:
+        facts["Held-out split"] = data.splits.test
     for path, meta in metas.items():
         chosen = ", the best on val" if params.rung(meta.architecture["stride"]).save == "best" else ""
         facts[NETS[path.stem]] = (
@@ -178,6 +183,11 @@ def note(content: Content) -> str:
     return " ".join(sentences)
 
 
+def held_out_note(content: Content) -> str:
+    """The note below the scores on the held-out split."""
+    return f"Per cent, on {content.facts['Held-out split']}; neither training nor the choice of weights used it."
+
+
 def markdown(content: Content) -> str:
     """The report as Markdown, for pull requests."""
     headers = SCORES.values()
@@ -185,6 +195,10 @@ def markdown(content: Content) -> str:
     lines += ["| net | " + " | ".join(headers) + " |", "|---|" + "---:|" * len(headers)]
     lines += [f"| {NETS[net]} | " + " | ".join(cells(row)) + " |" for net, row in content.scores.items()]
     lines += ["", plain(note(content)), ""]
+    if content.held_out:
+        lines += ["## Held-out split", "", "| net | " + " | ".join(headers) + " |", "|---|" + "---:|" * len(headers)]
+        lines += [f"| {NETS[net]} | " + " | ".join(cells(row)) + " |" for net, row in content.held_out.items()]
+        lines += ["", plain(held_out_note(content)), ""]
     if content.geometric is not None:
         head, *body = geometric_rows(content)
         lines += ["## Geometric labels", "", f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]

@@ -13,7 +13,17 @@ from conftest import ROOT, SMALL, changed
 from PIL import Image
 
 DOWNLOAD = ("stages.download", "--out", "data/raw")
-RESIZE = ("stages.resize", "--raw", "data/raw", "--out", "data/resized", "--figures", "metrics/figures")
+RESIZE = (
+    "stages.resize",
+    "--raw",
+    "data/raw",
+    "--out",
+    "data/resized",
+    "--test",
+    "data/test",
+    "--figures",
+    "metrics/figures",
+)
 # Code that runs before the stage and makes it send itself a signal at a certain moment.
 AT_AN_IMAGE = (  # where a worker is
     "import fcn.datasets.packing as r; first = r.resize\n"

@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 from fcn.data.labels import Labels
 from fcn.io.archive import Archive
-from fcn.params import Data, Input
+from fcn.params import Data, Input, split_names
 from fcn.runtime.errors import UserError
 
 MAX_NAME = 200  # bytes of an image name: 255 minus the suffixes that tiles, `fcn visualize` and temporary files add
@@ -67,13 +67,13 @@ class Source(Protocol):
     LABELS: Labels
 
     def archives(self, data: Data) -> Sequence[Archive]:
-        """The archives that the two splits need.
+        """The archives that the splits need.
 
         raises   UserError if the data set does not have them: `check_splits`
         """
 
     def build(self, data: Data, archives: Mapping[str, Path], out: Path) -> None:
-        """Extract the files of the two splits into the folder `out`; `archives` maps archive names to files."""
+        """Extract the files of the splits into the folder `out`; `archives` maps archive names to files."""
 
     def samples(self, raw: Path, split: str) -> list[Sample]:
         """The split's samples, in the order of its list; `raw` is the folder that `build` wrote."""
@@ -137,6 +137,8 @@ def check(data: Data) -> None:
     if "geometric" in data.labels and not hasattr(source, "GEOMETRIC"):
         raise UserError(f"params.yaml: {data.dataset} has no geometric labels; write data.labels: semantic")
     source.archives(data)  # checks the splits
+    if data.splits.test in (data.splits.train, data.splits.val):
+        raise UserError(f"params.yaml: data.splits.test is {data.splits.test!r}, which is not held out; write another")
     check_source = getattr(source, "check", None)
     if check_source:
         check_source(data)
@@ -144,7 +146,7 @@ def check(data: Data) -> None:
 
 def check_splits(data: Data, known: Collection[str]) -> None:
     """raises UserError if a split of params.yaml is not among those of the data set"""
-    for split in (data.splits.train, data.splits.val):
+    for split in split_names(data.splits):
         if split not in known:
             raise UserError(f"params.yaml: {data.dataset} has no split {split!r}; choose from {', '.join(known)}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive, https_or_http
-from fcn.params import Data
+from fcn.params import Data, split_names
 
 ARCHIVE = Archive(
     "ADEChallengeData2016.zip",
@@ -30,9 +30,9 @@ def archives(data: Data) -> tuple[Archive, ...]:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Extract the images and masks of the two splits, unchanged."""
+    """Extract the images and masks of the splits, unchanged."""
     with extraction.opened(archives[ARCHIVE.name]) as contents:
-        for split in sorted({data.splits.train, data.splits.val}):
+        for split in sorted(split_names(data.splits)):
             prefix, count = SPLITS[split]
             names = [f"{prefix}_{number:08d}" for number in range(1, count + 1)]
             pairs = [(f"images/{split}/{name}.jpg", f"annotations/{split}/{name}.png") for name in names]

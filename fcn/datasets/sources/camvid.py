@@ -12,7 +12,7 @@ from fcn.datasets.label_maps import CAMVID
 from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive
-from fcn.params import Data
+from fcn.params import Data, split_names
 from fcn.runtime.errors import UserError
 
 LABELS = CAMVID
@@ -35,10 +35,10 @@ def archives(data: Data) -> tuple[Archive, ...]:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Extract lists, images and masks of the two splits; the prefix /SegNet/CamVid/ is stripped from the lists."""
+    """Extract lists, images and masks of the splits; the prefix /SegNet/CamVid/ is stripped from the lists."""
     digests = _manifest()
     with extraction.opened(archives[ARCHIVE.name]) as contents:
-        for split in sorted({data.splits.train, data.splits.val}):
+        for split in sorted(split_names(data.splits)):
             listing = contents.read(f"{FOLDER}{split}.txt")
             _check(contents, f"{split}.txt", listing, digests)
             pairs = [line.replace("/SegNet/CamVid/", "").split() for line in listing.decode().splitlines()]

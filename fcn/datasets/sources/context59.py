@@ -14,7 +14,7 @@ from fcn.datasets.label_maps import CONTEXT59, CONTEXT59_CODES, CONTEXT_CODES
 from fcn.datasets.sources import Sample, _matlab, check_splits, image_names, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive
-from fcn.params import Data
+from fcn.params import Data, split_names
 
 LABELS = CONTEXT59
 VOC2010 = Archive(
@@ -47,7 +47,7 @@ def archives(data: Data) -> tuple[Archive, ...]:
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     """Extract images unchanged; masks are converted from MATLAB files of 459 classes to PNGs of 59."""
-    splits = sorted({data.splits.train, data.splits.val})
+    splits = sorted(split_names(data.splits))
     with extraction.opened(archives[VOC2010.name]) as contents:
         names = {split: image_names(contents.read(f"{FOLDER}ImageSets/Main/{split}.txt")) for split in splits}
         all_names = {name for split in splits for name in names[split]}

@@ -8,12 +8,13 @@ from fcn.data.labels import Labels
 from fcn.datasets import class_list, pairing
 from fcn.datasets.sources import Sample, list_samples
 from fcn.io.archive import Archive
-from fcn.params import Data, Folder
+from fcn.params import Data, Folder, split_names
 from fcn.pipeline import cache
 from fcn.runtime import commands, files, machine
 from fcn.runtime.errors import UserError, counted
 
 OWN = Path("data/own")
+INPUTS = ("rgb", "bands")
 SHARED = "delete all but one, with their masks, or name all in the list of one split"
 
 
@@ -60,14 +61,14 @@ def labels(data: Data) -> Labels:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Copy the images and masks of the two splits, unchanged."""
+    """Copy the images and masks of the splits, unchanged."""
     folder = _folder(data)
     names = pairing.files(folder)
     matches = pairing.match(names, data.folder.images, data.folder.masks)
     for kind, partner, unmatched in (("images", "mask", matches.images), ("masks", "image", matches.masks)):
         if unmatched:
             print(f"skipped: {len(unmatched)} {kind} without {partner}, such as {unmatched[0]}")
-    for split in sorted({data.splits.train, data.splits.val}):
+    for split in sorted(split_names(data.splits)):
         pairs = pairing.members(folder, names, matches.pairs, split, data.folder)
         for name in (name for pair in pairs for name in (pair.image, pair.mask)):
             (out / name).parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from fcn.datasets.label_maps import NYUD, NYUD_LABELS
 from fcn.datasets.sources import Sample, _matlab, check_splits, list_samples
 from fcn.io import extraction, matlab
 from fcn.io.archive import Archive, https_or_http
-from fcn.params import Data
+from fcn.params import Data, split_names
 
 LABELS = NYUD
 SIZE = (425, 560)
@@ -54,10 +54,10 @@ CROP = (slice(45, 470), slice(40, 600))  # Gupta's I(46:470, 41:600): removes th
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
-    """The archives of the two splits, and their lists."""
+    """The archives of the splits, and their lists."""
     check_splits(data, [*SPLITS, *(f"reference_{name}" for name in SPLITS)])
     wanted = []
-    for split in (data.splits.train, data.splits.val):
+    for split in split_names(data.splits):
         wanted += [REFERENCE if split.startswith("reference_") else LABELED, *_lists(split)]
     return tuple(dict.fromkeys(wanted))
 
@@ -68,7 +68,7 @@ def _lists(split: str) -> list[Archive]:
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     """Extract images and masks by split; arrays are converted to PNG."""
-    for split in sorted({data.splits.train, data.splits.val}):
+    for split in sorted(split_names(data.splits)):
         numbers = [int(n) for each in _lists(split) for n in archives[each.name].read_text().splitlines()]
         if split.startswith("reference_"):
             folder = "reference"

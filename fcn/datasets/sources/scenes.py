@@ -18,7 +18,7 @@ from fcn.datasets.label_maps import SCENES, SCENES_GEOMETRIC, SCENES_WITH_DECOYS
 from fcn.datasets.rendering import Twins, camera, render
 from fcn.datasets.sources import Sample, check_splits, list_samples
 from fcn.io.archive import Archive
-from fcn.params import Data, Size
+from fcn.params import Data, Size, split_names
 from fcn.runtime import workers
 from fcn.runtime.errors import UserError
 
@@ -39,28 +39,33 @@ def archives(data: Data) -> tuple[Archive, ...]:
 
 
 def check(data: Data) -> None:
-    """raises UserError if a split is neither train nor val, or would be empty"""
-    counts = {"train": data.scenes.train, "val": data.scenes.val}
+    """raises UserError if a split is none of train, val and test, or would be empty"""
+    counts = _counts(data)
     check_splits(data, counts)
-    for split in (data.splits.train, data.splits.val):
+    for split in split_names(data.splits):
         if not counts[split]:
             raise UserError(f"params.yaml: data.scenes.{split} is 0; a split needs at least one image")
 
 
+def _counts(data: Data) -> dict[str, int]:
+    """Scenes by split; their seeds depend on this order."""
+    return {"train": data.scenes.train, "val": data.scenes.val, "test": data.scenes.test}
+
+
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Draw both splits as PNG files; scene i of a split does not depend on the number of scenes.
+    """Draw the splits as PNG files; scene i of a split does not depend on the number of scenes.
 
     image/ and mask/ are always written, depth/, hha/, infrared/ and geometric/ if data.inputs and data.labels name
     them. Depth is in millimetres, 16 bits; hha/ is computed from it.
     """
-    counts = {"train": data.scenes.train, "val": data.scenes.val}
+    counts = _counts(data)
     chosen = {*data.inputs, *data.labels.split("+")}
     folders = ["image", "mask", *(name for name in ("depth", "hha", "infrared", "geometric") if name in chosen)]
     write = partial(_write, out, folders, data.scenes.size, data.scenes.twins)
     for folder in folders:
         (out / folder).mkdir(parents=True)
     check(data)
-    for split in sorted({data.splits.train, data.splits.val}):
+    for split in sorted(split_names(data.splits)):
         names = [f"{split}_{i:04d}" for i in range(counts[split])]
         seeds = [(data.scenes.seed, list(counts).index(split), i) for i in range(counts[split])]
         with workers.pool() as pool:

@@ -11,7 +11,7 @@ from fcn.datasets.label_maps import SIFTFLOW
 from fcn.datasets.sources import Sample, _matlab, check_splits, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive, https_or_http
-from fcn.params import Data
+from fcn.params import Data, split_names
 
 LABELS = SIFTFLOW
 SIZE = (256, 256)
@@ -37,15 +37,15 @@ FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
-    """The data set and the lists of the two splits."""
+    """The data set and the lists of the splits."""
     check_splits(data, LISTS)
-    return ARCHIVE, *dict.fromkeys(LISTS[split] for split in (data.splits.train, data.splits.val))
+    return ARCHIVE, *dict.fromkeys(LISTS[split] for split in split_names(data.splits))
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Extract the images and masks of the two splits; masks are converted from MATLAB to PNG."""
+    """Extract the images and masks of the splits; masks are converted from MATLAB to PNG."""
     with extraction.opened(archives[ARCHIVE.name]) as contents:
-        for split in sorted({data.splits.train, data.splits.val}):
+        for split in sorted(split_names(data.splits)):
             names = archives[LISTS[split].name].read_text(encoding="ascii").splitlines()
             root = contents.root(f"Images/{FOLDER}/{names[0]}.jpg")  # some copies are zipped inside a folder
             targets = {f"{root}Images/{FOLDER}/{name}.jpg": out / f"image/{name}.jpg" for name in names}

@@ -14,7 +14,7 @@ from fcn.datasets.label_maps import VOC
 from fcn.datasets.sources import Sample, _matlab, check_splits, image_names, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive
-from fcn.params import Data
+from fcn.params import Data, split_names
 
 LABELS = VOC
 VOC2012 = Archive(
@@ -63,14 +63,14 @@ SBD_FOLDER = "benchmark_RELEASE/dataset/"
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
-    """The archives of the two splits."""
+    """The archives of the splits."""
     check_splits(data, NEEDS)
-    return tuple(dict.fromkeys(NEEDS[data.splits.train] + NEEDS[data.splits.val]))
+    return tuple(dict.fromkeys(archive for split in split_names(data.splits) for archive in NEEDS[split]))
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
     """Extract images and masks by split; SBD's masks are converted from MATLAB to PNG."""
-    for split in sorted({data.splits.train, data.splits.val}):
+    for split in sorted(split_names(data.splits)):
         archive = archives[NEEDS[split][0].name]
         with extraction.opened(archive) as contents:
             if split == "sbd_train":
