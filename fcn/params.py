@@ -194,7 +194,9 @@ class Data(_Section):
 
 
 class Model(_Section):
-    backbone: Literal["slim", "vgg16", "vgg16_bn", "vgg19", "vgg19_avg", "alexnet"]
+    backbone: Literal[
+        "slim", "vgg16", "vgg16_bn", "vgg19", "vgg19_avg", "alexnet", "googlenet", "slim_alexnet", "slim_googlenet"
+    ]
     weights: Annotated[OrNone[Literal["torchvision", "caffe"]], Field(description="none, torchvision or caffe")]
     preprocessing: Literal["caffe", "torchvision"]
     fusion: Literal["early", "late"]

@@ -54,7 +54,7 @@ def window(net: FCN, pixel: int) -> Interval:
     intervals = []
     for name, block, stride in zip(("pool3", "pool4"), backbone.skips, (8, 16), strict=True):
         if net.stride <= stride:  # the skip connection of this pooling layer: fcn.models.fcn.FCN._fuse
-            skip, coarse = (0, net.crops[name]) if net.same else (net.crops[name], 0)
+            skip, coarse = (0, net.crops[name]) if net.upsampled_larger else (net.crops[name], 0)
             intervals.append(_pooled(net, (scores[0] + skip, scores[1] + skip), block))
             scores = _upsampled(net, (scores[0] + coarse, scores[1] + coarse), 2)
     border = backbone.fc6_pad[0] if net.same else 0
@@ -70,12 +70,14 @@ def _upsampled(net: FCN, result: Interval, factor: int) -> Interval:
 
 
 def _pooled(net: FCN, cells: Interval, block: int) -> Interval:
-    """The input pixels that cells after the pooling of a block depend on."""
+    """The input pixels that cells after a block, and its pooling if it has one, depend on."""
     first, last = cells
     size = net.backbone.pool
     pool_pad = (size - 1) // 2 if net.same else 0
-    for layers in reversed(net.backbone.blocks[: block + 1]):
-        first, last = 2 * first - pool_pad, 2 * last - pool_pad + size - 1
+    for number in range(block + 1, 0, -1):
+        if number <= net.backbone.poolings:
+            first, last = 2 * first - pool_pad, 2 * last - pool_pad + size - 1
+        layers = net.backbone.blocks[number - 1]
         for layer in reversed(layers):
             pad = layer.pad if net.same or layer is not net.backbone.blocks[0][0] else BORDER
             first, last = layer.stride * first - pad, layer.stride * last - pad + layer.kernel - 1

@@ -27,7 +27,11 @@ MAX_AXES = 32  # as in Caffe
 MAX_NAME = 256  # bytes
 MAX_FIELDS = 100_000  # published files have some hundreds; the limit stops hours of parsing random bytes
 
-LAYER = re.compile(r"conv[1-5](_[1-4])?|fc[678]|(score_(fr|pool[34])|upscore(2|8|16|_pool4)?)(_sem|_geo)?")
+CLASSIFIERS = re.compile(r"fc8|loss[12]/(conv|fc|classifier)|loss3/classifier")  # also GoogLeNet's auxiliary ones
+LAYER = re.compile(
+    r"conv[1-5](_[1-4])?|fc[67]|(score_(fr|pool[34])|upscore(2|8|16|_pool4)?)(_sem|_geo)?"
+    r"|conv1/7x7_s2|conv2/3x3(_reduce)?|inception_[345][a-e]/([135]x[135](_reduce)?|pool_proj)|" + CLASSIFIERS.pattern
+)
 SCALES = {"scale_pool4": 0.01, "scale_pool3": 0.0001}  # constants of the at-once net
 
 
@@ -70,8 +74,8 @@ def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False, fc6: int 
     """Convert the result of `read` to FCN's state dict. Input channels stay BGR; memory is shared with `blobs`.
 
     Caffe's kernel layout is torch's: (out, in, h, w), and (in, out, h, w) for transposed convolutions. The fully
-    connected fc6 and fc7 become convolutions; fc8 is dropped. Of SIFT Flow's two heads, the semantic one is used
-    (score_fr_sem becomes score_fr) and the geometric one is dropped.
+    connected fc6 and fc7 become convolutions; fc8 and GoogLeNet's classifiers are dropped. Of SIFT Flow's two heads,
+    the semantic one is used (score_fr_sem becomes score_fr) and the geometric one is dropped.
 
     at_once  whether the net scales pool4 and pool3 down, as the reference's at-once net does; a file without the
              scales is accepted too, because Caffe then fills them in
@@ -89,7 +93,7 @@ def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False, fc6: int 
                 raise UserError(f"these weights have a layer {source_name}: they need an FCN with at_once=True")
             if len(layer) != 1 or (layer[0] != np.float32(SCALES[source_name])).any():
                 raise UserError(f"layer {source_name} is not {SCALES[source_name]} throughout")
-        elif name != "fc8" and not name.endswith("_geo"):
+        elif not CLASSIFIERS.fullmatch(name) and not name.endswith("_geo"):
             if f"{name}.weight" in state:
                 raise UserError(f"these weights have both a layer {name} and a layer {name}_sem")
             if len(layer) != (1 if name.startswith("upscore") else 2):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from fcn.ladder import LADDER
 from fcn.models.backbones import BACKBONES
-from fcn.models.fcn import normalized_positions
+from fcn.models.trunk import normalized_positions
 from fcn.params import Params, Rung, Size
 from fcn.runtime.errors import UserError
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fcn.models import Net
+from fcn.models.backbones import batch_norm
 from fcn.runtime import files
 from fcn.training.optimizer import Optimizer
 
@@ -82,14 +83,13 @@ class LayerMonitor:
 
     def _module(self, name: str) -> nn.Module:
         """The last module before the layer's ReLU: its batch norm if it has one, else the layer."""
-        norm = name.replace("conv", "bn").replace("fc", "bn")
         layers: dict[str, nn.Module] = dict(self.net.named_modules())
-        return layers[norm] if norm in layers else layers[name]
+        return layers.get(batch_norm(name), layers[name])
 
     def _activation(self, name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             values = output.detach().float()
-            if name.startswith(("conv", "fc")):
+            if "score" not in name:
                 values = values.clamp(min=0)
                 self._row[f"{name}.sparsity"] = float((values == 0).float().mean())
             self._row[f"{name}.activation_mean"] = float(values.mean())
@@ -106,7 +106,7 @@ def picture(rows: Sequence[Row], title: str, path: Path) -> None:
     from matplotlib.figure import Figure
 
     layers = [key.rpartition(".")[0] for key in reversed(rows[-1]) if key.endswith(".update_ratio")]
-    layers.sort(key=lambda layer: layer.startswith("bn"))
+    layers.sort(key=_is_norm)
     gradients = np.array([[row.get(f"{layer}.gradient_norm", 0.0) for row in rows] for layer in layers])
     ratios = np.array([[row.get(f"{layer}.update_ratio", 0.0) for row in rows] for layer in layers])
     norms = np.array([[row.get(f"{layer}.weight_norm", 0.0) for row in rows] for layer in layers])
@@ -119,11 +119,17 @@ def picture(rows: Sequence[Row], title: str, path: Path) -> None:
     ):
         _map(axes, values, name)
         axes.set_xticks(range(len(rows)), [f"{row['iteration']:.0f}" for row in rows], fontsize=7, rotation=90)
-        axes.axhline(sum(not layer.startswith("bn") for layer in layers) - 0.5, color="white", linewidth=3)
+        axes.axhline(sum(not _is_norm(layer) for layer in layers) - 0.5, color="white", linewidth=3)
     left.set_yticks(range(len(layers)), layers, fontsize=8)
     figure.suptitle(f"{title}: gradient norm and relative update of each layer", fontsize=11)
     figure.supxlabel("step; grey: zero, red: weights that start at zero", fontsize=9)
     files.write_png(path, figure)
+
+
+def _is_norm(layer: str) -> bool:
+    """Whether a layer has the name of a batch norm: fcn.models.backbones.batch_norm."""
+    name = layer.rpartition(".")[2]
+    return name.startswith("bn") or name.endswith("/bn")
 
 
 def _map(axes: "Axes", values: npt.NDArray[np.float64], name: str) -> None:

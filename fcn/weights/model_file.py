@@ -20,8 +20,9 @@ from fcn.data.split import MAX_CHANNELS
 from fcn.ladder import STRIDES
 from fcn.models import Net, State
 from fcn.models.backbones import BACKBONES
-from fcn.models.fcn import PADS, UPSAMPLINGS
+from fcn.models.fcn import UPSAMPLINGS
 from fcn.models.layers import Preprocessing
+from fcn.models.trunk import PADS
 from fcn.params import INPUTS
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, in_one_line

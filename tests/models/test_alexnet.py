@@ -120,7 +120,7 @@ def test_gradients_are_those_of_finite_differences(stride: int, pad: Pad) -> Non
 @pytest.mark.parametrize(("path", "stride"), [("fc7", 32), ("fc7", 16), ("fc7", 8), ("skips", 16), ("skips", 8)])
 def test_every_path_is_centred_on_its_pixel(monkeypatch: pytest.MonkeyPatch, stride: int, pad: Pad, path: str) -> None:
     """With average pooling and equal weights, the mean position of what a pixel's logit depends on is the pixel."""
-    narrow = replace(BACKBONES["alexnet"], pooling="avg", lrn=False)
+    narrow = replace(BACKBONES["alexnet"], pooling="avg", lrn=())
     monkeypatch.setitem(BACKBONES, "alexnet", replace(narrow, fc=4))
     net = FCN(1, stride, "alexnet", pad=pad).double().eval()
     for name, parameter in net.named_parameters():

@@ -13,8 +13,9 @@ from torch import nn
 from fcn.data.split import Split
 from fcn.experiments import precheck
 from fcn.models.backbones import BACKBONES
-from fcn.models.fcn import FCN, normalized_positions
+from fcn.models.fcn import FCN
 from fcn.models.layers import CAFFE, PREPROCESSINGS
+from fcn.models.trunk import normalized_positions
 from fcn.params import Params, Size
 from fcn.rungs import compatibility, initialization
 from fcn.runtime.errors import UserError
