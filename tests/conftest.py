@@ -103,6 +103,12 @@ def narrow_alexnet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKBONES, "alexnet", model_files.NARROW_ALEXNET)
 
 
+@pytest.fixture
+def narrow_googlenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GoogLeNet has a sixteenth of its channels."""
+    monkeypatch.setitem(BACKBONES, "googlenet", model_files.NARROW_GOOGLENET)
+
+
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with six training and four validation scenes of 32×32, packed."""

@@ -8,13 +8,14 @@ from PIL import Image
 
 from fcn.datasets.label_maps import SCENES
 from fcn.models import FCN, State
-from fcn.models.backbones import alexnet, vgg
+from fcn.models.backbones import alexnet, googlenet, vgg
 from fcn.models.layers import TORCHVISION
 from fcn.weights import model_file
 
-# VGG16 and AlexNet with a few channels.
+# VGG16, AlexNet and GoogLeNet with a few channels.
 NARROW = vgg((2, 2, 3, 3, 3), (2, 3, 4, 5, 6), 7)
 NARROW_ALEXNET = alexnet((4, 6, 8, 8, 6), 7)
+NARROW_GOOGLENET = googlenet(16)
 META = model_file.Meta(
     architecture={"num_classes": 8, "stride": 8, "backbone": "slim", "pad": "same"},
     preprocessing=TORCHVISION,

@@ -39,6 +39,7 @@ PUBLISHED = {
         "fcn32s, alexnet": Published(
             (None, None, 39.8, None), TABLE + "1, FCN-AlexNet", (None, None, 48.0, None), "its authors"
         ),
+        "fcn32s, googlenet": Published((None, None, 42.5, None), TABLE + "1, FCN-GoogLeNet"),
         "fcn8s, at once": Published(None, "", (91.1288, 78.4979, 65.3998, 84.4326)),
     },
     ("nyud", "reference_test"): {"fcn32s": Published((60.0, 42.2, 29.2, 43.9), TABLE + "4, FCN-32s RGB")},
@@ -57,15 +58,15 @@ BOUNDS_SOURCE = "CVPR 2015 (arXiv 1411.4038v2), appendix A, VOC 2011"
 def beside(params: Params) -> dict[str, Published]:
     """The published scores to compare each net of this experiment with; empty if nothing comparable is published.
 
-    A frozen backbone is compared with FCN-32s-fixed only, AlexNet with FCN-AlexNet only, at_once with the FCN-8s
-    trained at once.
+    A frozen backbone is compared with FCN-32s-fixed only, AlexNet with FCN-AlexNet only, GoogLeNet with FCN-GoogLeNet
+    only, at_once with the FCN-8s trained at once.
     """
     at_once, frozen = params.model.at_once, params.train.freeze == "backbone"
     native = "native" in (params.evaluate.size, params.data.size.val)
     known = PUBLISHED.get((params.data.dataset, params.data.splits.val), {}) if native else {}
     names = {net: net for net in NETS}
-    if params.model.backbone == "alexnet":
-        names = {"fcn32s": "fcn32s, alexnet"}
+    if params.model.backbone in ("alexnet", "googlenet"):
+        names = {"fcn32s": f"fcn32s, {params.model.backbone}"}
     elif frozen:
         names = {"fcn32s": "fcn32s, fixed"}
     if at_once and "fcn8s" in names:

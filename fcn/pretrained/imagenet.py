@@ -1,6 +1,7 @@
 """Backbones pretrained on ImageNet (torchvision, Caffe), converted to this project's layer names."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ from fcn.weights.model_file import Published
 
 # torchvision's model name of each backbone.
 NAMES = {"vgg16": "vgg16", "vgg16_bn": "vgg16_bn", "vgg19": "vgg19", "vgg19_avg": "vgg19"}
-VGG16, CAFFENET = "VGG_ILSVRC_16_layers", "bvlc_reference_caffenet"
+VGG16, CAFFENET, GOOGLENET = "VGG_ILSVRC_16_layers", "bvlc_reference_caffenet", "bvlc_googlenet"
 CAFFE_VGG16 = Archive(
     f"{VGG16}.caffemodel",
     https_or_http(f"www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/{VGG16}.caffemodel"),
@@ -37,7 +38,16 @@ CAFFE_ALEXNET = Archive(
     sha1="4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46",  # models/bvlc_reference_caffenet/readme.md of BVLC/caffe
     kind="weights",
 )
-IN_CAFFE = {"vgg16": CAFFE_VGG16, "alexnet": CAFFE_ALEXNET}  # by backbone
+CAFFE_GOOGLENET = Archive(
+    f"{GOOGLENET}.caffemodel",
+    https_or_http(f"dl.caffe.berkeleyvision.org/{GOOGLENET}.caffemodel"),
+    "GoogLeNet by BAIR/BVLC: unrestricted use",
+    sha1="405fc5acd08a3bb12de8ee5e23a96bec22f08204",  # models/bvlc_googlenet/readme.md of BVLC/caffe
+    kind="weights",
+)
+IN_CAFFE = {"vgg16": CAFFE_VGG16, "alexnet": CAFFE_ALEXNET, "googlenet": CAFFE_GOOGLENET}  # by backbone
+# Mean colour of the Caffe nets that differ from CAFFE; source: train_val.prototxt of bvlc_googlenet
+MEANS = {"googlenet": (104.0, 117.0, 123.0)}
 # torchvision publishes only the first eight digits, in the file names; other projects publish the full digests.
 DIGESTS = {
     "vgg16-397923af.pth": "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
@@ -56,7 +66,7 @@ def backbone(name: str, origin: str) -> tuple[State, Preprocessing, Published]:
     where = archive(name, origin)
     if origin == "caffe":
         state, origin_file = published.state_dict(where.stem, where, name)
-        return state, CAFFE, origin_file
+        return state, in_caffe(name), origin_file
     path = download.fetch(where)
     with path.open("rb") as file:
         state = from_torchvision(name, unpickle(file, path))
@@ -64,18 +74,25 @@ def backbone(name: str, origin: str) -> tuple[State, Preprocessing, Published]:
     return state, TORCHVISION, Published(where.stem, files.sha256(path))
 
 
+def in_caffe(name: str) -> Preprocessing:
+    """The preprocessing that Caffe's weights of a backbone expect."""
+    return replace(CAFFE, mean=MEANS.get(name, CAFFE.mean))
+
+
 def archive(name: str, origin: str) -> Archive:
     """Where the weights of a backbone are published.
 
-    origin   torchvision, or caffe (VGG16 and AlexNet, from which the reference starts)
+    origin   torchvision, or caffe (VGG16 and AlexNet, from which the reference starts, and GoogLeNet)
     raises   UserError if there are no such weights
     """
     if origin == "torchvision" and name in NAMES:
         return torchvision_archive(name)
     if origin == "caffe" and name in IN_CAFFE:
         return IN_CAFFE[name]
+    other = "; torchvision's googlenet is another net, with batch norm and 3×3 instead of 5×5 convolutions"
+    other = other if (name, origin) == ("googlenet", "torchvision") else ""
     known = ", ".join([*(f"torchvision for {n}" for n in NAMES), *(f"caffe for {n}" for n in IN_CAFFE)])
-    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; available are {known}")
+    raise UserError(f"params.yaml: model.weights {origin!r} has no {name}; available are {known}{other}")
 
 
 def unpickle(file: BinaryIO, path: Path) -> State:

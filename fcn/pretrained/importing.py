@@ -13,7 +13,6 @@ from fcn.datasets import sources
 from fcn.io import caffemodel, verification
 from fcn.io.archive import Archive
 from fcn.models import FCN, State, backbones
-from fcn.models.layers import CAFFE
 from fcn.pretrained import imagenet, published
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
@@ -117,7 +116,8 @@ def _backbone(state: State, backbone: str) -> tuple[State, dict[str, Any]]:
     expected = {key: tensor for key, tensor in net.items() if not key.startswith("score")}
     if problems := loading.mismatches(state, expected):
         raise UserError(f"{imagenet.IN_CAFFE[backbone].stem} is another net: {'; '.join(problems)}")
-    return state, {"architecture": {"backbone": backbone}, "preprocessing": CAFFE, "labels": None}
+    preprocessing = imagenet.in_caffe(backbone)
+    return state, {"architecture": {"backbone": backbone}, "preprocessing": preprocessing, "labels": None}
 
 
 def _labels(dataset: str, classes: int) -> Labels | None:

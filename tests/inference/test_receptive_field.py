@@ -15,7 +15,7 @@ from fcn.kernels import resizing
 from fcn.models.fcn import FCN
 from fcn.runtime.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("narrow_vgg16", "narrow_alexnet")
+pytestmark = pytest.mark.usefixtures("narrow_vgg16", "narrow_alexnet", "narrow_googlenet")
 
 
 def narrow(stride: int, pad: int | Literal["same"], **more: object) -> FCN:
@@ -37,17 +37,17 @@ def test_the_context_of_fcn32s_is_that_of_vgg16_by_hand() -> None:
     assert receptive_field.context(FCN(3, 32, "slim", pad="same")) == (233, 233)  # slim has VGG16's geometry
 
 
-@pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
+@pytest.mark.parametrize(("backbone", "length"), [("vgg16", 640), ("alexnet", 640), ("googlenet", 1000)])
 @pytest.mark.parametrize("stride", [32, 16, 8])
 @pytest.mark.parametrize("pad", [100, "same"])
 def test_a_pixel_that_is_no_number_reaches_just_the_pixels_whose_window_it_is_in(
-    stride: int, pad: int | Literal["same"], backbone: str
+    stride: int, pad: int | Literal["same"], backbone: str, length: int
 ) -> None:
     """NaN goes through every layer that sees it; transposed convolutions, unlike products, spread it no further."""
     net = narrow(stride, pad, backbone=backbone, upsampling="learned")
-    windows = {pixel: receptive_field.window(net, pixel) for pixel in range(640)}
-    for row in (320, 331, 351):
-        image = torch.zeros(1, 3, 640, 1, dtype=torch.float64)
+    windows = {pixel: receptive_field.window(net, pixel) for pixel in range(length)}
+    for row in (length // 2, length // 2 + 11, length // 2 + 31):
+        image = torch.zeros(1, 3, length, 1, dtype=torch.float64)
         image[0, :, row] = torch.nan
         with torch.no_grad():
             touched = torch.nonzero(net(image)[0, 0, :, 0].isnan()).flatten().tolist()
@@ -64,6 +64,9 @@ def test_a_pixel_that_is_no_number_reaches_just_the_pixels_whose_window_it_is_in
         (8, 100, 970, 3, "vgg16"),
         (32, 100, 1000, 30, "alexnet"),
         (8, "same", 30, 1000, "alexnet"),
+        (32, 100, 1300, 20, "googlenet"),
+        (16, "same", 20, 1300, "googlenet"),
+        (8, 100, 30, 1300, "googlenet"),
     ],
 )
 def test_logits_in_tiles_are_those_of_the_whole_image(
@@ -75,7 +78,8 @@ def test_logits_in_tiles_are_those_of_the_whole_image(
         whole = net(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
     tiled = torch.full_like(whole, torch.nan)
     count = 0
-    for rows, columns, logits in prediction.tiles(net, Image.fromarray(pixels), 640, (width, height)):
+    tile = 900 if backbone == "googlenet" else 640
+    for rows, columns, logits in prediction.tiles(net, Image.fromarray(pixels), tile, (width, height)):
         tiled[:, rows, columns] = logits
         count += 1
     assert count > 1

@@ -155,3 +155,14 @@ def test_any_size_gives_logits_of_its_size(stride: int, pad: Pad, size: tuple[in
     net = random_net(stride, pad)
     with torch.no_grad():
         assert net(torch.zeros(1, 3, *size)).shape == (1, 3, *size)
+
+
+@pytest.mark.usefixtures("narrow_alexnet")
+@pytest.mark.parametrize("stride", [32, 16, 8])
+@pytest.mark.parametrize("pad", [100, "same"])
+def test_maps_cover_images_of_any_size(stride: int, pad: Pad) -> None:
+    """Transposed convolutions, unlike products, give no rows beyond their map. Sizes of maps repeat every 32 pixels."""
+    with torch.device("meta"):
+        net = FCN(3, stride, "alexnet", pad=pad, upsampling="learned")
+        for side in range(1, 66):
+            assert net(torch.empty(1, 3, side, 66 - side)).shape == (1, 3, side, 66 - side)

@@ -43,6 +43,16 @@ def test_classes_cost_their_score_layers_and_no_kernel_from_each_to_each() -> No
     assert not [name for name in FCN(151, 8, "slim").state_dict() if name.startswith("upscore")]
 
 
+def test_a_step_of_googlenet_costs_what_its_layers_cost_by_hand() -> None:
+    """224 pixels, millions of multiplications: conv1 118, conv2 360, 3a and 3b 432, 4a to 4e 550, 5a and 5b 122, score
+    layers 6. Thrice that in a step, less the gradient of the image, and twice 34 in the upsampling; an addition with
+    each. With a border of 100 pixels, 424² / 224² times that at most.
+    """
+    expected = 2 * (3 * 1.588 - 0.118 + 2 * 0.034)
+    assert step_gflop(224, 224, backbone="googlenet", pad="same") == pytest.approx(expected, rel=0.01)
+    assert step_gflop(224, 224, backbone="googlenet") < expected * (424 / 224) ** 2
+
+
 MEMORY = """
 import re, sys
 from benchmarks import sides

@@ -219,6 +219,45 @@ def test_caffenet_is_imported_as_the_backbone_of_fcn_alexnet(tmp_path: Path, mon
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.items())
 
 
+@pytest.mark.usefixtures("narrow_googlenet")
+@pytest.mark.parametrize("old", [False, True])
+def test_bvlcs_googlenet_is_imported_without_its_classifiers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    """The layers of train_val.prototxt under their names; the mean colour is its mean_value: 104, 117, 123."""
+    state = {name: tensor for name, tensor in FCN(1, 32, "googlenet").state_dict().items() if "score" not in name}
+    layers = blobs_of(state)
+    for number, inputs in ((1, 32), (2, 33)):
+        layers[f"loss{number}/conv"] = [np.zeros((8, inputs, 1, 1), np.float32), np.zeros(8, np.float32)]
+        layers[f"loss{number}/fc"] = [np.zeros((64, 128), np.float32), np.zeros(64, np.float32)]
+        layers[f"loss{number}/classifier"] = [np.zeros((1000, 64), np.float32), np.zeros(1000, np.float32)]
+    layers["loss3/classifier"] = [np.zeros((1000, 64), np.float32), np.zeros(1000, np.float32)]
+    assert list(layers)[:5] == [
+        "conv1/7x7_s2",
+        "conv2/3x3_reduce",
+        "conv2/3x3",
+        "inception_3a/1x1",
+        "inception_3a/3x3_reduce",
+    ]
+    path = tmp_path / f"{imagenet.GOOGLENET}.caffemodel"
+    path.write_bytes(net_of(layers, old=old))
+    with pytest.raises(UserError, match="its sha1 is [0-9a-f]{40}, not 405fc5acd08a3bb12de8ee5e23a96bec22f08204"):
+        importing.convert(path)
+    sha1 = hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(imagenet.IN_CAFFE, "googlenet", replace(imagenet.CAFFE_GOOGLENET, sha1=sha1))
+    out, _ = importing.convert(path)
+    loaded, preprocessing, used = imagenet.backbone("googlenet", "caffe")
+    assert (preprocessing.order, preprocessing.mean, used.name) == ("BGR", (104, 117, 123), imagenet.GOOGLENET)
+    assert model_file.load(out)[1].preprocessing == preprocessing
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.items())
+    del layers["inception_4e/pool_proj"]
+    path.write_bytes(net_of(layers, old=old))
+    monkeypatch.setitem(imagenet.IN_CAFFE, "googlenet", replace(imagenet.CAFFE_GOOGLENET, sha1=None))
+    with pytest.raises(UserError, match="bvlc_googlenet is another net: inception_4e/pool_proj.weight is missing"):
+        importing.convert(path)
+
+
 def test_the_hha_net_takes_its_three_channels_in_their_order_and_starts_no_rung(tmp_path: Path) -> None:
     """nyud_layers.py of the reference subtracts (132.431, 94.076, 118.477) and does not reverse the channels."""
     torch.manual_seed(0)

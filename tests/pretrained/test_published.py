@@ -117,6 +117,8 @@ def test_weights_that_nobody_published_are_answered_with_those_that_exist() -> N
         imagenet.backbone("vgg19", "caffe")
     with pytest.raises(UserError, match="'torchvision' has no slim"):
         imagenet.backbone("slim", "torchvision")
+    with pytest.raises(UserError, match="caffe for googlenet; torchvision's googlenet is another net, with batch norm"):
+        imagenet.backbone("googlenet", "torchvision")
 
 
 def test_what_the_makers_of_weights_allow_is_said_with_the_files_name() -> None:

@@ -69,6 +69,7 @@ def test_a_score_that_the_paper_does_not_have_is_not_compared(
         ("voc-heavy", {"data.size.val": 256, "evaluate.size": "input"}, []),
         ("voc-heavy", {"data.size.val": 256, "evaluate.size": "native"}, ["fcn32s", "fcn16s", "fcn8s"]),
         ("voc-alexnet", {}, ["fcn32s"]),
+        ("voc-googlenet", {}, ["fcn32s"]),
         ("camvid", {}, []),
         ("scenes", {}, []),
     ],
@@ -82,6 +83,8 @@ def test_only_the_same_data_split_and_size_are_compared(recipe: str, changes: di
     if recipe == "voc-alexnet":
         assert beside["fcn32s"].paper == (None, None, 39.8, None)
         assert beside["fcn32s"].reference == (None, None, 48.0, None)
+    if recipe == "voc-googlenet":
+        assert (beside["fcn32s"].paper, beside["fcn32s"].reference) == ((None, None, 42.5, None), None)
     if recipe == "voc-atonce":
         assert (beside["fcn8s"].paper, beside["fcn8s"].reference) == (None, (91.1288, 78.4979, 65.3998, 84.4326))
 

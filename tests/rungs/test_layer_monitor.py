@@ -50,6 +50,23 @@ def test_a_step_is_looked_at_layer_by_layer_and_the_hooks_go_again(
     assert (0xD6, 0x27, 0x28) in colours  # score_pool3, in the step in which it leaves zero
 
 
+def test_every_layer_of_an_inception_is_looked_at_after_its_batch_norm_and_relu(
+    small: Callable[..., Params], packed: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = FCN(8, 32, "slim_googlenet", pad="same")
+    watch = layer_monitor.LayerMonitor(net, Optimizer(net, small()), iterations=1)
+    sampler = Sampler(Split(packed, "train"), small().data, seed=1, stride=32, batch_size=2)
+    watch.begin(1)
+    next(iter(steps.steps(net, watch.optimizer, sampler, small(), small().train)))
+    row = watch.end()
+    assert row is not None
+    for layer in ("conv1/7x7_s2", "inception_3a/1x1", "inception_3a/5x5_reduce", "inception_5b/pool_proj"):
+        assert 0.2 < row[f"{layer}.sparsity"] < 0.8
+        assert row[f"{layer}.gradient_norm"] > 0
+    layer_monitor.picture([row], "FCN-32s", tmp_path / "flow.png")
+
+
 def test_where_the_border_is_computed_apart_activations_are_those_about_the_image(
     small: Callable[..., Params], narrow_vgg16: None
 ) -> None:
