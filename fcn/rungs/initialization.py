@@ -166,5 +166,8 @@ def summary(
         means = ", ".join(f"{c} {mean:g}" for c, mean in zip(names, preprocessing.mean, strict=False))
         lines.append(f"mean colour {means}: that of the weights it starts from")
     for origin in dict.fromkeys(origin for _, origin in table):
-        lines.append(f"{origin:8} {' '.join(layer for layer, layer_origin in table if layer_origin == origin)}")
+        names = [layer for layer, layer_origin in table if layer_origin == origin]
+        # An inception's layers have a name in common: inception_3a/1x1.
+        groups = dict.fromkeys(f"{name.partition('/')[0]}/*" if "/" in name else name for name in names)
+        lines.append(f"{origin:8} {' '.join(groups)}")
     return "\n".join(lines)

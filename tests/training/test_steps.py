@@ -219,6 +219,13 @@ def test_a_rungs_header_gives_the_rate_in_both_units(small: Small, packed: Path)
     )
 
 
+def test_a_rungs_header_names_the_layers_of_an_inception_together(small: Small, packed: Path) -> None:
+    carried = ("conv2/3x3_reduce", "conv2/3x3", "inception_3a/1x1", "inception_3a/pool_proj", "inception_3b/1x1")
+    table = [*((layer, "carried") for layer in carried), ("score_fr", "created")]
+    lines = initialization.summary(32, small(), Split(packed, "train"), table, TORCHVISION).splitlines()
+    assert lines[-2:] == ["carried  conv2/* inception_3a/* inception_3b/*", "created  score_fr"]
+
+
 def test_the_header_of_surgery_names_the_published_net(small: Small, packed: Path) -> None:
     rung = small(**{"train.init": "fcn32s-heavy-pascal", "train.iterations": 0})
     assert initialization.summary(
