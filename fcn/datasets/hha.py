@@ -47,7 +47,7 @@ def hha(depth: npt.NDArray[np.floating], camera: Camera, windows: tuple[int, int
              has no three known pixels that span a plane
     """
     known = np.isfinite(depth) & (depth > 0)
-    z = np.where(known, depth, 0) * 100.0
+    z = np.where(known, depth, 0).astype(np.float64) * 100.0  # cumulative sums in fp32 would lose the normals
     gravity = gravity_direction(normals(z, camera, windows[1])[known])
     x, y = rays(z.shape, camera)
     height = -z * (x * gravity[0] + y * gravity[1] + gravity[2])

@@ -105,6 +105,8 @@ _CONTEXT59 = (
 CONTEXT59_CODES = {name: int(code) for name, code in (entry.split() for entry in _CONTEXT59.split(", "))}
 CONTEXT_CODES = 459  # the raw masks hold 1..459, and 0 for unlabelled pixels
 CONTEXT59 = Labels(tuple(CONTEXT59_CODES), tuple(voc_colour(number) for number in range(1, 60)))
+# The classes of the reference's nets: the first is everything that is none of the 59.
+CONTEXT60 = Labels(("background", *CONTEXT59.names), tuple(voc_colour(number) for number in range(60)))
 
 VOC = Labels(
     (
@@ -134,6 +136,8 @@ SIFTFLOW = Labels(
     ),
     tuple(voc_colour(number) for number in range(1, 34)),
 )
+# In the order of the reference's classes.txt, with the colours of the scenes' geometric classes.
+SIFTFLOW_GEOMETRIC = Labels(("sky", "horizontal", "vertical"), ((70, 130, 180), (128, 64, 128), (190, 150, 120)))
 
 
 def _nyud_labels() -> npt.NDArray[np.uint8]:

@@ -14,13 +14,21 @@ from conftest import MIRROR, learn_and_score
 from makers import archive_of, built, encoded, version5
 from PIL import Image
 
+from fcn import models
 from fcn.data.labels import VOID
-from fcn.datasets import packing, resizing
-from fcn.datasets.label_maps import NYUD, NYUD_LABELS, SIFTFLOW
+from fcn.data.sampling import Sampler
+from fcn.data.split import Split
+from fcn.datasets import packing, resizing, sources
+from fcn.datasets.label_maps import NYUD, NYUD_LABELS, SIFTFLOW, SIFTFLOW_GEOMETRIC
 from fcn.datasets.sources import Sample, _matlab, nyud, siftflow
 from fcn.io import download
+from fcn.metrics import counting
+from fcn.metrics.counting import Counts
+from fcn.models.layers import TORCHVISION
 from fcn.params import Params, Size
 from fcn.runtime.errors import UserError
+from fcn.training import steps
+from fcn.training.optimizer import Optimizer
 
 Small = Callable[..., Params]
 UInt8 = npt.NDArray[np.uint8]
@@ -62,6 +70,34 @@ def learn(source: ModuleType, experiment: Params, splits: dict[str, list[Sample]
     loss, counts = learn_and_score(out, experiment)
     assert loss > 0
     assert counts.sum() > 0
+
+
+def scored(experiment: Params, raw: Path, out: Path) -> tuple[Split, list[Counts]]:
+    """The packed val split, and the counts of each score path of a slim net after a step, as the stages do it."""
+    out.mkdir()
+    data = experiment.data
+    labels, geometric = sources.labels(data), sources.geometric(data)
+    for role, split in (("train", data.splits.train), ("val", data.splits.val)):
+        packing.pack(sources.samples(data, raw, split), labels, Size(32, 32), False, role, out)  # type: ignore[arg-type]
+    packing.write_labels(labels, out)
+    if geometric:
+        packing.write_labels(geometric, out, "geometric.json")
+    packing.write_inputs(data.inputs, out)
+    train, val = Split(out, "train"), Split(out, "val")
+    net = models.build(
+        train.inputs,
+        num_classes=len(labels.names),
+        stride=32,
+        backbone="slim",
+        pad="same",
+        geometric=len(geometric.names) if geometric else 0,
+        preprocessing=TORCHVISION.extended(train.inputs),
+    )
+    sampler = Sampler(train, data, seed=1, stride=32, batch_size=experiment.batch_size)
+    once = experiment.train.model_copy(update={"iterations": 1})
+    (step,) = steps.steps(net, Optimizer(net, experiment), sampler, experiment, once)
+    assert float(step.loss) > 0
+    return val, counting.count(net, val)
 
 
 # Classes
@@ -119,14 +155,27 @@ def image_of(number: int) -> UInt8:
     return image
 
 
+def depth_of(number: int) -> npt.NDArray[np.float32]:
+    """Depth in metres as MATLAB has it: a wall at 6 m above a floor 1.2 m below the camera of NYUDv2's toolbox.
+
+    Rows and columns count from 1, as in the toolbox's functions.
+    """
+    row = np.arange(1, 481)[:, None]
+    below = np.maximum(row - 2.5373616633400465e02, 1e-9) / 5.1946961112127485e02  # y / z
+    depth = np.minimum(6.0, 1.2 / below) * np.ones((1, 640))
+    depth[45, 40] = number / 10000  # the first pixel that is kept
+    return depth.astype(np.float32)
+
+
 def version73(path: Path, numbers: tuple[int, ...], change: Callable[[h5py.File], object] = lambda file: None) -> None:
     """The labeled file of NYUDv2 with some of its images, the others unwritten, as MATLAB 7.3 saves it."""
+    content = {"images": image_of, "labels": labels_of, "depths": depth_of}
     with h5py.File(path, "w", userblock_size=512) as file:
-        for name, (shape, kind) in nyud.ARRAYS.items():
+        for name, (shape, kind) in (nyud.ARRAYS | nyud.DEPTHS).items():
             array = file.create_dataset(name, shape, kind, chunks=(1, *shape[1:]), compression=1)
             array.attrs["MATLAB_class"] = np.bytes_(array.dtype.name)
             for number in numbers:
-                array[number - 5001] = (image_of(number) if name == "images" else labels_of(number)).T
+                array[number - 5001] = content[name](number).T
         word = file.create_dataset("#refs#/a", data=np.array([[ord(c)] for c in "book"], np.uint16))
         names = file.create_dataset("names", (1, 894), h5py.ref_dtype)
         names[:] = word.ref
@@ -154,6 +203,33 @@ def test_nyud_is_read_from_its_makers_file(mirror: Path, small: Small, tmp_path:
         number = int(sample.name.removeprefix("img_"))
         assert pixels == [[10, 20, 30], [40, 50, 60], [70, 80, 90], [number % 256] * 3]
     learn(nyud, experiment, splits, tmp_path / "packed")
+
+
+@pytest.mark.parametrize("inputs", ["rgb+depth", "hha", "rgb+hha", "rgb+depth+hha"])
+def test_depth_and_hha_of_the_makers_file_are_written_if_they_are_inputs(
+    mirror: Path, small: Small, tmp_path: Path, inputs: str
+) -> None:
+    version73(mirror / nyud.LABELED.name, (5001,))
+    splits = {"data.splits.train": "test", "data.splits.val": "test", "data.dataset": "nyud"}
+    experiment = small(**splits, **{"data.inputs": inputs})
+    sources.check(experiment.data)
+    built(nyud, experiment, tmp_path / "raw")
+    folders = {path.name for path in (tmp_path / "raw" / "labeled").iterdir()}
+    assert folders == {"image", "mask", *inputs.split("+")} - {"rgb"}
+    (one,) = sources.samples(experiment.data, tmp_path / "raw", "test")
+    packed = read(one).image
+    assert packed.shape == (425, 560, sum({"rgb": 3, "depth": 1, "hha": 3}[name] for name in inputs.split("+")))
+    if "depth" in inputs:
+        depth = np.asarray(Image.open(one.beside("depth")))
+        assert depth.dtype == np.uint16
+        # Row 420 of the cropped image is MATLAB's row 466: 1.2 m · 519.47 / (466 - 253.74) on the floor.
+        assert (depth[0, 0], depth[200, 300]) == (500, 6000)
+        assert depth[420, 300] == round(1200 * 519.46961 / (466 - 253.73617))
+    if "hha" in inputs:
+        hha = packed[:, :, -3:]
+        # The wall: 31000 / 600 cm, 120 cm above the floor where it is as high as the camera, 90 degrees from gravity.
+        assert hha[208, 300].tolist() == [52, 120, 128]
+        assert hha[420, 300].tolist() == [round(31000 / 120 * (466 - 253.73617) / 519.46961), 0, 38]  # the floor
 
 
 def replaced(name: str, shape: tuple[int, ...], kind: str) -> Callable[[h5py.File], object]:
@@ -213,6 +289,8 @@ def test_a_damaged_labeled_file_is_refused_in_one_line(mirror: Path, small: Smal
 
 # NYUDv2, the reference's archive
 
+DEPTH = np.array([[500, 1000, 2550], [4000, 9999, 65535]], np.uint16)  # millimetres
+
 
 def reference(root: str, **change: bytes) -> dict[str, bytes]:
     files = {f"{root}benchmarkData/metadata/classMapping40.mat": b"not read"}
@@ -220,6 +298,10 @@ def reference(root: str, **change: bytes) -> dict[str, bytes]:
         mask = np.array([[0, 1, 40], [number - 5000, 5, 20]], np.uint8)
         files[f"{root}data/images/img_{number}.png"] = encoded(np.full((2, 3, 3), number % 256, np.uint8), "PNG")
         files[f"{root}segmentation/img_{number}.mat"] = version5({"segmentation": mask})
+        files[f"{root}data/depth/img_{number}.png"] = encoded(Image.fromarray(DEPTH), "PNG")
+        files[f"{root}data/hha/img_{number}.png"] = encoded(
+            np.full((2, 3, 3), (90, number % 200, 128), np.uint8), "PNG"
+        )
     return files | {f"{root}segmentation/{name}.mat": content for name, content in change.items()}
 
 
@@ -234,6 +316,33 @@ def test_nyud_is_read_from_the_references_archive(mirror: Path, small: Small, tm
     assert (packed.image == 5010 % 256).all()
     if root == "nyud/":
         learn(nyud, experiment, splits, tmp_path / "packed")
+
+
+@pytest.mark.parametrize(("inputs", "channels"), [("rgb+depth", 4), ("hha", 3), ("rgb+hha", 6)])
+def test_the_references_depth_and_hha_go_from_archive_to_scores(
+    mirror: Path, small: Small, tmp_path: Path, inputs: str, channels: int
+) -> None:
+    archive_of(mirror / nyud.REFERENCE.name, reference("nyud/"))
+    splits = {"data.splits.train": "reference_trainval", "data.splits.val": "reference_test"}
+    experiment = small(**splits, **{"data.dataset": "nyud", "data.inputs": inputs})
+    built(nyud, experiment, tmp_path / "raw")
+    packed, counts = scored(experiment, tmp_path / "raw", tmp_path / "packed")
+    assert packed.image(0).shape == (32, 32, channels)
+    assert [count.confusion.sum() for count in counts] == [32 * 32 - int((packed.mask(0) == VOID).sum())]
+    one = sources.samples(experiment.data, tmp_path / "raw", "reference_trainval")[1]
+    image = read(one).image
+    if "depth" in inputs:  # 40 (ln 2550 - 5) = 113.75
+        assert image[0, :, 3].tolist() == [49, 76, 114]
+    if "hha" in inputs:
+        assert (image[:, :, -3:] == (90, 5010 % 200, 128)).all()
+
+
+def test_only_the_inputs_of_nyud_are_accepted(small: Small) -> None:
+    for wanted in ("infrared", "rgb+bands"):
+        with pytest.raises(UserError, match=r"data.inputs has \w+, but nyud has rgb, depth, hha only"):
+            sources.check(small(**{"data.dataset": "nyud", "data.inputs": wanted, "data.splits.val": "test"}).data)
+    with pytest.raises(UserError, match="nyud has no geometric labels"):
+        sources.check(small(**{"data.dataset": "nyud", "data.labels": "geometric"}).data)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +397,10 @@ def sift(root: str, **change: bytes) -> dict[str, bytes]:
         mask[255, 0], mask[0, 255], mask[10, 20] = 0, 33, k + 1  # void, window, one of the first classes
         files[f"{root}Images/{place}/{name}.jpg"] = encoded(Image.new("RGB", (256, 256), (0, 80 * k, 0)), "JPEG")
         files[f"{root}SemanticLabels/{place}/{name}.mat"] = version5({"S": mask, "names": np.array(["sky"], object)})
-        files[f"{root}GeoLabels/{place}/{name}.mat"] = version5({"S": np.full((256, 256), -1, np.int16)})
+        geometric = np.full((256, 256), 1, np.int16)  # sky
+        geometric[128:], geometric[128:, 100:] = 2, 3  # horizontal, and vertical beside it
+        geometric[255, 0], geometric[0, 255] = -1, 0
+        files[f"{root}GeoLabels/{place}/{name}.mat"] = version5({"S": geometric})
     return files | {f"{root}SemanticLabels/{place}/{name}.mat": content for name, content in change.items()}
 
 
@@ -324,6 +436,45 @@ def test_a_wrong_mask_of_siftflow_is_named(
     archive_of(mirror / siftflow.ARCHIVE.name, sift("", c=content))
     with pytest.raises(UserError, match=rf"SiftFlowDataset\.zip: SemanticLabels/.*/c\.mat {reason}"):
         built(siftflow, small(**{"data.splits.train": "trainval", "data.splits.val": "test"}), tmp_path / "raw")
+
+
+def test_siftflow_goes_from_its_archive_to_the_scores_of_both_labels(
+    mirror: Path, small: Small, tmp_path: Path
+) -> None:
+    archive_of(mirror / siftflow.ARCHIVE.name, sift(""))
+    splits = {"data.splits.train": "trainval", "data.splits.val": "test", "data.dataset": "siftflow"}
+    experiment = small(**splits, **{"data.labels": "semantic+geometric"})
+    sources.check(experiment.data)
+    built(siftflow, experiment, tmp_path / "raw")
+    (one,) = sources.samples(experiment.data, tmp_path / "raw", "test")
+    semantic, geometric = np.moveaxis(resizing.read(one, SIFTFLOW)[1], 2, 0)
+    assert (semantic[255, 0], semantic[0, 255], semantic[0, 0]) == (VOID, 32, 27)
+    names = [SIFTFLOW_GEOMETRIC.names[geometric[y, x]] for y, x in ((0, 0), (200, 50), (200, 150))]
+    assert names == ["sky", "horizontal", "vertical"]
+    assert (geometric[255, 0], geometric[0, 255]) == (VOID, VOID)
+    val, (by_class, by_surface) = scored(experiment, tmp_path / "raw", tmp_path / "packed")
+    assert by_class.confusion.shape == (33, 33)
+    assert by_surface.confusion.sum(1).tolist() == val.tasks()[1].pixels().sum(0).tolist()
+    assert by_surface.confusion.sum(1).tolist()[0] > 400  # half of 32 × 32 is sky
+
+
+def test_geometric_labels_of_siftflow_are_learned_alone(mirror: Path, small: Small, tmp_path: Path) -> None:
+    archive_of(mirror / siftflow.ARCHIVE.name, sift(""))
+    splits = {"data.splits.train": "trainval", "data.splits.val": "test", "data.dataset": "siftflow"}
+    experiment = small(**splits, **{"data.labels": "geometric"})
+    built(siftflow, experiment, tmp_path / "raw")
+    assert not (tmp_path / "raw" / "mask").exists()
+    _, (counts,) = scored(experiment, tmp_path / "raw", tmp_path / "packed")
+    assert counts.confusion.shape == (3, 3)
+
+
+def test_a_wrong_geometric_mask_of_siftflow_is_named(mirror: Path, small: Small, tmp_path: Path) -> None:
+    files = sift("")
+    (name,) = (name for name in files if "GeoLabels" in name and name.endswith("/c.mat"))
+    archive_of(mirror / siftflow.ARCHIVE.name, files | {name: version5({"S": np.full((256, 256), 4)})})
+    splits = {"data.splits.train": "trainval", "data.splits.val": "test"}
+    with pytest.raises(UserError, match=r"GeoLabels/.*/c\.mat has class 4 at row 0, column 0; only -1\.\.3 are known"):
+        built(siftflow, small(**splits, **{"data.labels": "semantic+geometric"}), tmp_path / "raw")
 
 
 def test_what_siftflows_archive_lacks_is_named(mirror: Path, small: Small, tmp_path: Path) -> None:

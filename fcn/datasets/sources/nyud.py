@@ -1,23 +1,31 @@
-"""NYUDv2, colour images: 1449 photographs of rooms, 560×425 pixels, the 40 classes of Gupta et al., CVPR 2013.
+"""NYUDv2: 1449 photographs of rooms with depth, 560×425 pixels, the 40 classes of Gupta et al., CVPR 2013.
 
 Splits: train (381), val (414), trainval (795) and test (654) are read from NYUDv2's labelled file. Its 894 labels are
 mapped to the 40 classes and its images are cropped as by Gupta et al. reference_train, reference_val and so on are the
 same images as the FCN reference uses them: prepared by Gupta et al., who also cleaned up the contours between objects.
 The paper's scores refer to those masks. The split's name alone selects the version, not the files that are on disk.
+
+Inputs: colour, depth and HHA, of which only those that data.inputs names are extracted. The reference's archive has all
+three; depth is in millimetres there, as in Gupta's saveHHA.m (it divides by 1000), which fits the reference's mean of
+7.844 for the logarithm: 2.55 m. The labelled file has in-painted depth in metres, of which HHA is computed here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from fcn.datasets.hha import Camera, hha
 from fcn.datasets.label_maps import NYUD, NYUD_LABELS
 from fcn.datasets.sources import Sample, _matlab, check_splits, list_samples
 from fcn.io import extraction, matlab
 from fcn.io.archive import Archive, https_or_http
-from fcn.params import Data, split_names
+from fcn.params import Data, Input, split_names
 
 LABELS = NYUD
+INPUTS: tuple[Input, ...] = ("rgb", "depth", "hha")
 SIZE = (425, 560)
 LABELED = Archive(
     "nyu_depth_v2_labeled.mat",
@@ -50,7 +58,17 @@ FIRST = 5001  # the number that the lists give to the first image of the labelle
 COUNT = 1449
 # Shapes as h5py sees them; in MATLAB they are (480, 640, 3, 1449) and (480, 640, 1449).
 ARRAYS = {"images": ((COUNT, 3, 640, 480), "u1"), "labels": ((COUNT, 640, 480), "u2")}
+DEPTHS = {"depths": ((COUNT, 640, 480), "f4")}  # metres
 CROP = (slice(45, 470), slice(40, 600))  # Gupta's I(46:470, 41:600): removes the border left by undistortion
+# Of the cropped image. Depth is projected onto the colour camera; its intrinsics are those of MATLAB, counted from 1.
+# source   camera_params.m of NYUDv2's toolbox: fx_rgb, fy_rgb, cx_rgb, cy_rgb
+CAMERA = Camera(
+    5.1885790117450188e02,
+    5.1946961112127485e02,
+    3.2558244941119034e02 - 1 - CROP[1].start,
+    2.5373616633400465e02 - 1 - CROP[0].start,
+)
+FILES = {"rgb": "images", "depth": "depth", "hha": "hha"}  # folders of the inputs in the reference's archive
 
 
 def archives(data: Data) -> tuple[Archive, ...]:
@@ -67,36 +85,51 @@ def _lists(split: str) -> list[Archive]:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Extract images and masks by split; arrays are converted to PNG."""
+    """Extract the inputs and masks by split; arrays are converted to PNG."""
     for split in sorted(split_names(data.splits)):
         numbers = [int(n) for each in _lists(split) for n in archives[each.name].read_text().splitlines()]
         if split.startswith("reference_"):
             folder = "reference"
             with extraction.opened(archives[REFERENCE.name]) as contents:
-                _build_reference(contents, numbers, out / folder)
+                _build_reference(contents, numbers, data.inputs, out / folder)
         else:
             folder = "labeled"
-            _build_labeled(archives[LABELED.name], numbers, out / folder)
+            _build_labeled(archives[LABELED.name], numbers, data.inputs, out / folder)
         lines = (f"{folder}/image/img_{n}.png {folder}/mask/img_{n}.png\n" for n in numbers)
         (out / f"{split}.txt").write_text("".join(lines))
 
 
-def _build_labeled(path: Path, numbers: list[int], out: Path) -> None:
-    """Convert images and masks of NYUDv2's labelled file, one image at a time."""
-    for kind in ("image", "mask"):
+def _build_labeled(path: Path, numbers: list[int], inputs: Collection[Input], out: Path) -> None:
+    """Convert images, masks and depth of NYUDv2's labelled file, one image at a time.
+
+    The image is always written: its file names the sample.
+    """
+    deep = [name for name in inputs if name != "rgb"]
+    for kind in ("image", "mask", *deep):
         (out / kind).mkdir(parents=True, exist_ok=True)
-    for i, plane in matlab.planes(path, ARRAYS, (number - FIRST for number in numbers)):
-        name = f"img_{i + FIRST}"
+    for i, plane in matlab.planes(path, ARRAYS | (DEPTHS if deep else {}), (number - FIRST for number in numbers)):
+        name = f"img_{i + FIRST}.png"
         mask = _matlab.look_up(plane["labels"], NYUD_LABELS, f"{path}: labels(:, :, {i + 1})")[CROP]
-        Image.fromarray(plane["images"][CROP].copy()).save(out / f"image/{name}.png")
-        LABELS.picture(mask).save(out / f"mask/{name}.png")
+        Image.fromarray(plane["images"][CROP].copy()).save(out / "image" / name)
+        LABELS.picture(mask).save(out / "mask" / name)
+        for kind in deep:
+            depth = plane["depths"][CROP]
+            Image.fromarray(hha(depth, CAMERA) if kind == "hha" else _millimetres(depth)).save(out / kind / name)
 
 
-def _build_reference(contents: extraction.Contents, numbers: list[int], out: Path) -> None:
-    """Extract images from the reference's archive, and convert its masks from MATLAB to PNG."""
+def _millimetres(depth: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
+    """Depth in metres as millimetres, 0 where it is unknown; distances beyond 65.5 m are 65.5 m."""
+    known = np.where(np.isfinite(depth), depth, 0).astype(np.float64)
+    return np.clip(np.rint(1000 * known), 0, 65535).astype(np.uint16)
+
+
+def _build_reference(contents: extraction.Contents, numbers: list[int], inputs: Collection[Input], out: Path) -> None:
+    """Extract the inputs from the reference's archive, and convert its masks from MATLAB to PNG."""
     root = contents.root(f"data/images/img_{numbers[0]}.png")
-    targets = {f"{root}data/images/img_{n}.png": out / f"image/img_{n}.png" for n in numbers}
-    targets |= {f"{root}segmentation/img_{n}.mat": out / f"mask/img_{n}.png" for n in numbers}
+    targets = {f"{root}segmentation/img_{n}.mat": out / f"mask/img_{n}.png" for n in numbers}
+    for name in {"rgb", *inputs}:
+        folder = "image" if name == "rgb" else name
+        targets |= {f"{root}data/{FILES[name]}/img_{n}.png": out / f"{folder}/img_{n}.png" for n in numbers}
     extraction.write(contents, targets, MASKS)
 
 

@@ -1,4 +1,4 @@
-"""SIFT Flow's semantic classes: outdoor photographs, 256×256 pixels, 33 classes.
+"""SIFT Flow: outdoor photographs, 256×256 pixels, 33 semantic and three geometric classes.
 
 Splits: trainval (2486) and test (200), those of the reference, without the two unlabelled images. No test mask has
 cow, desert or moon: mean IU excludes them, in the paper and here.
@@ -7,13 +7,17 @@ cow, desert or moon: mean IU excludes them, in the paper and here.
 from collections.abc import Mapping
 from pathlib import Path
 
-from fcn.datasets.label_maps import SIFTFLOW
+import numpy as np
+
+from fcn.data.labels import VOID
+from fcn.datasets.label_maps import SIFTFLOW, SIFTFLOW_GEOMETRIC
 from fcn.datasets.sources import Sample, _matlab, check_splits, list_samples
 from fcn.io import extraction
 from fcn.io.archive import Archive, https_or_http
 from fcn.params import Data, split_names
 
 LABELS = SIFTFLOW
+GEOMETRIC = SIFTFLOW_GEOMETRIC
 SIZE = (256, 256)
 ARCHIVE = Archive(
     "SiftFlowDataset.zip",
@@ -32,7 +36,13 @@ LISTS = {
         "test": "d9d024d06b1ed2139b0e1bdbc78ede9897c3389cd588cd5c37268a931c1d36ae",
     }.items()
 }
-MASKS = _matlab.pictures("S", _matlab.from_one(len(LABELS.names)), LABELS)
+# Converters by folder. Void is 0; in geometric masks it is -1, and 0 is read as void too, as by the reference.
+MASKS = {
+    "SemanticLabels": _matlab.pictures("S", _matlab.from_one(len(LABELS.names)), LABELS),
+    "GeoLabels": _matlab.pictures(
+        "S", np.array([VOID, *_matlab.from_one(len(GEOMETRIC.names))], np.uint8), GEOMETRIC, lowest=-1
+    ),
+}
 FOLDER = "spatial_envelope_256x256_static_8outdoorcategories"
 
 
@@ -43,14 +53,21 @@ def archives(data: Data) -> tuple[Archive, ...]:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Extract the images and masks of the splits; masks are converted from MATLAB to PNG."""
+    """Extract the images and masks of the splits; masks are converted from MATLAB to PNG.
+
+    Of the two kinds of masks, only those that `data.labels` asks for are extracted.
+    """
+    kinds = {"semantic": ("SemanticLabels", "mask"), "geometric": ("GeoLabels", "geometric")}
     with extraction.opened(archives[ARCHIVE.name]) as contents:
         for split in sorted(split_names(data.splits)):
             names = archives[LISTS[split].name].read_text(encoding="ascii").splitlines()
             root = contents.root(f"Images/{FOLDER}/{names[0]}.jpg")  # some copies are zipped inside a folder
             targets = {f"{root}Images/{FOLDER}/{name}.jpg": out / f"image/{name}.jpg" for name in names}
-            targets |= {f"{root}SemanticLabels/{FOLDER}/{name}.mat": out / f"mask/{name}.png" for name in names}
-            extraction.write(contents, targets, MASKS)
+            extraction.write(contents, targets)
+            for labels in data.labels.split("+"):
+                source, folder = kinds[labels]
+                masks = {f"{root}{source}/{FOLDER}/{name}.mat": out / f"{folder}/{name}.png" for name in names}
+                extraction.write(contents, masks, MASKS[source])
             (out / f"{split}.txt").write_text("".join(f"image/{name}.jpg mask/{name}.png\n" for name in names))
 
 
