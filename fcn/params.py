@@ -96,6 +96,15 @@ def _name(value: object) -> object:
     return value
 
 
+def _init(value: object) -> object:
+    """Validates names joined by `+`, which become part of one file name."""
+    if not isinstance(value, str) or len(value) > MAX_NAME:
+        raise ValueError
+    for name in value.split("+"):
+        _name(name)
+    return value
+
+
 # The description of each type appears in the error message for an invalid value: "write ...".
 T = TypeVar("T")
 WRITTEN = PlainSerializer(_written)
@@ -110,6 +119,7 @@ SideOrSize = Annotated[
 ]
 Crop = Annotated[OrNone[ValidSize], Field(description="none, or WIDTHxHEIGHT such as 224x224")]
 Name = Annotated[str, BeforeValidator(_name), Field(description="a name of letters, digits, - and _")]
+Init = Annotated[str, BeforeValidator(_init), Field(description="parent, or a published net, or two joined by +")]
 Pattern = Annotated[str, BeforeValidator(_pattern), Field(description="a path with a *, such as images/* or *_mask")]
 Input = Literal["rgb", "depth", "hha", "infrared", "bands"]
 INPUTS: tuple[Input, ...] = get_args(Input)
@@ -208,7 +218,7 @@ class Model(_Section):
 
 
 class Rung(_Section):
-    init: Name
+    init: Init
     iterations: Annotated[int, Field(ge=0)]
     lr_factor: Annotated[Number, Field(gt=0)]
     schedule: Literal["fixed", "poly"]

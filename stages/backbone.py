@@ -61,7 +61,8 @@ def _published(folder: Path, stride: int, experiment: Params) -> None:
     from fcn.pretrained import published
 
     published.check(init, stride, experiment.model.backbone)
-    print(published.archive(init).notice, flush=True)
+    for archive in published.archives(init):
+        print(archive.notice, flush=True)
     published.make(init, folder / f"{init}.safetensors")
     print(f"{folder}: {init}, for FCN-{stride}s to start from")
 

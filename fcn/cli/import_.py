@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     out, name = importing.convert(arguments.file, name=arguments.net, out=arguments.out)
     print(importing.archive(name).notice)
-    uses = {imagenet.VGG16: "model.weights: caffe"} | {init: f"init: {init}" for init in published.INITS}
+    uses = {imagenet.VGG16: "model.weights: caffe"} | {init: f"init: {init}" for init in published.NETS}
     print(f"{out}: {name}; names, shapes and values checked; sha256 {files.sha256(out)[:12]}")
     if arguments.out is None and name in uses:
         print(f"`{uses[name]}` in params.yaml now uses it")

@@ -21,12 +21,14 @@ class Published:
 
     source      the table of the paper
     scored_by   the source of `reference`
+    geometric   pixel accuracy of the second score path in the paper
     """
 
     paper: Row | None
     source: str
     reference: Row | None = None
     scored_by: str = "wkentaro/fcn"
+    geometric: float | None = None
 
 
 TABLE = "CVPR 2015 (arXiv 1411.4038v2), table "
@@ -42,8 +44,16 @@ PUBLISHED = {
         "fcn32s, googlenet": Published((None, None, 42.5, None), TABLE + "1, FCN-GoogLeNet"),
         "fcn8s, at once": Published(None, "", (91.1288, 78.4979, 65.3998, 84.4326)),
     },
-    ("nyud", "reference_test"): {"fcn32s": Published((60.0, 42.2, 29.2, 43.9), TABLE + "4, FCN-32s RGB")},
-    ("siftflow", "test"): {"fcn16s": Published((85.2, 51.7, 39.5, 76.1), TABLE + "5")},
+    ("nyud", "reference_test"): {
+        "fcn32s": Published((60.0, 42.2, 29.2, 43.9), TABLE + "4, FCN-32s RGB"),
+        "fcn32s, early rgb+depth": Published((61.5, 42.4, 30.5, 45.5), TABLE + "4, FCN-32s RGBD"),
+        "fcn32s, hha": Published((57.1, 35.2, 24.2, 40.4), TABLE + "4, FCN-32s HHA"),
+        "fcn32s, late rgb+hha": Published((64.3, 44.9, 32.8, 48.0), TABLE + "4, FCN-32s RGB-HHA"),
+        "fcn16s, late rgb+hha": Published((65.4, 46.1, 34.0, 49.5), TABLE + "4, FCN-16s RGB-HHA"),
+    },
+    ("siftflow", "test"): {
+        "fcn16s, semantic+geometric": Published((85.2, 51.7, 39.5, 76.1), TABLE + "5", geometric=94.3)
+    },
     ("context59", "val"): {
         "fcn32s": Published((63.8, 42.7, 31.8, 48.3), TABLE + "6, 59 classes"),
         "fcn16s": Published((65.7, 46.2, 34.8, 50.7), TABLE + "6, 59 classes"),
@@ -59,16 +69,21 @@ def beside(params: Params) -> dict[str, Published]:
     """The published scores to compare each net of this experiment with; empty if nothing comparable is published.
 
     A frozen backbone is compared with FCN-32s-fixed only, AlexNet with FCN-AlexNet only, GoogLeNet with FCN-GoogLeNet
-    only, at_once with the FCN-8s trained at once.
+    only, at_once with the FCN-8s trained at once, other inputs and labels than RGB and the semantic ones with nets of
+    the same inputs and labels.
     """
-    at_once, frozen = params.model.at_once, params.train.freeze == "backbone"
-    native = "native" in (params.evaluate.size, params.data.size.val)
-    known = PUBLISHED.get((params.data.dataset, params.data.splits.val), {}) if native else {}
+    data, model = params.data, params.model
+    at_once, frozen = model.at_once, params.train.freeze == "backbone"
+    native = "native" in (params.evaluate.size, data.size.val)
+    known = PUBLISHED.get((data.dataset, data.splits.val), {}) if native else {}
     names = {net: net for net in NETS}
-    if params.model.backbone in ("alexnet", "googlenet"):
-        names = {"fcn32s": f"fcn32s, {params.model.backbone}"}
+    if model.backbone in ("alexnet", "googlenet"):
+        names = {"fcn32s": f"fcn32s, {model.backbone}"}
     elif frozen:
         names = {"fcn32s": "fcn32s, fixed"}
     if at_once and "fcn8s" in names:
         names["fcn8s"] = "fcn8s, at once"
+    fusion = f"{model.fusion} " if len(data.inputs) > 1 else ""
+    other = [fusion + "+".join(data.inputs)] * (data.inputs != ("rgb",)) + [data.labels] * (data.labels != "semantic")
+    names = {net: ", ".join([name, *other]) for net, name in names.items()}
     return {net: known[name] for net, name in names.items() if name in known}

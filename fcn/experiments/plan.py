@@ -28,7 +28,7 @@ def describe(params: Params) -> Iterator[str]:
     for archive in archives(params):
         size = f"{archive.size / 1e9:.2f} GB" if archive.size else "size not published"
         path = published.find(archive)
-        where = f"here, {path}" if path else f"from {archive.urls[0]}"
+        where = f"here, {path}" if path else f"from {archive.urls[0]}" if archive.urls else "not published"
         yield f"{archive.name}: {size}, {where}; {archive.licence}"
     height, width, known = image_size(params)
     yield f"images of {width}x{height}" + ("" if known else ", assumed until resize has read them")
@@ -57,7 +57,8 @@ def archives(params: Params) -> list[Archive]:
     needed = list(sources.get(params.data.dataset).archives(params.data))
     if params.model.weights:
         needed.append(imagenet.archive(params.model.backbone, params.model.weights))
-    return needed + [published.archive(params.rung(s).init) for s in STRIDES if params.rung(s).init in published.INITS]
+    inits = [params.rung(stride).init for stride in STRIDES]
+    return needed + [archive for init in inits if init != "parent" for archive in published.archives(init)]
 
 
 def image_size(params: Params, role: Literal["train", "val"] = "train") -> tuple[int, int, bool]:

@@ -57,7 +57,18 @@ def check_params(params: Params) -> None:
         rung, name, stride = params.rung(net.stride), net.section, net.stride
         compatibility.check_batch_norm(rung, model.backbone, name)
         if rung.init != "parent":
-            published.check(rung.init, stride, model.backbone, model.at_once and stride == 8, classes)
+            at_once = model.at_once and stride == 8
+            second = sources.geometric(data)
+            published.check(
+                rung.init,
+                stride,
+                model.backbone,
+                at_once,
+                classes,
+                data.inputs,
+                model.fusion,
+                len(second.names) if second else 0,
+            )
 
 
 def image_sizes(params: Params) -> list[tuple[str, Size]]:

@@ -28,10 +28,14 @@ MAX_NAME = 256  # bytes
 MAX_FIELDS = 100_000  # published files have some hundreds; the limit stops hours of parsing random bytes
 
 CLASSIFIERS = re.compile(r"fc8|loss[12]/(conv|fc|classifier)|loss3/classifier")  # also GoogLeNet's auxiliary ones
+# Names in all nets. _sem and _geo mark the score paths of SIFT Flow's nets, color and hha the nets of a late fusion,
+# _bgrd the first layer of the net that sees colour and depth.
 LAYER = re.compile(
-    r"conv[1-5](_[1-4])?|fc[67]|(score_(fr|pool[34])|upscore(2|8|16|_pool4)?)(_sem|_geo)?"
+    r"(conv[1-5](_[1-4])?|fc[67]|(score_(fr|pool[34])|upscore(2|8|16|_pool4)?)(_sem|_geo)?)(?P<net>color|hha)?"
+    r"|conv1_1_bgrd"
     r"|conv1/7x7_s2|conv2/3x3(_reduce)?|inception_[345][a-e]/([135]x[135](_reduce)?|pool_proj)|" + CLASSIFIERS.pattern
 )
+NETS = {"color": "rgb.", "hha": "hha."}  # prefix of our names by suffix of theirs
 SCALES = {"scale_pool4": 0.01, "scale_pool3": 0.0001}  # constants of the at-once net
 
 
@@ -74,8 +78,8 @@ def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False, fc6: int 
     """Convert the result of `read` to FCN's state dict. Input channels stay BGR; memory is shared with `blobs`.
 
     Caffe's kernel layout is torch's: (out, in, h, w), and (in, out, h, w) for transposed convolutions. The fully
-    connected fc6 and fc7 become convolutions; fc8 and GoogLeNet's classifiers are dropped. Of SIFT Flow's two heads,
-    the semantic one is used (score_fr_sem becomes score_fr) and the geometric one is dropped.
+    connected fc6 and fc7 become convolutions; fc8 and GoogLeNet's classifiers are dropped. The upsampling that the nets
+    of a late fusion share, after their scores are averaged, becomes one of each net.
 
     at_once  whether the net scales pool4 and pool3 down, as the reference's at-once net does; a file without the
              scales is accepted too, because Caffe then fills them in
@@ -85,25 +89,38 @@ def state_dict(blobs: dict[str, list[Blob]], *, at_once: bool = False, fc6: int 
     if unknown := [name for name in blobs if not LAYER.fullmatch(name) and name not in SCALES]:
         raise UserError(f"no FCN has the layers {', '.join(map(repr, unknown))}")
     size = sum(blob.size for layer in blobs.values() for blob in layer)
+    fused = list(dict.fromkeys(NETS[suffix] for suffix in map(_suffix, blobs) if suffix))
     state: dict[str, Tensor] = {}
     for source_name, layer in blobs.items():
-        name = source_name.removesuffix("_sem")
         if source_name in SCALES:
             if not at_once:
                 raise UserError(f"these weights have a layer {source_name}: they need an FCN with at_once=True")
             if len(layer) != 1 or (layer[0] != np.float32(SCALES[source_name])).any():
                 raise UserError(f"layer {source_name} is not {SCALES[source_name]} throughout")
-        elif not CLASSIFIERS.fullmatch(name) and not name.endswith("_geo"):
-            if f"{name}.weight" in state:
-                raise UserError(f"these weights have both a layer {name} and a layer {name}_sem")
-            if len(layer) != (1 if name.startswith("upscore") else 2):
-                raise UserError(f"layer {source_name} has {len(layer)} blobs")
-            state[f"{name}.weight"] = torch.from_numpy(_kernel(name, layer[0], size, fc6))
-            for bias in layer[1:]:
-                if bias.size != max(bias.shape, default=0):  # (n,), or (1, 1, 1, n) in old files
-                    raise UserError(f"layer {source_name} has a bias of shape {bias.shape}")
-                state[f"{name}.bias"] = torch.from_numpy(bias.reshape(-1))
+            continue
+        suffix = _suffix(source_name)
+        name = source_name.removesuffix(suffix).removesuffix("_bgrd")
+        if CLASSIFIERS.fullmatch(name):
+            continue
+        if len(layer) != (1 if name.startswith("upscore") else 2):
+            raise UserError(f"layer {source_name} has {len(layer)} blobs")
+        values = {"weight": torch.from_numpy(_kernel(name, layer[0], size, fc6))}
+        for bias in layer[1:]:
+            if bias.size != max(bias.shape, default=0):  # (n,), or (1, 1, 1, n) in old files
+                raise UserError(f"layer {source_name} has a bias of shape {bias.shape}")
+            values["bias"] = torch.from_numpy(bias.reshape(-1))
+        shared = fused if name.startswith("upscore") and not suffix else []
+        for prefix in shared or [NETS.get(suffix, "")]:
+            if f"{prefix}{name}.weight" in state:
+                raise UserError(f"two layers of these weights are {prefix}{name}, one of them {source_name}")
+            state |= {f"{prefix}{name}.{kind}": tensor for kind, tensor in values.items()}
     return state
+
+
+def _suffix(layer: str) -> str:
+    """The suffix that names the net of a late fusion; empty for other layers."""
+    match = LAYER.fullmatch(layer)
+    return (match["net"] or "") if match else ""
 
 
 def _kernel(name: str, blob: Blob, max_values: int, fc6: int) -> Blob:

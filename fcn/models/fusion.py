@@ -35,14 +35,25 @@ class LateFusion(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.inputs, self.preprocessing = dict(inputs), preprocessing
-        first = 0
+        self.inputs = dict(inputs)
         for name, channels in inputs.items():
-            part = preprocessing.part(first, channels)
-            self.add_module(name, FCN(num_classes, stride, inputs={name: channels}, preprocessing=part, **options))
-            first += channels
+            self.add_module(name, FCN(num_classes, stride, inputs={name: channels}, **options))
+        self.preprocessing = preprocessing
         net = self.trunks()[0][1]
         self.stride, self.at_once, self.backbone, self.heads = net.stride, net.at_once, net.backbone, net.heads
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of all channels; each net has that of its own."""
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, whole: Preprocessing) -> None:
+        self._preprocessing, first = whole, 0
+        for _, net in self.trunks():
+            channels = sum(net.inputs.values())
+            net.preprocessing = whole.part(first, channels)
+            first += channels
 
     @property
     def dropouts(self) -> list[Dropout]:

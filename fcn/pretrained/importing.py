@@ -1,14 +1,13 @@
 """Imports published weights (.caffemodel, .pth) as model files, after checking every name, shape and value."""
 
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fcn.data.labels import Labels
+from fcn import models
 from fcn.datasets import sources
 from fcn.io import caffemodel, verification
 from fcn.io.archive import Archive
@@ -98,14 +97,12 @@ def _converted(path: Path, digests: Mapping[str, str]) -> tuple[State, str]:
 
 def _net(state: State, name: str) -> tuple[State, dict[str, Any]]:
     """Checks a state dict against the net of this name; returns it with the metadata of its model file."""
-    theirs, architecture = published.NETS[name], published.architecture(name)
-    net = FCN(**architecture, preprocessing=theirs.preprocessing)
+    theirs = published.NETS[name]
+    architecture, source = published.architecture(theirs), sources.get(theirs.dataset)
+    net = models.build(**architecture, preprocessing=theirs.preprocessing)
     loading.fill(net, state, name)
-    return net.state_dict(), {
-        "architecture": architecture,
-        "preprocessing": theirs.preprocessing,
-        "labels": _labels(theirs.dataset, theirs.classes),
-    }
+    facts = {"architecture": architecture, "preprocessing": theirs.preprocessing, "labels": source.LABELS}
+    return net.state_dict(), facts | ({"geometric": vars(source)["GEOMETRIC"]} if theirs.geometric else {})
 
 
 def _backbone(state: State, backbone: str) -> tuple[State, dict[str, Any]]:
@@ -118,11 +115,3 @@ def _backbone(state: State, backbone: str) -> tuple[State, dict[str, Any]]:
         raise UserError(f"{imagenet.IN_CAFFE[backbone].stem} is another net: {'; '.join(problems)}")
     preprocessing = imagenet.in_caffe(backbone)
     return state, {"architecture": {"backbone": backbone}, "preprocessing": preprocessing, "labels": None}
-
-
-def _labels(dataset: str, classes: int) -> Labels | None:
-    """Class names and colours, if this project has the data set with the same number of classes."""
-    if importlib.util.find_spec(f"fcn.datasets.sources.{dataset}") is None:
-        return None
-    labels = sources.get(dataset).LABELS
-    return labels if len(labels.names) == classes else None

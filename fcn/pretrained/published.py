@@ -1,14 +1,16 @@
 """The published nets of the Caffe reference, and the model files that initialize rungs from them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fcn import models
 from fcn.io import caffemodel, download, pins
 from fcn.io.archive import Archive, https_or_http
-from fcn.models import FCN, State
+from fcn.models import State
 from fcn.models.backbones import BACKBONES
 from fcn.models.layers import CAFFE, Preprocessing
 from fcn.runtime import files, machine
@@ -24,9 +26,12 @@ class Net:
     dataset         data set whose classes it scores, in the order of that data set
     classes         number of classes
     preprocessing   BGR minus the mean colour of its training set
-    note            what it has that no data set here has; if set, no rung can be initialized from it
+    inputs          channels of each input, by name
+    fusion          "late": a net for each input
+    geometric       classes of its second score path, or 0
+    offered         whether its weights can be downloaded; those of others can only be imported
 
-    source   net.py and *_layers.py in the reference's folders
+    source   net.py, *_layers.py and caffemodel-url in the reference's folders
     """
 
     stride: int
@@ -34,8 +39,11 @@ class Net:
     classes: int
     preprocessing: Preprocessing = CAFFE
     at_once: bool = False
-    note: str = ""
     backbone: str = "vgg16"
+    inputs: Mapping[str, int] = field(default_factory=lambda: {"rgb": 3})
+    fusion: str = "early"
+    geometric: int = 0
+    offered: bool = True
 
 
 def _with_mean(blue: float, green: float, red: float) -> Preprocessing:
@@ -44,27 +52,31 @@ def _with_mean(blue: float, green: float, red: float) -> Preprocessing:
 
 SIFTFLOW, NYUD = _with_mean(114.578, 115.294, 108.353), _with_mean(116.190, 97.203, 92.318)
 CONTEXT = _with_mean(104.007, 116.669, 122.679)
-# Horizontal disparity, height above ground and angle with gravity, as an image; not reversed to BGR.
-HHA = Preprocessing("RGB", 1.0, (132.431, 94.076, 118.477), (1.0, 1.0, 1.0))
-BACKGROUND = "scores 60 classes (class 0 is all that is none of the 59)"
+
+
+def _nyud(fusion: str = "early", offered: bool = True, **inputs: int) -> Net:
+    return Net(32, "nyud", 40, NYUD.extended(inputs), inputs=inputs, fusion=fusion, offered=offered)
+
+
 NETS = {
     "fcn32s-heavy-pascal": Net(32, "voc", 21),
     "fcn16s-heavy-pascal": Net(16, "voc", 21),
     "fcn8s-heavy-pascal": Net(8, "voc", 21),
     "fcn8s-atonce-pascal": Net(8, "voc", 21, at_once=True),
     "fcn-alexnet-pascal": Net(32, "voc", 21, backbone="alexnet"),
-    "siftflow-fcn32s-heavy": Net(32, "siftflow", 33, SIFTFLOW),
-    "siftflow-fcn16s-heavy": Net(16, "siftflow", 33, SIFTFLOW),
-    "siftflow-fcn8s-heavy": Net(8, "siftflow", 33, SIFTFLOW),
-    "nyud-fcn32s-color-heavy": Net(32, "nyud", 40, NYUD),
-    "nyud-fcn32s-hha-heavy": Net(32, "nyud", 40, HHA, note="takes HHA images, computed from depth"),
-    "pascalcontext-fcn32s-heavy": Net(32, "context59", 60, CONTEXT, note=BACKGROUND),
-    "pascalcontext-fcn16s-heavy": Net(16, "context59", 60, CONTEXT, note=BACKGROUND),
-    "pascalcontext-fcn8s-heavy": Net(8, "context59", 60, CONTEXT, note=BACKGROUND),
+    "siftflow-fcn32s-heavy": Net(32, "siftflow", 33, SIFTFLOW, geometric=3),
+    "siftflow-fcn16s-heavy": Net(16, "siftflow", 33, SIFTFLOW, geometric=3),
+    "siftflow-fcn8s-heavy": Net(8, "siftflow", 33, SIFTFLOW, geometric=3),
+    "nyud-fcn32s-color-heavy": _nyud(rgb=3),
+    "nyud-fcn32s-hha-heavy": _nyud(hha=3),
+    "nyud-fcn32s-color-hha-heavy": _nyud("late", rgb=3, hha=3),
+    # The reference has net.py and solver.prototxt of this one, but no caffemodel-url: its weights were never published.
+    "nyud-fcn32s-color-d-heavy": _nyud(offered=False, rgb=3, depth=1),
+    "pascalcontext-fcn32s-heavy": Net(32, "context60", 60, CONTEXT),
+    "pascalcontext-fcn16s-heavy": Net(16, "context60", 60, CONTEXT),
+    "pascalcontext-fcn8s-heavy": Net(8, "context60", 60, CONTEXT),
 }
-
-
-INITS = [name for name, net in NETS.items() if not net.note]  # nets that a rung can be initialized from
+JOIN = "+"  # between the names of nets of which a late fusion starts
 # Digests published by other projects.
 # source   testdata/dnn/download_models.py of opencv/opencv_extra
 SHA1 = {"fcn8s-heavy-pascal": "c449ea74dd7d83751d1357d6a8c323fcf4038962"}
@@ -74,14 +86,53 @@ def archive(name: str) -> Archive:
     """The download of a net in NETS."""
     licence = "FCN's authors: unrestricted use (BVLC model license)"
     file = f"{name}.caffemodel"
-    return Archive(
-        file, https_or_http(f"dl.caffe.berkeleyvision.org/{file}"), licence, sha1=SHA1.get(name), kind="weights"
-    )
+    urls = https_or_http(f"dl.caffe.berkeleyvision.org/{file}") if NETS[name].offered else ()
+    return Archive(file, urls, licence, sha1=SHA1.get(name), kind="weights")
 
 
-def architecture(name: str) -> dict[str, Any]:
-    """Arguments of FCN for a net in NETS."""
-    theirs = NETS[name]
+def archives(init: str) -> list[Archive]:
+    """The downloads of the nets that `init` names.
+
+    raises   UserError as `find_net`
+    """
+    find_net(init)
+    return [archive(name) for name in init.split(JOIN)]
+
+
+def find_net(init: str) -> Net:
+    """The net that `init` names, or the late fusion of the nets that it joins with +, as the reference starts its own.
+
+    raises   UserError if there is no such net, or these nets cannot be fused
+    source   nyud-fcn32s-color-hha/solve.py
+    """
+    names = init.split(JOIN)
+    for name in names:
+        if name not in NETS:
+            raise UserError(f"params.yaml: init is {init!r}; choose from parent, {', '.join(NETS)}")
+    first, *others = nets = [NETS[name] for name in names]
+    if not others:
+        return first
+    inputs = {name: channels for net in nets for name, channels in net.inputs.items()}
+    same = all(replace(net, inputs=first.inputs, preprocessing=first.preprocessing) == first for net in others)
+    if not same or len(inputs) < len(nets) or any(len(net.inputs) > 1 for net in nets):
+        raise UserError(
+            f"params.yaml: init is {init}: a late fusion joins nets of one input each, all different, with the same "
+            "stride and classes"
+        )
+    parts = [net.preprocessing for net in nets]
+    if any(part.order != "RGB" for part in parts[1:]):
+        raise UserError(f"params.yaml: init is {init}: name the net that takes rgb first, and rgb first in data.inputs")
+    mean, std = (tuple(value for part in parts for value in getattr(part, name)) for name in ("mean", "std"))
+    return replace(first, inputs=inputs, fusion="late", preprocessing=replace(parts[0], mean=mean, std=std))
+
+
+def architecture(theirs: Net) -> dict[str, Any]:
+    """Arguments of `fcn.models.build` for a published net."""
+    optional = {
+        "geometric": theirs.geometric or None,
+        "inputs": None if theirs.inputs == {"rgb": 3} else dict(theirs.inputs),
+        "fusion": "late" if theirs.fusion == "late" else None,
+    }
     return {
         "num_classes": theirs.classes,
         "stride": theirs.stride,
@@ -90,24 +141,30 @@ def architecture(name: str) -> dict[str, Any]:
         "pad": 100,
         "upsampling": "fixed",
         "dropout": 0.5,
-    }
+    } | {name: value for name, value in optional.items() if value}
 
 
-def make(name: str, out: Path) -> None:
-    """Writes the model file of a published net, for initializing a rung; downloads the net if necessary.
+def make(init: str, out: Path) -> None:
+    """Writes the model file of the net that `init` names, for initializing a rung; downloads weights if necessary.
 
     raises   UserError listing every name, shape and value that does not match the net
     """
-    theirs = NETS[name]
-    state, used = state_dict(name, archive(name), theirs.backbone, at_once=theirs.at_once)
-    net = FCN(**architecture(name), preprocessing=theirs.preprocessing)
-    loading.fill(net, state, name)
+    theirs = find_net(init)
+    state: State = {}
+    origins: list[Published] = []
+    for name in init.split(JOIN):
+        part, used = state_dict(name, archive(name), theirs.backbone, at_once=theirs.at_once)
+        prefix = f"{next(iter(NETS[name].inputs))}." if JOIN in init else ""
+        state |= {prefix + key: tensor for key, tensor in part.items()}
+        origins.append(used)
+    net = models.build(**architecture(theirs), preprocessing=theirs.preprocessing)
+    loading.fill(net, state, init)
     meta = model_file.Meta(
-        architecture=architecture(name),
+        architecture=architecture(theirs),
         preprocessing=theirs.preprocessing,
         labels=None,
         parent=None,
-        published=used,
+        published=model_file.joined(origins),
         iterations=0,
         threads=torch.get_num_threads(),
         params={},
@@ -115,27 +172,42 @@ def make(name: str, out: Path) -> None:
     model_file.save(out, net.state_dict(), meta)
 
 
-def check(name: str, stride: int, backbone: str, at_once: bool | None = None, classes: int | None = None) -> None:
+def check(
+    init: str,
+    stride: int,
+    backbone: str,
+    at_once: bool | None = None,
+    classes: int | None = None,
+    inputs: Sequence[str] | None = None,
+    fusion: str = "early",
+    geometric: int = 0,
+) -> None:
     """raises   UserError if there are no published weights of this name, or they do not fit such a net
 
     at_once, classes   of the net; None if not known yet
+    inputs             of the net; None if they, fusion and geometric are not known yet
     """
-    if name not in NETS:
-        raise UserError(f"params.yaml: init is {name!r}; choose from parent, {', '.join(INITS)}")
-    theirs = NETS[name]
-    if name not in INITS:
-        raise UserError(
-            f"{name} {theirs.note}, which no data set here has; `fcn import` makes "
-            f"a model file of it for prediction; for init choose from parent, {', '.join(INITS)}"
-        )
+    theirs = find_net(init)
     if theirs.stride != stride:
-        raise UserError(f"{name} is FCN-{theirs.stride}s and cannot initialize FCN-{stride}s")
+        raise UserError(f"{init} is FCN-{theirs.stride}s and cannot initialize FCN-{stride}s")
     if at_once not in (None, theirs.at_once):
-        raise UserError(f"{name} expects model.at_once: {str(theirs.at_once).lower()}")
+        raise UserError(f"{init} expects model.at_once: {str(theirs.at_once).lower()}")
     if classes not in (None, theirs.classes):
-        raise UserError(f"{name} scores {theirs.classes} classes of {theirs.dataset}, the data set has {classes}")
+        raise UserError(f"{init} scores {theirs.classes} classes of {theirs.dataset}, the data set has {classes}")
     if theirs.backbone != backbone:
-        raise UserError(f"{name} expects model.backbone: {theirs.backbone}")
+        raise UserError(f"{init} expects model.backbone: {theirs.backbone}")
+    if inputs is None:
+        return
+    if list(inputs) != list(theirs.inputs):
+        raise UserError(f"{init} expects data.inputs: {'+'.join(theirs.inputs)}")
+    if len(inputs) > 1 and fusion != theirs.fusion:
+        raise UserError(f"{init} expects model.fusion: {theirs.fusion}")
+    if geometric != theirs.geometric:
+        labels = "semantic+geometric" if theirs.geometric else "semantic"
+        what = f"scores {theirs.geometric} geometric classes too" if theirs.geometric else "has no second score path"
+        if theirs.geometric and geometric:
+            raise UserError(f"{init} scores {theirs.geometric} geometric classes, the data set has {geometric}")
+        raise UserError(f"{init} {what}; it expects data.labels: {labels}")
 
 
 def find(archive: Archive) -> Path | None:
@@ -164,6 +236,8 @@ def locate(name: str, archive: Archive) -> tuple[Path, Published]:
     raises   UserError if this is not the same file as in earlier runs
     """
     path = find(archive)
+    if path is None and not archive.urls:
+        raise UserError(f"{name} was never published; train it, or convert your own file with `fcn import`")
     if path == imported(archive):
         meta = model_file.load(path)[1]
         if meta.published is None or meta.published.name != name:

@@ -147,17 +147,30 @@ def comparison(content: Content) -> dict[str, list[tuple[str, ...]]]:
     result: dict[str, list[tuple[str, ...]]] = {}
     for net, published in content.published.items():
         row = content.scores[net]
-        result[net] = []
-        for i, measure in enumerate(paper.MEASURES):
-            given = [published.paper and published.paper[i], published.reference and published.reference[i]]
-            cells = [f"{value:.{digits}f}" if value else "—" for value, digits in zip(given, (1, 2), strict=True)]
-            beside = given[1] or given[0]
-            ours, difference = "—, not run", "—"
-            if row and beside:
-                ours = f"{100 * row[measure]:.2f}"
-                difference = f"{round(100 * row[measure] - beside, 2) + 0.0:+.2f}".replace("-", "−")
-            result[net].append((SCORES[measure], *cells, ours, difference))
+        result[net] = [
+            _compared(
+                SCORES[measure],
+                published.paper and published.paper[i],
+                published.reference and published.reference[i],
+                row[measure] if row else None,
+            )
+            for i, measure in enumerate(paper.MEASURES)
+        ]
+        if published.geometric:
+            ours = row.get(f"{GEOMETRIC}pixel_accuracy") if row else None
+            result[net].append(_compared("geometric pixel accuracy", published.geometric, None, ours))
     return result
+
+
+def _compared(title: str, in_paper: float | None, reference: float | None, ours: float | None) -> tuple[str, ...]:
+    """A row of `comparison`; published scores in per cent, ours as a fraction or None."""
+    given = ((in_paper, 1), (reference, 2))
+    cells = [f"{value:.{digits}f}" if value else "—" for value, digits in given]
+    beside = reference or in_paper
+    if ours is None or not beside:
+        return (title, *cells, "—, not run", "—")
+    difference = f"{round(100 * ours - beside, 2) + 0.0:+.2f}".replace("-", "−")
+    return (title, *cells, f"{100 * ours:.2f}", difference)
 
 
 def sources(content: Content) -> str:

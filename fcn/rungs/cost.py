@@ -6,11 +6,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fcn.models import FCN
+from fcn import models
 from fcn.models.layers import PREPROCESSINGS
-from fcn.params import Params
+from fcn.params import Input, Params
 from fcn.runtime import machine
 from fcn.runtime.errors import counted
+
+# Channels of each input; those of bands are not known before the images are read.
+CHANNELS: dict[Input, int] = {"rgb": 3, "depth": 1, "hha": 3, "infrared": 1, "bands": 3}
 
 
 def rung_flops(params: Params, stride: int, forward: int) -> int:
@@ -23,17 +26,20 @@ def rung_flops(params: Params, stride: int, forward: int) -> int:
 def forward_flops(params: Params, num_classes: int, stride: int, height: int, width: int) -> int:
     """Multiplications and additions of one forward pass of one image."""
     model = params.model
+    inputs: dict[str, int] = {name: CHANNELS[name] for name in params.data.inputs}
     with torch.device("meta"):
-        net = FCN(
-            num_classes,
-            stride,
-            model.backbone,
+        net = models.build(
+            inputs,
+            model.fusion,
+            num_classes=num_classes,
+            stride=stride,
+            backbone=model.backbone,
             pad=model.pad,
             upsampling=model.upsampling,
-            preprocessing=PREPROCESSINGS[model.preprocessing],
+            preprocessing=PREPROCESSINGS[model.preprocessing].extended(inputs),
         ).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            net(torch.empty(1, 3, height, width))
+            net(torch.empty(1, sum(inputs.values()), height, width))
     return int(counter.get_total_flops())
 
 

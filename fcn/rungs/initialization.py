@@ -76,7 +76,7 @@ def fill(net: Net, architecture: Mapping[str, Any], init: str, path: Path) -> Pu
     state, meta = model_file.load(path)
     for name in ("stride", "at_once", "num_classes", "geometric", "inputs", "fusion"):
         theirs, ours = meta.architecture.get(name), architecture.get(name)
-        if theirs != ours:
+        if theirs != ours or (name == "inputs" and list(theirs or ()) != list(ours or ())):
             raise UserError(f"{init} has {name}: {theirs}, this FCN-{net.stride}s has {ours}; run `fcn check`")
     if not net.preprocessing.is_like(meta.preprocessing):
         raise UserError(f"{init} expects model.preprocessing: caffe")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,9 @@ CHOICES: dict[
 
 
 def _architecture(arguments: dict[str, Any]) -> dict[str, Any]:
+    inputs = arguments.get("inputs")
+    if isinstance(inputs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in inputs):
+        arguments = arguments | {"inputs": {str(name): channels for name, channels in inputs}}
     for name, value in arguments.items():
         if name == "dropout":
             valid = type(value) in (int, float) and 0 <= value < 1
@@ -67,7 +70,7 @@ def _labels(labels: Labels | None) -> Labels | None:
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Step = Annotated[str, Field(pattern="^[1-9][0-9]{0,8}$")]
-NAME = "^[A-Za-z0-9_-]{1,100}$"
+NAME = "^[A-Za-z0-9_+-]{1,100}$"
 Name = Annotated[str, Field(pattern=NAME)]
 
 
@@ -75,14 +78,23 @@ Name = Annotated[str, Field(pattern=NAME)]
 class Published:
     """The published weights that a model file was initialized from.
 
-    name     of the published net or backbone
-    sha256   of the file that was used; empty in model files of earlier versions, which recorded only the name
+    name     of the published net or backbone; several are joined by +
+    sha256   of the file that was used; empty in model files of earlier versions, which recorded only the name.
+             Of several files: of their digests, joined by +
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: Name
     sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
+
+
+def joined(origins: Sequence[Published]) -> Published:
+    """The published files from which one net was initialized, as one."""
+    if len(origins) == 1:
+        return origins[0]
+    name, digests = ("+".join(getattr(each, key) for each in origins) for key in ("name", "sha256"))
+    return Published(name, hashlib.sha256(digests.encode()).hexdigest())
 
 
 def _published(value: object) -> object:
@@ -136,6 +148,8 @@ def save(path: Path, state: State, meta: Meta) -> None:
     The metadata is one JSON string under one key, because safetensors does not keep the order of several keys.
     """
     facts = _schema().dump_python(meta)
+    if inputs := meta.architecture.get("inputs"):  # as pairs: the keys of JSON are sorted, and the order matters
+        facts["architecture"] = meta.architecture | {"inputs": [list(pair) for pair in inputs.items()]}
     if meta.labels:  # raw mask codes are not needed to use a net
         facts["labels"] = {"names": meta.labels.names, "palette": meta.labels.palette}
     if meta.geometric:

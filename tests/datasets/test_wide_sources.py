@@ -18,7 +18,7 @@ from PIL import Image
 from fcn.data.labels import VOID
 from fcn.datasets import packing, resizing, sources
 from fcn.datasets.label_maps import ADE20K, ADE20K151, CONTEXT59, CONTEXT59_CODES
-from fcn.datasets.sources import Sample, _ade20k, ade20k, ade20k151, context59
+from fcn.datasets.sources import Sample, _ade20k, _context, ade20k, ade20k151, context59, context60
 from fcn.experiments import plan
 from fcn.params import Params
 from fcn.runtime.errors import UserError
@@ -194,10 +194,10 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             files.pop(without, None)
         monkeypatch.setenv("FCN_MIRROR", str(tmp_path))
         for name, files in (("VOC2010", voc), ("CONTEXT", labels)):
-            published = getattr(context59, name)
+            published = getattr(_context, name)
             archive_of(tmp_path / published.name, files)
             digest = hashlib.md5((tmp_path / published.name).read_bytes()).hexdigest()
-            monkeypatch.setattr(context59, name, dataclasses.replace(published, md5=(digest,) if digest else ()))
+            monkeypatch.setattr(_context, name, dataclasses.replace(published, md5=(digest,) if digest else ()))
 
     return write
 
@@ -216,6 +216,21 @@ def test_pascal_context_is_learned_and_scored_from_its_archives(
     assert loss == pytest.approx(math.log(59), rel=1e-5)  # all classes alike
     truth = counts.sum(1)
     assert {int(k): int(truth[k]) for k in truth.nonzero()[:, 0]} == {0: 256, 10: 256, 14: 256, 58: 256}
+
+
+def test_with_60_classes_the_first_is_all_that_is_none_of_the_59(
+    context: Callable[..., None], small: Small, tmp_path: Path
+) -> None:
+    """As pascalcontext_layers.py of the reference: zero where no label of the 59 is, and no void."""
+    context()
+    splits = built(context60, small(**{"data.dataset": "context60"}), tmp_path / "raw")
+    expected = [[1, 11, 0], [59, 0, 15]]
+    assert (mask(splits["val"][0], context60) == blocks(expected)).all()
+    names = context60.LABELS.names
+    assert [names[number] for row in expected for number in row] == [
+        *("aeroplane", "table", "background"),
+        *("wood", "background", "person"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -241,9 +256,9 @@ def test_what_is_wrong_in_pascal_contexts_archives_is_said_in_one_line(
 def test_another_archive_under_the_name_of_pascal_contexts_is_refused(
     name: str, context: Callable[..., None], small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    published = getattr(context59, name)
+    published = getattr(_context, name)
     context()
-    monkeypatch.setattr(context59, name, published)
+    monkeypatch.setattr(_context, name, published)
     with pytest.raises(
         UserError,
         match=rf"is not the published {published.name}: its md5 is [0-9a-f]{{32}}, not {published.md5[0]}; delete",

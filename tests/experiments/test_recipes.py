@@ -30,7 +30,11 @@ SOLVERS = {
     "voc-atonce": ((None, None, 1e-10), (75, 4000)),
     "siftflow": ((1e-10, 1e-12, 1e-12), (50, 2000)),
     "nyud-color": ((1e-10, None, None), (50, 2000)),
+    "nyud-depth": ((1e-10, None, None), (50, 2000)),
+    "nyud-hha": ((1e-10, None, None), (50, 2000)),
+    "nyud-rgb-hha": ((1e-12, None, None), (50, 2000)),
     "context59": ((1e-10, 1e-12, 1e-14), (50, 8000)),
+    "context60": ((1e-10, 1e-12, 1e-14), (50, 8000)),
     "ade20k": ((None, None, 1e-10), (1, 160_000)),
 }
 

@@ -43,22 +43,35 @@ def test_vgg16s_fully_connected_layers_become_convolutions_and_fc8_is_dropped(pa
     assert torch.equal(state["fc7.bias"], torch.tensor(layers["fc7"][1]))
 
 
-def test_of_sift_flows_two_heads_the_semantic_one_is_taken() -> None:
+def test_both_of_sift_flows_score_paths_keep_their_names() -> None:
     sem, geo = numbers(33, 4, 1, 1), numbers(3, 4, 1, 1)
-    heads = ("score_fr", "score_pool4", "score_pool3")
-    layers = {f"{name}_sem": [sem, numbers(33)] for name in heads} | {
-        f"{name}_geo": [geo, numbers(3)] for name in heads
-    }
-    ups = ("upscore2", "upscore_pool4", "upscore8")
-    layers |= {f"{name}_sem": [numbers(33, 33, 4, 4)] for name in ups} | {f"{name}_geo": [geo] for name in ups}
-    state = caffemodel.state_dict(layers)
-    assert sorted({name.rpartition(".")[0] for name in state}) == sorted((*heads, *ups))
-    assert torch.equal(state["score_pool4.weight"], torch.tensor(sem))
+    state = caffemodel.state_dict({"score_pool4_sem": [sem, numbers(33)], "score_pool4_geo": [geo, numbers(3)]})
+    assert list(state) == [f"score_pool4_{path}.{kind}" for path in ("sem", "geo") for kind in ("weight", "bias")]
+    assert torch.equal(state["score_pool4_sem.weight"], torch.tensor(sem))
+    assert torch.equal(state["score_pool4_geo.weight"], torch.tensor(geo))
+
+
+def test_the_nets_of_a_late_fusion_share_their_upsampling() -> None:
+    pair, kernel = [numbers(2, 4, 1, 1), numbers(2)], numbers(2, 2, 64, 64)
+    state = caffemodel.state_dict({"score_frcolor": pair, "score_frhha": pair, "upscore": [kernel]})
+    names = [f"{net}.{layer}" for layer in ("score_fr.weight", "upscore.weight") for net in ("rgb", "hha")]
+    assert set(names) < set(state)
+    assert torch.equal(state["rgb.upscore.weight"], state["hha.upscore.weight"])
 
 
 def test_unknown_layers_are_all_named_in_one_line() -> None:
     pair = [numbers(1, 1, 1, 1), numbers(1)]
-    names = ["conv1_1color", "score-fr", "conv6_1", "conv1_1_sem", "upscore4", "fc9", "a\nb"]
+    names = [
+        "conv1_1colour",
+        "conv1_2_bgrd",
+        "score-fr",
+        "conv6_1",
+        "conv1_1_sem",
+        "conv1_1_color",
+        "upscore4",
+        "fc9",
+        "a\nb",
+    ]
     with pytest.raises(UserError) as error:
         caffemodel.state_dict(dict.fromkeys([*names, "conv1_1"], pair))
     assert "\n" not in str(error.value)
@@ -113,10 +126,10 @@ def test_the_at_once_nets_scales_are_checked_and_left_out() -> None:
         ({"conv1_1": [numbers(2, 3, 1, 1), numbers(2, 2)]}, r"conv1_1 has a bias of shape \(2, 2\)"),
         (
             {
-                "score_fr_sem": [numbers(1, 1, 1, 1), numbers(1)],
-                "score_fr": [numbers(1, 1, 1, 1), numbers(1)],
+                "conv1_1_bgrd": [numbers(1, 1, 1, 1), numbers(1)],
+                "conv1_1": [numbers(1, 1, 1, 1), numbers(1)],
             },
-            "both",
+            "two layers of these weights are conv1_1, one of them conv1_1$",
         ),
     ],
 )
@@ -201,7 +214,7 @@ def test_the_reference_nets_layer_names_are_known() -> None:
         layers = {name: list(pair) for name in trunk + [f"{score}{suffix}" for score in scores[stride]]}
         layers |= {f"{name}{suffix}": [numbers(2, 2, 4, 4)] for name in UPSAMPLING[stride]}
         state = caffemodel.state_dict(layers)
-        names = [*trunk, *scores[stride], *UPSAMPLING[stride]]
+        names = [*trunk, *(f"{name}{suffix}" for name in (*scores[stride], *UPSAMPLING[stride]))]
         assert list(dict.fromkeys(name.rpartition(".")[0] for name in state)) == names
 
 

@@ -44,7 +44,11 @@ def test_a_rate_is_a_number_however_dvc_or_a_person_writes_it(written: str) -> N
         ),
         ("model.pad", 5, "params.yaml: model.pad is 5; write 100 or same"),
         ("model", 3, "params.yaml: model is 3; write a section of keys and values"),
-        ("train.init", "a" * 101, f"params.yaml: train.init is '{'a' * 79}…; write a name of letters, digits, - and _"),
+        (
+            "train.init",
+            "a" * 101,
+            f"params.yaml: train.init is '{'a' * 79}…; write parent, or a published net, or two joined by +",
+        ),
         (
             "data.crop",
             "100001x1",

@@ -74,10 +74,11 @@ def test_a_rung_starts_from_an_imported_file_where_the_caffemodel_is_missing(tmp
     net = FCN(21, 8, at_once=True)
     model = tmp_path / "made.safetensors"
     published.make("fcn8s-atonce-pascal", model)
-    initialization.fill(net, "fcn8s-atonce-pascal", model)
+    architecture = published.architecture(published.NETS["fcn8s-atonce-pascal"])
+    initialization.fill(net, architecture, "fcn8s-atonce-pascal", model)
     assert torch.equal(net.score_pool3.weight, state["score_pool3.weight"])
     learned = FCN(21, 8, at_once=True, upsampling="learned")
-    initialization.fill(learned, "fcn8s-atonce-pascal", model)
+    initialization.fill(learned, architecture, "fcn8s-atonce-pascal", model)
     assert torch.equal(learned.upscore8.weight, bilinear_kernel(21, 16).float())  # type: ignore[union-attr]
 
 
@@ -256,20 +257,3 @@ def test_bvlcs_googlenet_is_imported_without_its_classifiers(
     monkeypatch.setitem(imagenet.IN_CAFFE, "googlenet", replace(imagenet.CAFFE_GOOGLENET, sha1=None))
     with pytest.raises(UserError, match="bvlc_googlenet is another net: inception_4e/pool_proj.weight is missing"):
         importing.convert(path)
-
-
-def test_the_hha_net_takes_its_three_channels_in_their_order_and_starts_no_rung(tmp_path: Path) -> None:
-    """nyud_layers.py of the reference subtracts (132.431, 94.076, 118.477) and does not reverse the channels."""
-    torch.manual_seed(0)
-    net = FCN(40, 32)
-    layers = blobs_of(net.state_dict()) | {"upscore": [bilinear_kernel(40, 64).float().numpy()]}
-    (tmp_path / "nyud-fcn32s-hha-heavy.caffemodel").write_bytes(net_of(layers))
-    out, name = importing.convert(tmp_path / "nyud-fcn32s-hha-heavy.caffemodel")
-    loaded, meta = model_file.build(out)
-    assert meta.labels is not None
-    assert len(meta.labels.names) == 40
-    image = torch.tensor([132, 94, 118], dtype=torch.uint8).view(1, 3, 1, 1)
-    values = loaded.preprocessing(image, torch.float32).flatten().tolist()
-    assert values == pytest.approx([132 - 132.431, 94 - 94.076, 118 - 118.477], abs=1e-4)
-    with pytest.raises(UserError, match="takes HHA images, computed from depth, which no data set here has"):
-        published.check(name, 32, "vgg16", classes=40)

@@ -70,6 +70,16 @@ def test_a_score_that_the_paper_does_not_have_is_not_compared(
         ("voc-heavy", {"data.size.val": 256, "evaluate.size": "native"}, ["fcn32s", "fcn16s", "fcn8s"]),
         ("voc-alexnet", {}, ["fcn32s"]),
         ("voc-googlenet", {}, ["fcn32s"]),
+        ("nyud-color", {}, ["fcn32s"]),
+        ("nyud-color", {"data.inputs": "rgb+hha"}, []),
+        ("nyud-depth", {"model.fusion": "late"}, []),
+        ("nyud-hha", {"data.inputs": "depth"}, []),
+        ("nyud-hha", {"data.splits.val": "test"}, []),
+        ("nyud-rgb-hha", {}, ["fcn32s", "fcn16s"]),
+        ("siftflow", {}, ["fcn16s"]),
+        ("siftflow", {"data.labels": "semantic"}, []),
+        ("siftflow", {"data.labels": "geometric"}, []),
+        ("context60", {}, []),
         ("camvid", {}, []),
         ("scenes", {}, []),
     ],
@@ -87,6 +97,36 @@ def test_only_the_same_data_split_and_size_are_compared(recipe: str, changes: di
         assert (beside["fcn32s"].paper, beside["fcn32s"].reference) == ((None, None, 42.5, None), None)
     if recipe == "voc-atonce":
         assert (beside["fcn8s"].paper, beside["fcn8s"].reference) == (None, (91.1288, 78.4979, 65.3998, 84.4326))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "net", "mean_iu", "geometric"),
+    [
+        ("nyud-color", "fcn32s", 29.2, None),
+        ("nyud-depth", "fcn32s", 30.5, None),
+        ("nyud-hha", "fcn32s", 24.2, None),
+        ("nyud-rgb-hha", "fcn32s", 32.8, None),
+        ("nyud-rgb-hha", "fcn16s", 34.0, None),
+        ("siftflow", "fcn16s", 39.5, 94.3),
+    ],
+)
+def test_the_papers_scores_stand_beside_the_experiment_that_they_belong_to(
+    recipe: str, net: str, mean_iu: float, geometric: float | None
+) -> None:
+    path = ROOT / "recipes" / f"{recipe}.yaml"
+    published = paper.beside(params.load(path))[net]
+    assert published.paper is not None
+    assert (published.paper[2], published.geometric) == (mean_iu, geometric)
+    if net == "fcn32s" or geometric:
+        assert str(mean_iu) in path.read_text().partition("\nseed:")[0]
+
+
+def test_the_geometric_accuracy_is_compared_too(tmp_path: Path) -> None:
+    counts = {net: torch.tensor([[8, 1], [1, 5]]) for net in NETS}
+    scores = {net: row(85, 52, 40, 76) | {"geometric_pixel_accuracy": 0.9} for net in NETS}
+    content = written(tmp_path, "siftflow", TWO, counts, scores).content()
+    assert markdown.comparison(content)["fcn16s"][-1] == ("geometric pixel accuracy", "94.3", "—", "90.00", "−4.30")
+    assert "geometric pixel accuracy" in page.page(content, tmp_path)
 
 
 def test_recipes_expect_what_is_published() -> None:
