@@ -123,6 +123,7 @@ Init = Annotated[str, BeforeValidator(_init), Field(description="parent, or a pu
 Pattern = Annotated[str, BeforeValidator(_pattern), Field(description="a path with a *, such as images/* or *_mask")]
 Input = Literal["rgb", "depth", "hha", "infrared", "bands"]
 INPUTS: tuple[Input, ...] = get_args(Input)
+CHANNELS = {"rgb": 3, "depth": 1, "hha": 3, "infrared": 1}  # of each input; bands are as many as the files have
 Inputs = Annotated[
     tuple[Input, ...],
     BeforeValidator(_joined),

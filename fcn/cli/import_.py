@@ -1,4 +1,4 @@
-"""Convert published weights to a model file: pytorch-fcn's .pth files, or the reference's .caffemodel files.
+"""Convert published weights to a model file: the reference's .caffemodel, pytorch-fcn's .pth, or fcn's .npz files.
 
 The default output is where `init: NAME` and `model.weights: caffe` look before they download anything.
 """

@@ -23,6 +23,7 @@ from fcn.data.split import Role, columns, is_file_name
 from fcn.data.tiles import Tiling
 from fcn.datasets.resizing import Packed, resize, resize_in_tiles
 from fcn.datasets.sources import Sample, name_error
+from fcn.params import CHANNELS
 from fcn.runtime import machine, workers
 from fcn.runtime.errors import UserError, counted
 
@@ -137,7 +138,7 @@ def write_inputs(inputs: Sequence[str], out: Path) -> None:
     """
     if list(inputs) == ["rgb"]:
         return
-    known = {"rgb": 3, "hha": 3, "depth": 1, "infrared": 1}
+    known = dict(CHANNELS)
     if "bands" in inputs:
         bands = set()
         for path in out.glob("*.images"):

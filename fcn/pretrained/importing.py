@@ -1,4 +1,4 @@
-"""Imports published weights (.caffemodel, .pth) as model files, after checking every name, shape and value."""
+"""Imports published weights (.caffemodel, .pth, .npz) as model files, after checking every name, shape and value."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import torch
 
 from fcn import models
 from fcn.datasets import sources
-from fcn.io import caffemodel, verification
+from fcn.io import caffemodel, npz, verification
 from fcn.io.archive import Archive
 from fcn.models import FCN, State, backbones
 from fcn.pretrained import imagenet, published
@@ -20,8 +20,8 @@ from fcn.weights.model_file import Meta, Published
 
 MAX_SIZE = 1 << 30  # bytes; the largest published file has 0.6 GB
 
-# Files published by pytorch-fcn, by md5: the reference's nets and VGG16, converted from Caffe.
-# source   models/*.py of wkentaro/pytorch-fcn; fcn16s was uploaded twice
+# Files published by pytorch-fcn and, for Chainer, by fcn, by md5: the reference's nets and VGG16, converted from Caffe.
+# source   models/*.py of wkentaro/pytorch-fcn (fcn16s was uploaded twice); data.py and models/*.py of wkentaro/fcn
 CONVERTED = {
     "d3eb467a80e7da0468a20dfcbc13e6c8": "fcn32s-heavy-pascal",
     "991ea45d30d632a01e5ec48002cac617": "fcn16s-heavy-pascal",
@@ -29,6 +29,11 @@ CONVERTED = {
     "de93e540ec79512f8770033849c8ae89": "fcn8s-heavy-pascal",
     "bfed4437e941fef58932891217fe6464": "fcn8s-atonce-pascal",
     "aa75b158f4181e7f6230029eb96c1b13": imagenet.VGG16,
+    "b7f0a2e66229ccdb099c0a60b432e8cf": "fcn32s-heavy-pascal",
+    "7c9b50a1a8c6c20d3855d4823bbea61e": "fcn16s-heavy-pascal",
+    "256c2a8235c1c65e62e48d3284fbd384": "fcn8s-heavy-pascal",
+    "5f3ffdc7fae1066606e1ef45cfda548f": "fcn8s-atonce-pascal",
+    "54a0cddc1392ccc4056bbeecbb30f3d4": imagenet.VGG16,
 }
 BACKBONES = {archive.stem: name for name, archive in imagenet.IN_CAFFE.items()}  # by the name of the published file
 
@@ -36,11 +41,11 @@ BACKBONES = {archive.stem: name for name, archive in imagenet.IN_CAFFE.items()} 
 def convert(
     path: Path, *, name: str | None = None, out: Path | None = None, digests: Mapping[str, str] = CONVERTED
 ) -> tuple[Path, str]:
-    """Converts a published .caffemodel, or a .pth of pytorch-fcn, to a model file.
+    """Converts a published .caffemodel, a .pth of pytorch-fcn or an .npz of Chainer's fcn to a model file.
 
     name      name of the net in a .caffemodel, if the file was renamed
     out       model file to write; by default where `init` and `model.weights` find it
-    digests   names of the nets in known .pth files, by md5
+    digests   names of the nets in known .pth and .npz files, by md5
     returns   the model file and the name of the net
     raises    UserError listing every name, shape and value that does not match the net
     """
@@ -83,15 +88,19 @@ def _read(path: Path, name: str | None, digests: Mapping[str, str]) -> tuple[Sta
 
 
 def _converted(path: Path, digests: Mapping[str, str]) -> tuple[State, str]:
-    """State dict and name of a .pth file. It is unpickled only if its digest is known."""
+    """State dict and name of a .pth or .npz file. A .pth is unpickled only if its digest is known."""
     with path.open("rb") as file:  # opened once, so that the content unpickled is the content checked
         digest = hashlib.file_digest(file, "md5").hexdigest()
         if digest not in digests:
             raise UserError(
-                f"{path} (md5 {digest}) is not a file published by pytorch-fcn and was not loaded: "
+                f"{path} (md5 {digest}) is not a file published by pytorch-fcn or fcn and was not loaded: "
                 "a pickle can run arbitrary code; import the .caffemodel instead"
             )
         file.seek(0)
+        if path.suffix == ".npz":
+            name = digests[digest]
+            at_once = name in published.NETS and published.NETS[name].at_once
+            return caffemodel.state_dict(npz.read(file, path), at_once=at_once), name
         return imagenet.unpickle(file, path), digests[digest]
 
 

@@ -8,12 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fcn import models
 from fcn.models.layers import PREPROCESSINGS
-from fcn.params import Input, Params
+from fcn.params import CHANNELS, Params
 from fcn.runtime import machine
 from fcn.runtime.errors import counted
-
-# Channels of each input; those of bands are not known before the images are read.
-CHANNELS: dict[Input, int] = {"rgb": 3, "depth": 1, "hha": 3, "infrared": 1, "bands": 3}
 
 
 def rung_flops(params: Params, stride: int, forward: int) -> int:
@@ -26,7 +23,7 @@ def rung_flops(params: Params, stride: int, forward: int) -> int:
 def forward_flops(params: Params, num_classes: int, stride: int, height: int, width: int) -> int:
     """Multiplications and additions of one forward pass of one image."""
     model = params.model
-    inputs: dict[str, int] = {name: CHANNELS[name] for name in params.data.inputs}
+    inputs = {str(name): CHANNELS.get(name, 3) for name in params.data.inputs}  # bands are not known yet
     with torch.device("meta"):
         net = models.build(
             inputs,

@@ -257,3 +257,86 @@ def test_bvlcs_googlenet_is_imported_without_its_classifiers(
     monkeypatch.setitem(imagenet.IN_CAFFE, "googlenet", replace(imagenet.CAFFE_GOOGLENET, sha1=None))
     with pytest.raises(UserError, match="bvlc_googlenet is another net: inception_4e/pool_proj.weight is missing"):
         importing.convert(path)
+
+
+def chainer(state: State, path: Path, name: str, **more: np.ndarray) -> dict[str, str]:
+    """The file as Chainer saves it: LAYER/W and LAYER/b; returns the digests that make it known."""
+    kinds = {"weight": "W", "bias": "b"}
+    arrays = {}
+    for key, tensor in state.items():
+        layer, _, kind = key.rpartition(".")
+        arrays[f"{layer}/{kinds[kind]}"] = tensor.numpy()
+    np.savez_compressed(
+        path, allow_pickle=True, **arrays | {key.replace("__", "/"): value for key, value in more.items()}
+    )
+    return {hashlib.md5(path.read_bytes()).hexdigest(): name}
+
+
+@pytest.mark.parametrize(
+    ("stride", "name", "at_once"),
+    [
+        (32, "fcn32s-heavy-pascal", False),
+        (16, "fcn16s-heavy-pascal", False),
+        (8, "fcn8s-heavy-pascal", False),
+        (8, "fcn8s-atonce-pascal", True),
+    ],
+)
+def test_chainers_file_becomes_a_model_file_that_predicts_the_same(
+    tmp_path: Path, stride: int, name: str, at_once: bool
+) -> None:
+    state = theirs(stride, at_once=at_once)
+    zero = {"upscore2__b": np.zeros(21, np.float32)} if stride == 16 else {}  # FCN16s had nobias=False
+    digests = chainer(state, tmp_path / "x.npz", name, **zero)
+    out, found = importing.convert(tmp_path / "x.npz", digests=digests)
+    assert found == name
+    reference = FCN(21, stride, upsampling="learned", at_once=at_once).eval()
+    reference.load_state_dict(state)
+    image = torch.randint(0, 256, (1, 3, 40, 50), dtype=torch.uint8)
+    assert torch.allclose(model_file.build(out)[0](image), reference(image), atol=1e-4)
+
+
+def test_chainers_vgg16_becomes_the_caffe_backbone(tmp_path: Path) -> None:
+    trunk = {k: t for k, t in theirs(32).items() if not k.startswith(("score", "upscore"))}
+    linear = {k: t.flatten(1) if k in ("fc6.weight", "fc7.weight") else t for k, t in trunk.items()}
+    linear |= {"fc8.weight": torch.zeros(1000, 7), "fc8.bias": torch.zeros(1000)}
+    out, name = importing.convert(tmp_path / "x.npz", digests=chainer(linear, tmp_path / "x.npz", imagenet.VGG16))
+    assert name == imagenet.VGG16
+    loaded = model_file.load(out)[0]
+    assert loaded.keys() == trunk.keys()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in trunk.items())
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"upscore__b": np.ones(21, np.float32)}, "upscore has 2 blobs"),
+        ({"conv1_1__gamma": np.ones(2, np.float32)}, "arrays that are no layer's W or b: 'conv1_1/gamma'"),
+        ({"conv1_1__b": np.ones(2)}, "array of float64"),
+        ({"conv1_1__b": np.array([Trap(Path("sprung"))], object)}, "array of object"),
+        ({"conv1_1__b": np.ones(3, np.float32)}, r"conv1_1.bias is \(3,\) float32, not \(2,\) float32"),
+        ({"conv9__W": np.ones(3, np.float32)}, "no FCN has the layers 'conv9'"),
+    ],
+)
+def test_another_content_in_chainers_file_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, np.ndarray], reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    digests = chainer(theirs(32), tmp_path / "x.npz", "fcn32s-heavy-pascal", **more)
+    with pytest.raises(UserError, match=reason) as caught:
+        importing.convert(tmp_path / "x.npz", digests=digests)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_file_of_chainers_that_nobody_published_or_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    chainer(theirs(32), path, "fcn32s-heavy-pascal")
+    with pytest.raises(UserError, match=r"\(md5 [0-9a-f]{32}\) is not a file published by pytorch-fcn or fcn"):
+        importing.convert(path)
+    content = bytearray(path.read_bytes())
+    for damaged in (content[: len(content) // 2], content[:100] + bytes(200) + content[300:], b"no zip"):
+        path.write_bytes(damaged)
+        digests = {hashlib.md5(bytes(damaged)).hexdigest(): "fcn32s-heavy-pascal"}
+        with pytest.raises(UserError, match="cannot be read as a file of Chainer's weights") as caught:
+            importing.convert(path, digests=digests)
+        assert "\n" not in str(caught.value)
