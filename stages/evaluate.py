@@ -104,9 +104,9 @@ def _evaluate(paths: argparse.Namespace, experiment: Params, split: "Split", gro
     pictures: list[Path] = []
     shutil.rmtree(paths.figures, ignore_errors=True)  # as DVC does, so that no figure of an unscored net remains
     with stage_run.stage("evaluate", experiment, entry.params, entry.fingerprint()) as run:
-        run.data(paths.data, "val", "evaluation")
+        run.data(paths.data, val="evaluation")
         for path, meta, (counts, *second) in _counted(paths, split, group):
-            run.tag(**{f"{path.stem}__sha256": files.sha256(path)})
+            run.evaluates(path)
             pictures.append(paths.figures / f"confusion_{path.stem}.png")
             charts.confusion(counts.confusion, split.labels, pictures[-1])
             truth, predicted = counts.confusion.sum(1).tolist(), counts.confusion.sum(0).tolist()

@@ -42,8 +42,32 @@ def inputs(run: Run) -> list[tuple[str, str]]:
 
 
 def artifacts(checkout: Checkout, run: Run) -> set[str]:
-    listed = [client(checkout).list_artifacts(run.info.run_id, folder) for folder in (None, "figures")]
+    listed = [client(checkout).list_artifacts(run.info.run_id, folder) for folder in (None, "figures", "images")]
     return {artifact.path for folder in listed for artifact in folder if not artifact.is_dir}
+
+
+def models(checkout: Checkout) -> list[Any]:
+    """What the store says of the nets, but for ids and times: name, digest, tags, params, stages and scores."""
+    stage = {run.info.run_id: run.data.tags.get("stage", "row") for run in runs(checkout)}
+    links = [
+        (output.model_id, stage[run.info.run_id]) for run in runs(checkout) for output in run.outputs.model_outputs
+    ]
+    experiment = client(checkout).get_experiment_by_name("fcn")
+    assert experiment is not None
+    found = client(checkout).search_logged_models([experiment.experiment_id])
+    external = [model for model in found if model.tags.get("mlflow.model.isExternal") == "true"]
+    return sorted(
+        (
+            model.name,
+            str(model.status),
+            sorted(model.tags.items()),
+            sorted(model.params.items()),
+            stage.get(model.source_run_id),
+            sorted(made for output, made in links if output == model.model_id),
+            sorted((score.key, score.value, score.dataset_name, score.dataset_digest) for score in model.metrics or []),
+        )
+        for model in external
+    )
 
 
 def table(checkout: Checkout) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fcn.data.labels import VOID, UInt8
 from fcn.data.split import Split
 from fcn.runtime import files
 from fcn.runtime.distributed import SINGLE, Group
+from fcn.tracking import image_grid
 
 IMAGES = 4
 STEPS = 8  # maximum validations shown in the picture of a training
@@ -30,7 +32,7 @@ class Preview:
 
     def __init__(self, split: Split) -> None:
         self.split = split
-        self.indices = np.unique(np.linspace(0, len(split) - 1, IMAGES).astype(int)).tolist()
+        self.indices = chosen(len(split))
         self.sizes = [_fitted(*split.size(i)) for i in self.indices]
         self.predictions = [np.full(size, VOID, np.uint8) for size in self.sizes]
 
@@ -64,12 +66,74 @@ class Preview:
                 rows[f"step {number}"] = self._coloured(np.asarray(picture))
         return _below(rows)
 
+    def columns(self, net: str, step: int, png: str) -> dict[tuple[str, int], Image.Image]:
+        """The pictures for MLflow's image grid of one validation: see the function `columns`."""
+        return columns(self.picture({str(step): png}), self.layout(), net, [step])
+
+    def layout(self) -> "list[Column]":
+        """Where each image is in `picture`."""
+        return layout([self.split.name(i) for i in self.indices], [self.split.size(i) for i in self.indices])
+
     def write(self, previews: Mapping[str, str], path: Path) -> None:
         """Writes `picture` as a PNG file."""
         files.write_png(path, self.picture(previews))
 
     def _coloured(self, mask: UInt8) -> Image.Image:
         return self.split.labels.picture(mask).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Column:
+    """An image's column in the picture of a training.
+
+    left, width, height   in pixels
+    """
+
+    name: str
+    left: int
+    width: int
+    height: int
+
+
+def chosen(count: int) -> list[int]:
+    """IMAGES of `count` images, evenly spaced."""
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, IMAGES).astype(int))]
+
+
+def layout(names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[Column]:
+    """The columns of images with these names, heights and widths."""
+    placed, left = [], LEFT
+    for name, (height, width) in zip(names, (_fitted(*size) for size in sizes), strict=True):
+        placed.append(Column(name, left, width, height))
+        left += width + GAP
+    return placed
+
+
+def columns(
+    picture: Image.Image, layout: Sequence[Column], net: str, steps: Sequence[int]
+) -> dict[tuple[str, int], Image.Image]:
+    """Cuts the picture of a training into one picture per image and step: image, truth and prediction.
+
+    picture   as `Preview.write` writes it
+    steps     of its rows of predictions
+    returns   pictures by key of MLflow's image grid and step; none if the picture has another size than the layout says
+    """
+    row = max(column.height for column in layout)
+    size = layout[-1].left + layout[-1].width, (2 + len(steps)) * (row + GAP) - GAP
+    if picture.size != size:
+        return {}
+    cut = {}
+    for place, column in enumerate(layout, 1):
+        strips = [
+            picture.crop((column.left, top, column.left + column.width, top + column.height))
+            for top in range(0, size[1], row + GAP)
+        ]
+        for strip, step in zip(strips[2:], steps, strict=True):
+            whole = Image.new("RGB", (column.width, 3 * column.height + 2 * GAP), WHITE)
+            for i, part in enumerate((*strips[:2], strip)):
+                whole.paste(part, (0, i * (column.height + GAP)))
+            cut[image_grid.key(net, f"{place} {column.name}"), step] = whole
+    return cut
 
 
 def preview_steps(iterations: int, every: int) -> list[int]:

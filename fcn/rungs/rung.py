@@ -115,7 +115,7 @@ def train_rung(
             files.write_text(curves / "val.csv", _csv(checkpoint.val, columns))
             Preview(val).write(checkpoint.previews, validation)
             run.artifact(validation, "figures")
-            run.tag(model__sha256=files.sha256(out), model__path=out.as_posix())
+            run.model(out)
             checkpoint.finish(out)
 
 
@@ -125,8 +125,7 @@ def _log_initialization(run: stage_run.Run, stage: str, data: Path, initialized:
         run.tag(parent__sha256=initialized.parent)
     if initialized.published:
         run.tag(published__name=initialized.published.name, published__sha256=initialized.published.sha256)
-    run.data(data, "train", "training")
-    run.data(data, "val", "validation")
+    run.data(data, train="training", val="validation")
     run.text(
         _csv([{"layer": layer, "initialized": origin} for layer, origin in initialized.table]), f"{stage}/layers.csv"
     )
@@ -294,7 +293,7 @@ def _validate(
         if checkpoint.number in preview_steps(training.rung.iterations, training.rung.validate_every):
             checkpoint.previews[str(checkpoint.number)] = png
         try:
-            _log_preview(png, val, checkpoint, run, validation)
+            _log_preview(BY_STRIDE[net.stride].name, png, val, checkpoint, run, validation)
         except OSError as error:  # a full disk must not end the training
             bar.write(f"warning: no preview written after step {checkpoint.number} ({error.strerror})")
     losses = _since_validation(checkpoint)
@@ -314,7 +313,7 @@ def _since_validation(checkpoint: Checkpoint) -> list[dict[str, float]]:
     return [row for row in checkpoint.train if row["iteration"] > since]
 
 
-def _log_preview(png: str, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:
+def _log_preview(net: str, png: str, val: Split, checkpoint: Checkpoint, run: stage_run.Run, validation: Path) -> None:
     """Logs the current preview to MLflow and rewrites the picture of the training so far."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"step_{checkpoint.number:07d}.png"

@@ -10,28 +10,44 @@ import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
-from fcn.tracking import store
+from fcn.tracking import logged_models, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-NAME, ALIAS = "fcn", "champion"
+NAME, ALIAS, CHALLENGER = "fcn", "champion", "challenger"
 PACKAGE = Path(__file__).parent.parent  # fcn, which is stored with the weights
 MODEL = f"models:/{NAME}@{ALIAS}"
 PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "torch")  # what a served model imports
 
 
-def register(path: Path) -> tuple[str, bool]:
-    """Registers a model file and marks its version as the one to serve.
+@dataclass(frozen=True)
+class Registered:
+    """A registered version.
 
-    returns  the version, and whether it is new: the same weights, code and packages are registered only once
-    raises   UserError if the file is not a net with classes
+    new      False if the same weights, code and packages were registered before
+    alias    ALIAS if it is the version to serve, else CHALLENGER
+    reason   why it is the challenger
+    """
+
+    version: str
+    new: bool
+    alias: str
+    reason: str
+
+
+def register(path: Path, as_champion: bool = False) -> Registered:
+    """Registers a model file, as the one to serve if it is not worse than the current one on the same data.
+
+    as_champion   whether to serve it in any case
+    raises        UserError if the file is not a net with classes
     """
     from fcn.inference import prediction
 
@@ -40,12 +56,47 @@ def register(path: Path) -> tuple[str, bool]:
     tags = {"model.sha256": files.sha256(path), "model.path": path.as_posix(), "code.sha256": _code_digest()}
     tags["requirements"] = " ".join(requirements)
     with _store() as client, store.locked():
-        experiment = store.Store().experiment
+        runs = store.Store()
         same = [old for old in _versions(client) if all(old.tags.get(key) == value for key, value in tags.items())]
-        intact = [old.version for old in same if _is_intact(old)]
-        number = intact[0] if intact else _log(client, experiment, path, tags, requirements)
-        client.set_registered_model_alias(NAME, ALIAS, number)
-    return str(number), not intact
+        intact = [str(old.version) for old in same if _is_intact(old)]
+        reason = "" if as_champion else rejection(runs, _current(client), tags["model.sha256"])
+        number = intact[0] if intact else _log(client, runs.experiment, path, tags, requirements)
+        if not reason and _aliases(client).get(CHALLENGER) == number:
+            client.delete_registered_model_alias(NAME, CHALLENGER)
+        client.set_registered_model_alias(NAME, CHALLENGER if reason else ALIAS, number)
+    return Registered(number, not intact, CHALLENGER if reason else ALIAS, reason)
+
+
+def rejection(runs: store.Store, current: Any, sha256: str) -> str:
+    """Why a net does not replace the version that is served; empty if it does.
+
+    It does if its mean IU is not less on any split that both were scored on, and if there is such a split.
+
+    current   the version that is served, if there is one
+    sha256    of the net's file
+    """
+    if current is None or current.tags.get("model.sha256") == sha256:
+        return ""
+    scored, served = (logged_models.mean_iu(runs, digest) for digest in (sha256, current.tags.get("model.sha256", "")))
+    shared = [split for split in scored if split in served]
+    if not shared:
+        return f"there is no split that both it and version {current.version} were scored on"
+    worse = [split for split in shared if scored[split] < served[split]]
+    if not worse:
+        return ""
+    split, *_ = worse
+    return f"its mean IU on {split[0]} is {scored[split]:.4f}, that of version {current.version} {served[split]:.4f}"
+
+
+def _aliases(client: "MlflowClient") -> dict[str, str]:
+    found = client.search_registered_models(f"name = '{NAME}'")
+    return {alias: str(number) for alias, number in found[0].aliases.items()} if found else {}
+
+
+def _current(client: "MlflowClient") -> Any:
+    """The version that is served; None if there is none."""
+    number = _aliases(client).get(ALIAS)
+    return client.get_model_version(NAME, number) if number else None
 
 
 def champion() -> tuple[str, Path]:

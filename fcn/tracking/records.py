@@ -5,7 +5,7 @@ experiment is trained again with different bits, for example with another number
 """
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import psutil
 from fcn.runtime import locks, machine
 from fcn.runtime.commands import git
 from fcn.tracking import groups, identity
+from fcn.tracking.datasets import Dataset
 from fcn.tracking.identity import Experiment, flat
 from fcn.tracking.store import Rows, Store
 
@@ -109,6 +110,11 @@ def images(train: bytes, val: bytes) -> dict[str, str]:
     train, val   the indexes of the packed splits, CSV
     """
     return {"images": " + ".join(str(index.count(b"\n") - 1) for index in (train, val))}
+
+
+def model_tags(stage: str, path: str, splits: Sequence[Dataset]) -> dict[str, str]:
+    """Tags of the model of a net: where it was made, and the digests of the splits that its stage read."""
+    return {"stage": stage, "model.path": path} | {f"data.{split.context}": split.digest for split in splits}
 
 
 def owner() -> str:

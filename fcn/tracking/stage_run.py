@@ -7,18 +7,22 @@ one warning and goes on. `fcn sync` adds what is missing.
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from fcn.params import Params
 from fcn.pipeline import dvc_lock
 from fcn.runtime import files, locks, machine
-from fcn.runtime.errors import UserError
-from fcn.tracking import identity, records, store
+from fcn.tracking import datasets, identity, image_grid, logged_models, records, store
+from fcn.tracking.datasets import Dataset
 from fcn.tracking.identity import Experiment
 from fcn.tracking.store import Rows, Store
 from fcn.tracking.system_metrics import SystemMetrics
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from PIL import Image
 
 
 class Run:
@@ -27,6 +31,9 @@ class Run:
     def __init__(self, stage: str, enabled: bool = True) -> None:
         self.stage, self.enabled = stage, enabled
         self.child = self.parent = self.dataset = ""
+        self.declared: Mapping[str, object] = {}
+        self.splits: dict[str, Dataset] = {}  # by name
+        self.models: dict[str, LoggedModel] = {}  # that this stage scores, by net
         self.lock: TextIO | None = None
         self.system_metrics: SystemMetrics | None = None
         self.num_samples = 0
@@ -51,19 +58,52 @@ class Run:
         self._attempt(lambda: self.store.client.log_text(self.child, content, name))
 
     def scores(self, values: Mapping[str, float]) -> None:
-        """Logs final scores on the child and on the experiment's row."""
-        for run in (self.child, self.parent):
-            self._attempt(lambda run=run: self.store.scores(run, values))  # type: ignore[misc]
+        """Logs final scores on the child and on the experiment's row, and for the nets of `evaluates`."""
+        split = self.splits.get("val")
+        self._attempt(lambda: self.store.scores(self.child, values, None, self.models, split))
+        self._attempt(lambda: self.store.scores(self.parent, values))
 
-    def data(self, folder: Path, role: str, context: str) -> None:
-        """Logs a packed split as an input of child and row, with its folder's digest from dvc.lock, and its images."""
+    def data(self, folder: Path, **contexts: str) -> None:
+        """Logs packed splits as inputs of child and row, and the number of images.
+
+        contexts   what each split is used for, by name: val="evaluation"
+        """
+        self._attempt(lambda: self._log_data(folder, contexts))
+
+    def _log_data(self, folder: Path, contexts: Mapping[str, str]) -> None:
+        self.splits = {role: datasets.read(folder, role, self.dataset, use) for role, use in contexts.items()}
         indexes = [folder / f"{split}.csv" for split in ("train", "val")]
-        self._attempt(lambda: self.store.tag(self.parent, records.images(*(path.read_bytes() for path in indexes))))
-        name = f"{self.dataset}-{role}"
+        self.store.tag(self.parent, records.images(*(path.read_bytes() for path in indexes)))
         for run in (self.child, self.parent):
-            self._attempt(
-                lambda run=run: self.store.dataset(run, name, _digest(folder, role), folder.as_posix(), context)  # type: ignore[misc]
-            )
+            self.store.datasets(run, list(self.splits.values()))
+
+    def model(self, path: Path) -> None:
+        """Logs the net that this stage wrote: its digest on the child, and a model, without its weights."""
+        digest = files.sha256(path)
+        self.tag(model__sha256=digest, model__path=path.as_posix())
+        self._attempt(lambda: self._add_model(path, digest))
+
+    def _add_model(self, path: Path, digest: str) -> None:
+        tags = records.model_tags(self.stage, path.as_posix(), list(self.splits.values()))
+        made = self.store.client.get_run(self.child), self.store.client.get_run(self.parent)
+        with store.locked():
+            logged_models.add(self.store, path.stem, digest, tags, identity.flat(self.declared), made)
+
+    def evaluates(self, path: Path) -> None:
+        """Logs that this stage scores a net. `fcn sync` adds the scores of nets that the store does not have yet."""
+        digest = files.sha256(path)
+        self.tag(**{f"{path.stem}__sha256": digest})
+        self._attempt(lambda: self._find_model(path, digest))
+
+    def _find_model(self, path: Path, digest: str) -> None:
+        model = logged_models.find(self.store, path.stem, digest)
+        if model is not None:
+            self.models[path.stem] = model
+            logged_models.evaluated(self.store, self.child, {path.stem: model})
+
+    def images(self, pictures: "Mapping[tuple[str, int], Image.Image]") -> None:
+        """Logs pictures, by key and step, on the experiment's row, where MLflow's image grid compares experiments."""
+        self._attempt(lambda: image_grid.add(self.store, self.parent, pictures))
 
     def _attempt(self, action: Callable[[], object]) -> None:
         if not self.enabled:
@@ -89,7 +129,7 @@ class Run:
         """Finds or creates the experiment's row and this stage's child, under the store's lock."""
         lock = dvc_lock.read()
         experiment = Experiment(params.model_dump(), identity.code(), identity.name(), dvc_lock.packed(lock))
-        self.dataset = experiment.dataset
+        self.dataset, self.declared = experiment.dataset, declared
         now = str(int(time.time() * 1000))
         with store.locked():
             self.store = Store()
@@ -188,13 +228,3 @@ def stage(name: str, params: Params, declared: Mapping[str, object], fingerprint
         raise
     finally:
         run.close(status)
-
-
-def _digest(folder: Path, role: str) -> str:
-    """The md5 that dvc.lock has of a folder of packed splits; without DVC, the digest of the split's index."""
-    with suppress(UserError):
-        for entry in dvc_lock.read().values():
-            for out in entry["outs"]:
-                if out["path"] == folder.as_posix():
-                    return str(out["md5"])
-    return files.sha256(folder / f"{role}.csv")[:32]

@@ -7,14 +7,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from fcn.runtime import locks, machine
 from fcn.runtime.errors import first_line, redacted, without_credentials
 from fcn.tracking import table_view
+from fcn.tracking.datasets import Dataset
 
-EXPERIMENT = "fcn"
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+
+EXPERIMENT = "fcn"  # the default name of the experiment that the runs belong to
 LOCATION = "fcn.place"  # tag of a stage's run: digest of the checkout that it ran in
 METRIC_BATCH = 1000  # metrics that MLflow accepts in one call
 PARAM_BATCH = 100  # params that MLflow accepts in one call
@@ -36,6 +40,11 @@ def rounded(value: float) -> float:
 def address() -> str:
     """The tracking URI: MLFLOW_TRACKING_URI, else a SQLite database in the main checkout."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{machine.root() / 'mlflow.db'}"
+
+
+def experiment_name() -> str:
+    """The MLflow experiment that the runs belong to: MLFLOW_EXPERIMENT_NAME, else `fcn`."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
 def safe_address() -> str:
@@ -94,7 +103,7 @@ class Store:
         from mlflow import MlflowClient
 
         self.client = MlflowClient(address())
-        existing = self.client.get_experiment_by_name(EXPERIMENT)
+        existing = self.client.get_experiment_by_name(experiment_name())
         if existing:
             _relocate_artifacts(existing.artifact_location)
         self.experiment = str(existing.experiment_id if existing else self._create())
@@ -108,7 +117,7 @@ class Store:
         # A server decides where it stores artifacts; those of a local database are in the same folder.
         database = _database()
         location = (database.parent / "mlartifacts").as_uri() if database else None
-        return str(self.client.create_experiment(EXPERIMENT, location))
+        return str(self.client.create_experiment(experiment_name(), location))
 
     def find(self, condition: str = "") -> list[Any]:
         """All runs that match a filter string, newest first."""
@@ -173,17 +182,36 @@ class Store:
             self._steps[run] = {name: max(point.step for point in points) for name, points in history.items()}
         return self._steps[run]
 
-    def scores(self, run: str, values: Mapping[str, float], when: int | None = None) -> None:
-        """Logs final scores, rounded for the table; unchanged scores are skipped."""
+    def scores(
+        self,
+        run: str,
+        values: Mapping[str, float],
+        when: int | None = None,
+        models: Mapping[str, "LoggedModel"] | None = None,
+        dataset: Dataset | None = None,
+    ) -> None:
+        """Logs final scores, rounded for the table; unchanged scores are skipped.
+
+        values    by NET.SCORE
+        models    nets that the scores are logged for too, by name
+        dataset   the split that they were scored on, if there are models
+        """
         from mlflow.entities import Metric
 
         logged, now = self.client.get_run(run).data.metrics, int(time.time() * 1000)
-        # A changed score is logged with the current time: of several values at one step MLflow shows the latest.
-        new = [
-            Metric(name, rounded(value), now if name in logged else when or now, 0)
-            for name, value in values.items()
-            if logged.get(name) != rounded(value)
-        ]
+        new = []
+        for name, value in ((name, rounded(value)) for name, value in values.items()):
+            model = (models or {}).get(name.partition(".")[0]) if dataset else None
+            if model is not None and dataset is not None and dataset.scored(model, name, value):
+                model = None
+            if model is None and logged.get(name) == value:
+                continue
+            if logged.get(name) == value:  # only the model lacks it: the run's own point must not be doubled
+                point = self.client.get_metric_history(run, name)[-1].timestamp
+            else:  # a changed score gets the current time: of several values at one step MLflow shows the latest
+                point = now if name in logged else when or now
+            facts = (model.model_id, dataset.name, dataset.digest) if model and dataset else ()
+            new.append(Metric(name, value, point, 0, *facts))
         if new:
             self.client.log_batch(run, new)
 
@@ -193,12 +221,16 @@ class Store:
         if tags:
             self.client.log_batch(run, tags=[RunTag(name, value) for name, value in tags.items()])
 
-    def dataset(self, run: str, name: str, digest: str, folder: str, context: str) -> None:
-        """Logs a packed split as an input of a run. Logging it again changes nothing."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+    def datasets(self, run: str, datasets: Sequence[Dataset]) -> None:
+        """Logs packed splits as inputs of a run. Logging them again changes nothing."""
+        from mlflow import entities
 
-        dataset = Dataset(name, digest, "local", json.dumps({"uri": folder}))
-        self.client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
+        inputs = []
+        for split in datasets:
+            source = json.dumps({"uri": split.folder})
+            entity = entities.Dataset(split.name, split.digest, "local", source, profile=split.profile or None)
+            inputs.append(entities.DatasetInput(entity, [entities.InputTag("mlflow.data.context", split.context)]))
+        self.client.log_inputs(run, inputs)
 
     def artifacts(self, run: str, folder: str | None = None) -> set[str]:
         """Paths of a run's artifacts in one folder, by default the top one."""
