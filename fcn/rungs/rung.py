@@ -319,6 +319,8 @@ def _log_preview(net: str, png: str, val: Split, checkpoint: Checkpoint, run: st
         path = Path(folder) / f"step_{checkpoint.number:07d}.png"
         Preview(val).write({str(checkpoint.number): png}, path)
         run.artifact(path, "validation", shared=False)
+    if str(checkpoint.number) in checkpoint.previews:  # these are in the picture, from which `fcn sync` cuts them
+        run.images(Preview(val).columns(net, checkpoint.number, png))
     Preview(val).write(checkpoint.previews, validation)
 
 

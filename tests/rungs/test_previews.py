@@ -107,6 +107,25 @@ def test_the_picture_shows_images_truth_and_steps_in_the_classes_colours(split: 
     assert picture.getpixel((90 + 100, 328 + 80)) == TWO.palette[1]  # predicted
 
 
+def test_the_pictures_of_the_grid_are_the_same_from_each_validation_and_from_the_whole_picture(split: Split) -> None:
+    preview, pngs = Preview(split), {}
+    for step in (150, 300):
+        for i in preview.indices:
+            preview.keep(i, [torch.full(split.size(i), step // 300)])
+        pngs[str(step)] = preview.gathered()
+    alone = preview.columns("fcn8s", 150, pngs["150"]) | preview.columns("fcn8s", 300, pngs["300"])
+    whole = previews.columns(preview.picture(pngs), preview.layout(), "fcn8s", [150, 300])
+    assert sorted(alone) == sorted(
+        (f"fcn8s/{i + 1}_{name}", step) for i, name in enumerate("0135") for step in (150, 300)
+    )
+    assert {at: picture.tobytes() for at, picture in alone.items()} == {at: p.tobytes() for at, p in whole.items()}
+    first = alone["fcn8s/2_1", 300]  # 10×30
+    assert first.size == (53, 3 * 160 + 2 * 4)
+    assert [first.getpixel((10, y)) for y in (80, 244, 408)] == [(40, 40, 40), TWO.palette[0], TWO.palette[1]]
+    assert alone["fcn8s/2_1", 150].getpixel((10, 408)) == TWO.palette[0]
+    assert previews.columns(preview.picture(pngs), preview.layout(), "fcn8s", [150]) == {}  # of another training
+
+
 def test_looking_at_predictions_changes_no_count(split: Split) -> None:
     net = FCN(2, 32, "slim", pad="same").eval()
     preview = Preview(split)
@@ -149,6 +168,9 @@ def test_a_rung_leaves_the_same_picture_and_weights_after_a_kill_as_without_one(
         assert height(paths["validation"]) == 4 * previews.SIDE + 3 * previews.GAP
         results.append((paths["validation"].read_bytes(), paths["out"].read_bytes()))
         assert len(list(folder.glob("**/validation/step_*.png"))) == 2  # among the artifacts of the stage's run
+        grid = [path.name.partition("+timestamp")[0] for path in folder.glob("mlartifacts/*/artifacts/images/*.png")]
+        pictures = {f"fcn32s~{i}_val_000{i - 1}+step+{step}" for i in range(1, 5) for step in (2, 4)}
+        assert sorted(grid) == sorted(pictures)  # of the row, none twice
     assert results[0] == results[1]
 
 
