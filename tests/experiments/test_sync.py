@@ -38,7 +38,7 @@ def test_a_store_filled_from_files_says_what_the_stages_said_themselves(finished
     assert points(finished, told) == points(shown, rebuilt)
     assert inputs(told) == inputs(rebuilt) != []
     assert artifacts(finished, told) == artifacts(shown, rebuilt) > {"report.html", "figures/predictions.png"}
-    images = [name for name in artifacts(finished, told) if name.startswith("images/fcn8s~1_")]
+    images = [name for name in artifacts(finished, told) if name.startswith("images/fcn32s~1_")]
     assert len(images) == 2 * 2  # PNG and thumbnail, after two steps
     assert rebuilt.info.status == "FINISHED"
     before, after = stages_of(finished, told), stages_of(shown, rebuilt)
