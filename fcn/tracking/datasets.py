@@ -55,7 +55,7 @@ def profile(index: bytes) -> str:
     """What a split contains, as MLflow shows it: numbers of images, classes and pixels, and fractions of the pixels.
 
     index     ROLE.csv of the packed split; untrusted
-    returns   a JSON object: `void` is a fraction of all pixels, the classes' `shares` are fractions of the others;
+    returns   a JSON object: `void` is a fraction of all pixels, the classes' shares are fractions of the others;
               empty if the index is not valid
     """
     import pandas as pd
@@ -70,7 +70,9 @@ def profile(index: bytes) -> str:
     total = sum(pixels.values())
     facts: dict[str, object] = {"images": len(table), "classes": len(pixels), "pixels": total + void}
     facts["void"] = round(void / max(total + void, 1), 4)
-    facts["shares"] = {name: round(count / max(total, 1), 4) for name, count in pixels.items()}
+    facts |= {
+        f"share of {name}": round(count / max(total, 1), 4) for name, count in pixels.items()
+    }  # MLflow cuts lists
     return json.dumps(facts)
 
 

@@ -36,7 +36,7 @@ def test_the_digest_of_a_split_is_that_of_its_own_files_only() -> None:
 
 def test_the_profile_of_a_split_counts_images_and_gives_fractions_of_pixels() -> None:
     index = b"id,void,pixels:sky,pixels:id\n1,20,60,0\n2,0,20,0\n"
-    expected = {"images": 2, "classes": 2, "pixels": 100, "void": 0.2, "shares": {"sky": 1.0, "id": 0.0}}
+    expected = {"images": 2, "classes": 2, "pixels": 100, "void": 0.2, "share of sky": 1.0, "share of id": 0.0}
     assert json.loads(datasets.profile(index)) == expected
     for damaged in (b"", b"\xff", b"id\n1\n", b"id,void,pixels:a\n1,x,y\n"):
         assert datasets.profile(damaged) == ""
