@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from fcn.ladder import HELD_OUT
 from fcn.runtime import locks, machine
 from fcn.runtime.errors import first_line, redacted, without_credentials
 from fcn.tracking import table_view
@@ -193,7 +194,7 @@ class Store:
         """Logs final scores, rounded for the table; unchanged scores are skipped.
 
         values    by NET.SCORE
-        models    nets that the scores are logged for too, by name
+        models    nets that the scores are logged for too, by name, except those on the held-out split
         dataset   the split that they were scored on, if there are models
         """
         from mlflow.entities import Metric
@@ -201,7 +202,8 @@ class Store:
         logged, now = self.client.get_run(run).data.metrics, int(time.time() * 1000)
         new = []
         for name, value in ((name, rounded(value)) for name, value in values.items()):
-            model = (models or {}).get(name.partition(".")[0]) if dataset else None
+            net, _, score = name.partition(".")
+            model = (models or {}).get(net) if dataset and not score.startswith(HELD_OUT) else None
             if model is not None and dataset is not None and dataset.scored(model, name, value):
                 model = None
             if model is None and logged.get(name) == value:
