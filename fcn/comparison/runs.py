@@ -15,7 +15,7 @@ from fcn.pipeline import dvc_lock
 from fcn.runtime import documents
 from fcn.runtime.commands import git
 from fcn.runtime.errors import UserError, printable
-from fcn.tracking import identity, records, store
+from fcn.tracking import groups, identity, records, store
 
 WORKSPACE = "workspace"
 SHORT = 20  # characters of a name in a table
@@ -111,7 +111,21 @@ def _runs(name: str) -> list[Run]:
         return recorded
     if commit := git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"):
         return [_of(_commit(commit.decode().strip(), name), name)]
-    return [_row(name)]
+    return _row(name)
+
+
+def snapshot(name: str) -> Snapshot:
+    """The files of a DVC experiment or a commit, with or without scores.
+
+    raises   UserError if there is none of this name, or a file is invalid
+    """
+    states = history.experiments(name)
+    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if not states and not commit:
+        raise UserError(f"{printable(name)} is neither a DVC experiment nor a commit")
+    state = states[0] if states else _commit((commit or b"").decode().strip(), name)
+    state.check()
+    return state
 
 
 def _of(state: Snapshot, name: str) -> Run:
@@ -150,8 +164,8 @@ def _recorded(name: str) -> list[Run]:
     ]
 
 
-def _row(name: str) -> Run:
-    """An experiment from its row in MLflow: from the files that its tags name, or else from what the row shows.
+def _row(name: str) -> list[Run]:
+    """The runs of a row in MLflow: an experiment, or those of a group.
 
     raises   UserError if there is no such row, or more than one
     """
@@ -168,10 +182,14 @@ def _row(name: str) -> Run:
     if len(rows) > 1:
         listed = ", ".join(row.info.run_id for row in rows[:3])
         raise UserError(f"{printable(name)} is the name of {len(rows)} rows in MLflow; use an id: {listed}")
-    return _logged(rows[0], name)
+    if groups.GROUP in rows[0].data.tags:
+        members = runs.find(f"tags.`mlflow.parentRunId` = '{rows[0].info.run_id}'")
+        return [_logged(row, row.info.run_name) for row in reversed(members)]
+    return [_logged(rows[0], name)]
 
 
 def _logged(row: Any, name: str) -> Run:
+    """An experiment from its row: from the files that its tags name, or else from what the row shows."""
     tags = row.data.tags
     commit, experiment = tags.get("fcn.commit", ""), tags.get("dvc.experiment")
     if re.fullmatch(r"[0-9a-f]{40}", commit) and git("cat-file", "-e", commit) is not None:
