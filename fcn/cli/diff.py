@@ -29,14 +29,17 @@ def run(arguments: argparse.Namespace) -> None:
         for change in data.diff(one, other):
             print(data.line(change, other.labels))
             changes.append(change)
+        if not changes:
+            print(f"no image and no mask differs; {one.label} has {counted(len(one.samples), 'image')}")
+        else:
+            print()
         if one.labels.names != other.labels.names:
             print(f"the classes differ: {', '.join(one.labels.names)} → {', '.join(other.labels.names)}")
         if moved := data.moved_between_splits(one, other):
             print(f"{counted(len(moved), 'image')} in another split, such as {moved[0]}")
         if not changes:
-            print(f"no image and no mask differs; {one.label} has {counted(len(one.samples), 'image')}")
             return
-        print(f"\n{len(changes)} of {counted(len(one.samples.keys() | other.samples.keys()), 'image')} changed")
+        print(f"{len(changes)} of {counted(len(one.samples.keys() | other.samples.keys()), 'image')} changed")
         if sums := data.total(changes):
             print(f"{counted(sum(sums.values()), 'pixel')} moved between classes{data.listed(sums, other.labels)}")
         path = arguments.sheet or machine.root() / ".fcn" / "diff.png"

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from fcn.runtime.errors import UserError, counted, printable
 
 RAW = Path("data/raw")
 LISTED = 3  # pairs of classes in a line
+SHOWN = 40  # changes with pictures
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ class Change:
     kind    added, removed or edited
     what    the files that differ
     splits  that the sample is in, or was in if it is removed
-    before, after   the decoded files of `what`, by `image` or `mask`; empty for a state without the sample
+    before, after   the decoded files of `what`, by `image` or `mask`; empty for a state without the sample, and beyond
+                    the first SHOWN changes
     moved   pixels of an edited mask by their classes before and after; None if its size or the classes changed
+    sizes   of an edited mask before and after, if they differ
     """
 
     kind: str
@@ -92,6 +95,7 @@ class Change:
     before: Mapping[str, UInt8] = field(repr=False)
     after: Mapping[str, UInt8] = field(repr=False)
     moved: Mapping[tuple[int, int], int] | None = None
+    sizes: str | None = None
 
 
 @contextmanager
@@ -181,16 +185,22 @@ class _Hashed(dict[str, str]):
 
 
 def diff(one: State, other: State) -> Iterator[Change]:
-    """The samples that differ: removed, added and edited ones, each in order of path."""
+    """The samples that differ: removed, added and edited ones, each in order of path.
+
+    Only the first SHOWN have pictures; of the others, only edited masks are decoded, to count the moved pixels.
+    """
+    count = 0
     for kind, present, absent in (("removed", one, other), ("added", other, one)):
         for path in sorted(present.samples.keys() - absent.samples.keys()):
             sample = present.samples[path]
-            files = {"image": present.image(sample), "mask": present.mask(sample)}
+            files = {"image": present.image(sample), "mask": present.mask(sample)} if count < SHOWN else {}
             pictures = (files, {}) if kind == "removed" else ({}, files)
             yield Change(kind, sample.name, ("image", "mask"), tuple(present.splits[path]), *pictures)
+            count += 1
     for path in sorted(one.samples.keys() & other.samples.keys()):
         if change := _edited(one, other, path):
-            yield change
+            yield change if count < SHOWN else replace(change, before={}, after={})
+            count += 1
 
 
 def _edited(one: State, other: State, path: str) -> Change | None:
@@ -203,10 +213,12 @@ def _edited(one: State, other: State, path: str) -> Change | None:
         before["mask"], after["mask"] = one.mask(first), other.mask(second)
     if not before:
         return None
-    moved = None
-    if "mask" in before and one.labels.names == other.labels.names and before["mask"].shape == after["mask"].shape:
+    moved, sizes = None, None
+    if "mask" in before and before["mask"].shape != after["mask"].shape:
+        sizes = " → ".join("×".join(map(str, files["mask"].shape[::-1])) for files in (before, after))
+    elif "mask" in before and one.labels.names == other.labels.names:
         moved = moves(before["mask"], after["mask"])
-    return Change("edited", second.name, tuple(before), tuple(other.splits[path]), before, after, moved)
+    return Change("edited", second.name, tuple(before), tuple(other.splits[path]), before, after, moved, sizes)
 
 
 def moves(before: UInt8, after: UInt8) -> dict[tuple[int, int], int]:
@@ -236,8 +248,7 @@ def line(change: Change, labels: Labels) -> str:
     if change.moved is not None:
         text += f", {counted(sum(change.moved.values()), 'pixel')} moved" + listed(change.moved, labels)
     elif "mask" in change.what:
-        sizes = ["×".join(map(str, files["mask"].shape[::-1])) for files in (change.before, change.after)]
-        text += f", {sizes[0]} → {sizes[1]} pixels" if sizes[0] != sizes[1] else ", of other classes"
+        text += f", {change.sizes} pixels" if change.sizes else ", of other classes"
     return text
 
 

@@ -9,7 +9,6 @@ from fcn.comparison.data import Change
 from fcn.data.labels import Labels, UInt8
 from fcn.figures import sheets
 
-MAX_ROWS = 40
 MARGIN = 0.25  # of the changed part's sides, shown around it
 LEAST = 32  # pixels shown on each side, at least
 SHORT = 24  # characters of a name
@@ -18,7 +17,7 @@ SHORT = 24  # characters of a name
 def write(changes: Sequence[Change], labels: Labels, path: Path) -> None:
     """Writes a sheet with a row per changed file, before and after: of an edited one, the part that changed."""
     rows, notes, counts = [], [], sheets.counted([])
-    for change in changes:
+    for change in (change for change in changes if change.before or change.after):
         for what in change.what:
             files = [side.get(what) for side in (change.before, change.after)]
             part = _part(*files)
@@ -30,7 +29,7 @@ def write(changes: Sequence[Change], labels: Labels, path: Path) -> None:
             rows.append([np.full(shape, 255, np.uint8) if file is None else file for file in cut])
             name = change.name if len(change.name) <= SHORT else f"…{change.name[1 - SHORT :]}"
             notes.append([name, f"{what} {change.kind}"])
-    sheets.sheet(rows[:MAX_ROWS], labels, path, counts, ["before", "after"], notes[:MAX_ROWS])
+    sheets.sheet(rows, labels, path, counts, ["before", "after"], notes)
 
 
 def _part(before: UInt8 | None, after: UInt8 | None) -> tuple[slice, slice]:
