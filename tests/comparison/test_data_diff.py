@@ -62,7 +62,7 @@ def test_of_many_changes_only_the_first_are_decoded(tmp_path: Path) -> None:
     for name in names[: data.SHOWN]:
         for suffix in ("jpg", "png"):
             write(tmp_path / f"{name}.{suffix}", np.zeros((4, 6), np.uint8))
-    changes = list(data.diff(state(tmp_path, {}), state(tmp_path, {name: ("1", "2") for name in names})))
+    changes = list(data.diff(state(tmp_path, {}), state(tmp_path, dict.fromkeys(names, ("1", "2")))))
     assert [change.name for change in changes] == names
     assert [bool(change.after) for change in changes] == [True] * data.SHOWN + [False] * 5
     data_sheet.write(changes, THREE, tmp_path / "sheet.png")
