@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from fcn.comparison import text
-from fcn.comparison.comparison import Comparison, titles
+from fcn.comparison.comparison import Comparison
 from fcn.data.labels import UInt8
 from fcn.figures import sheets
 from fcn.ladder import NETS
@@ -44,7 +44,7 @@ def page(found: Sequence[Comparison]) -> str:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    return templates.get_template("page.html").render(found=found, text=text, titles=titles, NETS=NETS, source=_source)
+    return templates.get_template("page.html").render(found=found, text=text, NETS=NETS, source=_source)
 
 
 def _source(picture: UInt8) -> str:

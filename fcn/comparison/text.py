@@ -24,8 +24,7 @@ def lines(found: Comparison) -> Iterator[str]:
     for path in found.inputs:
         yield f"input: {path} differs"
     yield ""
-    rows = [(" ".join(titles(score.name)), cells(score, bool(found.reason))) for score in found.scores]
-    yield from _grid("scores, %", heads(found), rows)
+    yield from _grid("scores, %", heads(found), rows(found))
     if found.reason:
         yield f"not comparable: {found.reason}"
     if found.method:
@@ -42,8 +41,8 @@ def lines(found: Comparison) -> Iterator[str]:
     if found.gained or found.lost:
         yield ""
         images = [*found.gained[:LISTED], *reversed(found.lost[:LISTED])]
-        rows = [(image.name, changed(image.one, image.other)) for image in images]
-        yield from _grid("mean IU by image, %", [*names, "difference"], rows)
+        values = [(image.name, changed(image.one, image.other)) for image in images]
+        yield from _grid("mean IU by image, %", [*names, "difference"], values)
 
 
 def _code(found: Comparison) -> Iterator[str]:
@@ -69,12 +68,15 @@ def heads(found: Comparison) -> list[str]:
     return [*columns, "difference", *(["95 % interval"] if found.method else []), *test]
 
 
-def cells(score: Score, is_incomparable: bool = False) -> list[str]:
-    """The cells of a score's row, below `heads`."""
-    values = [_values(side) for side in (score.one, score.other)]
-    if is_incomparable:
-        return values
-    texts = [*values, signed(score.difference)]
+def rows(found: Comparison) -> list[tuple[str, list[str]]]:
+    """The title of each score, and its cells below `heads`."""
+    columns = len(heads(found))
+    filled = [(" ".join(titles(score.name)), [*_cells(score), *[""] * columns]) for score in found.scores]
+    return [(title, cells[:columns]) for title, cells in filled]
+
+
+def _cells(score: Score) -> list[str]:
+    texts = [_values(score.one), _values(score.other), signed(score.difference)]
     if score.interval:
         texts.append(f"{signed(score.interval.low)} to {signed(score.interval.high)}")
         texts += [f"{score.interval.p:.2g}"] if score.interval.p is not None else []

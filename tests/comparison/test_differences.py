@@ -55,7 +55,9 @@ def snapshot(**files: str) -> Snapshot:
             "evaluate": {"cmd": "two", "deps": ["fcn/models", "fcn/metrics"]},
         }
     }
-    content = {"dvc.yaml": yaml.safe_dump(graph, sort_keys=False)} | {path.replace("_", "/"): lines for path, lines in files.items()}
+    content = {"dvc.yaml": yaml.safe_dump(graph, sort_keys=False)} | {
+        path.replace("_", "/"): lines for path, lines in files.items()
+    }
     return Snapshot("x", {path: lines.encode() for path, lines in content.items()}, 0)
 
 
