@@ -19,6 +19,7 @@ from fcn.tracking import groups, identity, records, store
 
 WORKSPACE = "workspace"
 SHORT = 20  # characters of a name in a table
+HASH = re.compile(r"[0-9a-f]{40}")  # of a commit
 SCORED = [f"{net}.{kind}{score}" for net in NETS for kind in ("", GEOMETRIC) for score in SCORES]
 
 
@@ -88,6 +89,8 @@ def _side(word: str) -> Side:
     if not names:
         raise UserError(f"{word!r} names no experiment")
     found = tuple(run for name in names for run in _runs(name))
+    if len(found) == 1:
+        return Side(found[0].name, found)
     return Side(names[0] if len(names) == 1 else f"{_short(names[0])} + {len(names) - 1}", found)
 
 
@@ -110,7 +113,7 @@ def _runs(name: str) -> list[Run]:
     if recorded := _recorded(name):
         return recorded
     if commit := git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"):
-        return [_of(_commit(commit.decode().strip(), name), name)]
+        return [_of(_commit(commit.decode().strip(), name), name[:7] if HASH.fullmatch(name) else name)]
     return _row(name)
 
 
@@ -184,15 +187,15 @@ def _row(name: str) -> list[Run]:
         raise UserError(f"{printable(name)} is the name of {len(rows)} rows in MLflow; use an id: {listed}")
     if groups.GROUP in rows[0].data.tags:
         members = runs.find(f"tags.`mlflow.parentRunId` = '{rows[0].info.run_id}'")
-        return [_logged(row, row.info.run_name) for row in reversed(members)]
-    return [_logged(rows[0], name)]
+        return [_logged(row) for row in reversed(members)]
+    return [_logged(rows[0])]
 
 
-def _logged(row: Any, name: str) -> Run:
+def _logged(row: Any) -> Run:
     """An experiment from its row: from the files that its tags name, or else from what the row shows."""
-    tags = row.data.tags
+    tags, name = row.data.tags, str(row.info.run_name)
     commit, experiment = tags.get("fcn.commit", ""), tags.get("dvc.experiment")
-    if re.fullmatch(r"[0-9a-f]{40}", commit) and git("cat-file", "-e", commit) is not None:
+    if HASH.fullmatch(commit) and git("cat-file", "-e", commit) is not None:
         return _of(_commit(commit, name), name)
     if experiment and (states := history.experiments(experiment)):
         return _of(states[0], name)
