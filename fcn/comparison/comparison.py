@@ -13,11 +13,11 @@ import torch
 
 from fcn.comparison import counts, differences, significance
 from fcn.comparison.counts import Cached
-from fcn.comparison.runs import SCORED, Run, Side
+from fcn.comparison.runs import KINDS, SCORED, Run, Side
 from fcn.comparison.significance import Counts, Interval, Numbers
 from fcn.data.labels import Labels, UInt8
 from fcn.figures import sheets, tables
-from fcn.ladder import NETS, SCORES
+from fcn.ladder import HELD_OUT, NETS, SCORES
 from fcn.metrics.scores import image_mean_iu
 from fcn.runtime.errors import UserError
 
@@ -115,6 +115,11 @@ def compare(one: Side, other: Side) -> Comparison:
         values = one.values(name), other.values(name)
         if any(values):
             found.scores.append(Score(name, *values, intervals.get(name)))
+    if not differences.is_same_test([*one.runs, *other.runs]):
+        shown = [score for score in found.scores if not score.name.partition(".")[2].startswith(HELD_OUT)]
+        if len(shown) < len(found.scores):
+            found.notes.append("scores on the held-out split are left out: it differs, or its digest is not recorded")
+        found.scores = shown
     return found
 
 
@@ -223,5 +228,5 @@ def _read_classes(found: Comparison) -> None:
 def titles(name: str) -> tuple[str, str]:
     """Net and score of a name NET.SCORE, in print."""
     net, _, score = name.partition(".")
-    kind = "geometric " if score not in SCORES else ""
-    return NETS[net], kind + SCORES[score.removeprefix("geometric_")]
+    kind = max((kind for kind in KINDS if score.startswith(kind)), key=len)
+    return NETS[net], KINDS[kind] + SCORES[score.removeprefix(kind)]

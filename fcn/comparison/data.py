@@ -117,7 +117,7 @@ def _recorded(snapshot: Snapshot, temporary: Path) -> State:
     md5 = {path.removeprefix(f"{RAW}/"): digest for path, digest in listing.items()}
     if not md5:
         raise _missing(str(RAW), snapshot.label)
-    for split in _splits(data):
+    for split in params.split_names(data.splits):
         found = cache.find(md5.get(f"{split}.txt", "")) if is_file_name(split) else None
         if found is None:
             raise _missing(f"{RAW}/{split}.txt", snapshot.label)
@@ -136,7 +136,7 @@ def _working_tree() -> State:
                 Sample(pair.name, root / pair.image, root / pair.mask, upright=True)
                 for pair in pairing.members(root, names, pairs, split, data.folder)
             ]
-            for split in _splits(data)
+            for split in params.split_names(data.splits)
         }
         return _of(f"{root}", root, data, samples, _Hashed(root), cached=False)
     if not RAW.is_dir():
@@ -144,12 +144,8 @@ def _working_tree() -> State:
     return _state(f"{RAW}", RAW, data, _Hashed(RAW), cached=False)
 
 
-def _splits(data: Data) -> list[str]:
-    return sorted({data.splits.train, data.splits.val})
-
-
 def _state(label: str, root: Path, data: Data, md5: Mapping[str, str], cached: bool) -> State:
-    samples = {split: sources.samples(data, root, split) for split in _splits(data)}
+    samples = {split: sources.samples(data, root, split) for split in params.split_names(data.splits)}
     return _of(label, root, data, samples, md5, cached)
 
 

@@ -19,7 +19,12 @@ from fcn.tracking import identity
 
 NONE = "—"
 DATA_STAGES = ("download", "resize")
-OF_TRAIN = ("data.splits.train", "data.size.train", "data.scenes.train")  # do not change val
+TEST = "data/test"  # the packed held-out split
+# Params of the other splits, which do not change val.
+OF_OTHERS = (
+    *("data.splits.train", "data.size.train", "data.scenes.train"),
+    *("data.splits.test", "data.scenes.test", "data.folder.test"),
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ def _data_params(states: Sequence[Snapshot]) -> list[str]:
     return [
         key
         for key in known
-        if key not in OF_TRAIN and any(key == section or key.startswith(f"{section}.") for section in sections)
+        if key not in OF_OTHERS and any(key == section or key.startswith(f"{section}.") for section in sections)
     ]
 
 
@@ -184,6 +189,7 @@ def _sets(one: Sequence[str], other: Sequence[str], singular: str, plural: str) 
     return f"{' and '.join(texts)}; {', '.join(examples)}"
 
 
-def is_known_by_params(one: Run, other: Run) -> bool:
-    """Whether only params say that both were scored on the same data, since a digest is not recorded."""
-    return not (one.data and other.data)
+def is_same_test(runs: Sequence[Run]) -> bool:
+    """Whether all were scored on the same held-out split."""
+    digests = {run.state.digest(TEST) if run.state else None for run in runs}
+    return len(digests) == 1 and None not in digests

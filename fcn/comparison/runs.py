@@ -10,7 +10,7 @@ from fcn import params
 from fcn.experiments import history
 from fcn.experiments.history import Snapshot
 from fcn.experiments.recipe import RECIPES
-from fcn.ladder import GEOMETRIC, NETS, SCORES
+from fcn.ladder import GEOMETRIC, HELD_OUT, NETS, SCORES
 from fcn.pipeline import dvc_lock
 from fcn.runtime import documents
 from fcn.runtime.commands import git
@@ -20,7 +20,8 @@ from fcn.tracking import groups, identity, records, store
 WORKSPACE = "workspace"
 SHORT = 20  # characters of a name in a table
 HASH = re.compile(r"[0-9a-f]{40}")  # of a commit
-SCORED = [f"{net}.{kind}{score}" for net in NETS for kind in ("", GEOMETRIC) for score in SCORES]
+KINDS = {"": "", GEOMETRIC: "geometric ", HELD_OUT: "held-out ", HELD_OUT + GEOMETRIC: "held-out geometric "}
+SCORED = [f"{net}.{kind}{score}" for net in NETS for kind in KINDS for score in SCORES]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 
 from fcn.comparison import differences, page, text
-from fcn.comparison.comparison import Comparison, Image, Score
+from fcn.comparison.comparison import Comparison, Image, Score, titles
 from fcn.comparison.differences import Changed
 from fcn.comparison.runs import Run, Side
 from fcn.comparison.significance import Interval
@@ -203,6 +203,7 @@ def test_differences_are_in_per_cent_with_their_sign_and_an_interval() -> None:
     assert ["FCN-8s", "mean", "IU", "70.0", "71.0", "+1.0", "+0.2", "to", "+1.8"] in lines
     assert ["FCN-32s", "mean", "IU", "50.0", "—", "—"] in lines
     assert ["sky", "50.0", "75.0", "+25.0"] in lines
+    assert titles("fcn8s.test_geometric_mean_iu") == ("FCN-8s", "held-out geometric mean IU")
     assert text.signed(-0.0004) == text.signed(0.0004) == "0.0"
     assert text.signed(-0.012) == "−1.2"
 
