@@ -19,8 +19,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def compared(kept: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout with experiments that differ in the rate of FCN-8s, and a store."""
+    """A checkout with experiments that differ in the rate of FCN-8s, and a store.
+
+    They are trained for some more steps than in other tests, so that they do not all predict sky everywhere.
+    """
     checkout = Checkout(tmp_path_factory.mktemp("compared"), kept)
+    checkout.set(**{"train.iterations": 60, "train.validate_every": 60, "finetune.fcn8s.iterations": 20})
+    checkout.run("dvc", "repro")
+    checkout.commit()
     for name, change in {
         "high": "finetune.fcn8s.lr_factor=3.0",
         "low-1": "finetune.fcn8s.lr_factor=0.1",

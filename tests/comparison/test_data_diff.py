@@ -113,8 +113,8 @@ def test_three_edits_two_additions_and_a_removal_are_six_lines(adopted: Checkout
     pixels[:2, 0] = COLOURS[(was[0] + 1) % 4], COLOURS[(was[1] + 2) % 4]
     edits = {"truth/1.png": pixels, "photos/2.png": np.zeros((44, 60, 3), np.uint8)}
     edits |= {"photos/3.png": np.ones((44, 60, 3), np.uint8), "truth/3.png": np.tile(COLOURS[1], (44, 60, 1))}
-    for name in ("new a", "new b"):
-        edits |= {f"photos/{name}.png": np.full((44, 60, 3), 7, np.uint8), f"truth/{name}.png": edits["truth/3.png"]}
+    for name, grey in {"new a": 7, "new b": 9}.items():
+        edits |= {f"photos/{name}.png": np.full((44, 60, 3), grey, np.uint8), f"truth/{name}.png": edits["truth/3.png"]}
     for name, content in edits.items():
         (folder / name).unlink(missing_ok=True)
         write(folder / name, content)
