@@ -141,7 +141,7 @@ class Snapshot:
         found: dict[str, float] = {}
         for path, prefix in (("metrics/test.json", HELD_OUT), ("metrics/scores.json", "")):
             if "evaluate" in self.stages and path in self.content:
-                for name, value in _scores(self.content[path], f"{path} of {self.label}").items():
+                for name, value in parse_scores(self.content[path], f"{path} of {self.label}").items():
                     net, _, score = name.partition(".")
                     found[f"{net}.{prefix}{score}"] = value
         return found
@@ -154,7 +154,11 @@ class Snapshot:
         _ = self.experiment, self.scores
 
 
-def _scores(content: bytes, where: str) -> dict[str, float]:
+def parse_scores(content: bytes, where: str) -> dict[str, float]:
+    """Scores by `NET.SCORE` from the content of a scores.json.
+
+    raises   UserError if it is not a table of scores by net
+    """
     try:
         table = json.loads(content)
         values = {f"{net}.{name}": value for net, scores in table.items() for name, value in scores.items()}
@@ -220,7 +224,7 @@ def known(newest: int) -> tuple[list[Snapshot], list[str]]:
     snapshots, skipped = [here] if here else [], list[str]()
     for label, commit, name in reversed([*_experiments(), *_commits(newest)]):
         try:
-            state = _state(label, commit, name)
+            state = snapshot(label, commit, name)
             if state:
                 state.check()
                 snapshots.insert(0, state)
@@ -239,7 +243,7 @@ def names() -> list[str]:
 def experiments(name: str) -> list[Snapshot]:
     """The DVC experiments of this name, newest first. Their files are not validated yet."""
     found = [(label, commit) for label, commit, other in _experiments() if other == name]
-    return [state for label, commit in reversed(found) if (state := _state(label, commit, name))]
+    return [state for label, commit in reversed(found) if (state := snapshot(label, commit, name))]
 
 
 def _experiments() -> list[tuple[str, str, str | None]]:
@@ -255,8 +259,8 @@ def _commits(newest: int) -> list[tuple[str, str, str | None]]:
     return [(f"commit {commit[:7]}", commit, None) for commit in reversed(listed.decode().split())]
 
 
-def _state(label: str, commit: str, name: str | None) -> Snapshot | None:
-    """The snapshot of a commit; None if it has no results of this project."""
+def snapshot(label: str, commit: str, name: str | None = None) -> Snapshot | None:
+    """The snapshot of a commit; None if it has no results of this project. Its files are not validated yet."""
     content = _content(commit, label)
     if not {"dvc.lock", "params.yaml", identity.GRAPH} <= content.keys():
         return None

@@ -1,0 +1,38 @@
+"""Compare experiments: params, code, scores with confidence intervals, and the classes and images that changed most.
+
+Each name is `workspace`, a DVC experiment, a group of `fcn seeds`, a recipe with recorded results, a commit, or the
+name or id of a row in MLflow. Names separated by commas are repetitions of one experiment, such as its seeds. All are
+compared with the first.
+"""
+
+import argparse
+from pathlib import Path
+
+EXAMPLE = "fcn compare HEAD my-experiment"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="NAME", help="an experiment, or several separated by commas")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="HTML file to write (default: one below .fcn/compare)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from fcn.runtime import machine
+    from fcn.runtime.errors import UserError
+
+    if arguments.page and arguments.page.suffix not in (".html", ".htm"):
+        raise UserError(f"--page is {arguments.page}; write a name that ends in .html")
+    machine.prepare()
+    from fcn.comparison import comparison, page, runs, text
+
+    one, *others = runs.sides(arguments.names)
+    found = [comparison.compare(one, other) for other in others]
+    for each in found:
+        for line in text.lines(each):
+            print(line)
+        if sentence := text.verdict(each):
+            print(f"\n{sentence}")
+        print()
+    print(f"wrote {page.write(found, arguments.page)}")
