@@ -25,7 +25,7 @@ def main(paths: argparse.Namespace, experiment: Params) -> None:
     if data.splits.test:
         roles.append(("test", data.splits.test, data.size.val, paths.test))
     labels, contents, problems = sources.labels(data), {}, []
-    with files.replacing_folder(paths.out) as folder, files.replacing_folder(paths.test) as test:
+    with files.replacing_folder(paths.test) as test, files.replacing_folder(paths.out) as folder:
         folders = {paths.out: folder, paths.test: test}
         for role, split, size, out in roles:
             try:

@@ -41,7 +41,7 @@ def coloured(folder: Path, name: str, numbers: list[int]) -> None:
 
 def own(**values: Any) -> params.Folder:
     plain = {"name": "mine", "images": "images/*", "masks": "masks/*", "classes": "none", "void": "none"}
-    return params.Folder(**({**plain, "fraction": "none", "seed": 0, "group": "none"} | values))
+    return params.Folder(**({**plain, "fraction": "none", "test": "none", "seed": 0, "group": "none"} | values))
 
 
 def inspected(folder: Path, **patterns: str) -> inspection.Inspection:

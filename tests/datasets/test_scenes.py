@@ -58,8 +58,8 @@ def test_a_longer_set_of_scenes_begins_with_the_shorter_one(small: Small, tmp_pa
 
 
 def test_scenes_have_no_other_splits(small: Small, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="scenes has no split 'test'; choose from train, val"):
-        scenes.build(small(**{"data.splits.val": "test"}).data, {}, tmp_path)
+    with pytest.raises(UserError, match="scenes has no split 'holdout'; choose from train, val, test"):
+        scenes.build(small(**{"data.splits.val": "holdout"}).data, {}, tmp_path)
 
 
 @pytest.mark.parametrize("twins", [None, "depth", "infrared"])

@@ -110,6 +110,7 @@ def test_a_row_from_before_data_counted_is_found_again_if_its_stages_read_these_
     (row,) = rows(ready).values()
     older = (
         "import sys; from dataclasses import replace\nfrom fcn.experiments import history\n"
+        "from fcn.tracking.datasets import Dataset\n"
         "from fcn.tracking.store import Store\n"
         "state = history.workspace(); plain = replace(state.experiment, data=None); store = Store()\n"
         "store.tag(sys.argv[1], {'fcn.key': plain.key, 'fcn.base': plain.base})\n"
@@ -119,7 +120,7 @@ def test_a_row_from_before_data_counted_is_found_again_if_its_stages_read_these_
     ready.run("fcn", "sync")
     (again,) = rows(ready).values()
     assert again.data.tags == row.data.tags
-    ready.run("python", "-c", older + "store.dataset(sys.argv[1], 'x', 'other', 'x', 'x')", row.info.run_id)
+    ready.run("python", "-c", older + "store.datasets(sys.argv[1], [Dataset('x', 'other', 'x', 'x')])", row.info.run_id)
     ready.run("fcn", "sync")  # what read other data too is mixed, and stays as it is
     assert sum("mlflow.parentRunId" not in run.data.tags for run in runs(ready)) == 2
 

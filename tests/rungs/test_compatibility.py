@@ -163,7 +163,7 @@ def test_class_weights_must_be_as_many_as_classes_and_not_all_zero() -> None:
         ({"train.init": "fcn33s"}, "params.yaml: init is 'fcn33s'; choose from parent, "),
         ({"train.init": "fcn16s-heavy-pascal"}, "fcn16s-heavy-pascal is FCN-16s and cannot initialize FCN-32s"),
         ({"train.init": "fcn32s-heavy-pascal"}, "fcn32s-heavy-pascal scores 21 classes of voc, the data set has 8"),
-        ({"data.splits.val": "test"}, "params.yaml: scenes has no split 'test'; choose from train, val"),
+        ({"data.splits.val": "holdout"}, "params.yaml: scenes has no split 'holdout'; choose from train, val, test"),
         ({"data.scenes.val": 0}, "params.yaml: data.scenes.val is 0; a split needs at least one image"),
     ],
 )
