@@ -7,6 +7,7 @@ date with both. Killed, the same command goes on: its stages continue from their
 """
 
 import hashlib
+import json
 import re
 import signal
 import subprocess
@@ -74,12 +75,11 @@ def plan(name: str, changes: Sequence[str]) -> Planned:
     return Planned(name, tuple(changes), changed(changes), workspace_inputs())
 
 
-def changed(changes: Sequence[str]) -> Params:
-    """params.yaml with some values changed.
+def changed(changes: Sequence[str], path: Path = Path("params.yaml")) -> Params:
+    """A params file, by default params.yaml, with some values changed.
 
     raises   UserError as `plan`
     """
-    path = Path("params.yaml")
     params.load(path)  # raises if it is missing or invalid without the changes
     content = params.parse(documents.read(path), str(path))
     for change in changes:
@@ -89,9 +89,19 @@ def changed(changes: Sequence[str]) -> Params:
         for name in sections:
             section = section.get(name) if isinstance(section, dict) else None
         if not equals or not isinstance(section, dict) or last not in section:
-            raise UserError(f"-S {change}: write KEY=VALUE with a key of params.yaml, such as -S lr=1e-4")
+            raise UserError(f"-S {change}: write KEY=VALUE with a key of {path}, such as -S lr=1e-4")
         section[last] = documents.load_yaml(text, f"-S {change}")
-    return params.check(content, "params.yaml with " + " ".join(f"-S {change}" for change in changes))
+    return params.check(content, f"{path} with " + " ".join(f"-S {change}" for change in changes))
+
+
+def changes_to(wanted: Params) -> tuple[str, ...]:
+    """The changes that turn params.yaml into other params, each KEY=VALUE as `changed` and DVC read it."""
+    now, then = (identity.flat(values.model_dump()) for values in (params.load(), wanted))
+    return tuple(f"{key}={_notation(value)}" for key, value in then.items() if not identity.same(now[key], value))
+
+
+def _notation(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def workspace_inputs() -> dict[str, str]:

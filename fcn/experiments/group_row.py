@@ -1,13 +1,14 @@
-"""A group's row in MLflow: the means of its experiments' scores, a table, a figure, and their rows as children."""
+"""A group's row in MLflow: the rows of its experiments as children; for seeds, the means of scores, a table, a figure."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fcn.experiments import spread
 from fcn.experiments.history import Snapshot
 from fcn.tracking import groups, records
-from fcn.tracking.identity import Experiment
+from fcn.tracking.identity import Experiment, flat, same
 from fcn.tracking.store import Store
 
 SEEDS = "seeds"  # tag of a group's row
@@ -23,17 +24,24 @@ def members(states: Sequence[Snapshot]) -> dict[str, list[Snapshot]]:
 
 
 def opened(
-    runs: Store, group: str, experiment: Experiment, tags: Mapping[str, str], began: int | None = None
+    runs: Store, group: str, experiments: Sequence[Experiment], tags: Mapping[str, str], began: int | None = None
 ) -> tuple[str, bool]:
     """Finds or creates a group's row, with the params that its experiments have in common. Needs the store's lock.
 
-    experiment   one of its experiments
-    returns      its id, and whether it is new
+    experiments   of the group, at least one
+    returns       its id, and whether it is new
     """
     if row := groups.row(runs, group):
         return str(row.info.run_id), False
-    values = {key: value for key, value in experiment.values.items() if key != "seed"}
-    return groups.create(runs, group, values, {**records.labels(experiment), **tags}, began), True
+    values = _common([experiment.values for experiment in experiments])
+    values.pop("seed", None)
+    return groups.create(runs, group, values, {**records.labels(experiments[0]), **tags}, began), True
+
+
+def _common(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The values that all tables have, by flat key."""
+    first, *others = [flat(table) for table in tables]
+    return {key: value for key, value in first.items() if all(key in one and same(one[key], value) for one in others)}
 
 
 def fill(runs: Store, group: str, states: Sequence[Snapshot]) -> list[str]:
@@ -44,7 +52,7 @@ def fill(runs: Store, group: str, states: Sequence[Snapshot]) -> list[str]:
     """
     first = states[0]
     tags = {"mlflow.source.git.commit": first.code} if first.code else {}
-    row, is_new = opened(runs, group, first.experiment, tags, min(state.time for state in states))
+    row, is_new = opened(runs, group, [state.experiment for state in states], tags, min(state.time for state in states))
     added = []
     for state in states:
         for child in records.rows(runs, state.experiment):
@@ -54,7 +62,7 @@ def fill(runs: Store, group: str, states: Sequence[Snapshot]) -> list[str]:
             if "images" in child.data.tags:
                 runs.tag(row, {"images": child.data.tags["images"]})
     seeds = ", ".join(str(spread.seed(state)) for state in states)
-    if len(states) > 1 and runs.get(row).data.tags.get(SEEDS) != seeds:
+    if groups.is_of_seeds(group) and len(states) > 1 and runs.get(row).data.tags.get(SEEDS) != seeds:
         found = reversed(spread.scores(states).items())  # the finest net first: MLflow's comparisons open on it
         ordered = sorted(found, key=lambda pair: not pair[0].endswith(".mean_iu"))
         runs.scores(row, {name: score.mean for name, score in ordered}, states[-1].time)

@@ -1,20 +1,17 @@
 """`fcn seeds`: an experiment with several seeds, and the spread of its scores."""
 
 import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
-from fcn.experiments import group, group_row, history, precheck, spread, sync
+from fcn.experiments import group, group_row, history, precheck, spread
 from fcn.experiments.group import Planned
 from fcn.experiments.history import Snapshot
+from fcn.experiments.running_row import Row
 from fcn.params import Params
-from fcn.runtime import locks, machine
 from fcn.runtime.errors import UserError, counted
-from fcn.tracking import groups, records, store
+from fcn.tracking import groups
 from fcn.tracking.identity import Experiment
-from fcn.tracking.store import Store
 
 FOLDER = Path("metrics/seeds")
 
@@ -48,51 +45,6 @@ def results(name: str, planned: Planned) -> list[Snapshot]:
     return spread.by_seed([state for other in others if (state := group.result(other))])
 
 
-class Row:
-    """The group's row in MLflow. It is RUNNING while this process lives, and KILLED by `fcn sync` after a SIGKILL.
-
-    An error of the store disables it, with one warning.
-    """
-
-    def __init__(self, name: str, params: Params) -> None:
-        self.name, self.run, self.enabled = name, "", True
-        self.lock: TextIO | None = None
-        self._attempt(lambda: self._open(params))
-
-    def _open(self, params: Params) -> None:
-        self.runs = Store()
-        experiment = Experiment(params.model_dump(), {})
-        self.run, _ = group_row.opened(self.runs, self.name, experiment, records.origin())
-        self.lock = locks.acquire(records.lock_file(self.run))
-        self.runs.tag(self.run, {store.LOCATION: machine.location_digest()})
-        self.runs.client.update_run(self.run, "RUNNING")
-
-    def add(self, state: Snapshot) -> None:
-        """Completes the row of one experiment; DVC may have skipped or restored some of its stages."""
-        self._attempt(lambda: sync.mirror(self.runs, state))
-
-    def close(self, status: str, states: Sequence[Snapshot]) -> None:
-        """Logs the spread over the finished experiments, and closes the row."""
-        if states:
-            self._attempt(lambda: group_row.fill(self.runs, self.name, states))
-        if self.run:
-            self._attempt(lambda: self.runs.close(self.run, status))
-        if self.lock is not None:
-            Path(self.lock.name).unlink(missing_ok=True)
-            self.lock.close()
-
-    def _attempt(self, action: Callable[[], object]) -> None:
-        if not self.enabled:
-            return
-        try:
-            with store.locked():
-                action()
-        except Exception as error:  # any error of the store, its driver or its network
-            self.enabled = False
-            where = f"{store.safe_address()}: {store.reason(error)}"
-            print(f"warning: the group is not in MLflow ({where}); `fcn sync` adds it", file=sys.stderr)
-
-
 def run(count: int, changes: Sequence[str], jobs: int) -> None:
     """Runs the experiments, prints the spread of their scores, and writes it to metrics/seeds/ and to MLflow.
 
@@ -103,7 +55,7 @@ def run(count: int, changes: Sequence[str], jobs: int) -> None:
         print(line)
     first, last = planned[0].params.seed, planned[-1].params.seed
     print(f"{name}: seeds {first} to {last}, {counted(jobs, 'experiment')} at a time", flush=True)
-    row, status = Row(name, planned[0].params), "FAILED"
+    row, status = Row(name, [planned[0].params]), "FAILED"
     try:
         failed = group.run(planned, jobs, row.add)
         status = "FAILED" if failed else "FINISHED"

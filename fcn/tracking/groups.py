@@ -10,7 +10,8 @@ from typing import Any
 from fcn.tracking import identity
 from fcn.tracking.store import Store
 
-MEMBER = re.compile(r"(seeds-[0-9a-f]{7})-\d+")  # DVC's name of an experiment: its group and its seed
+# DVC's name of an experiment: its group, the variant if they differ in more than the seed, and the seed.
+MEMBER = re.compile(r"(?:(seeds-[0-9a-f]{7})|(paper-[a-z]+-[0-9a-f]{7})-[a-z0-9-]+)-\d+")
 GROUP = "fcn.group"  # tag of a group's row: its name
 SD = "_sd"  # suffix of a standard deviation
 
@@ -18,7 +19,12 @@ SD = "_sd"  # suffix of a standard deviation
 def of(experiment: str | None) -> str | None:
     """The group of a DVC experiment, if it belongs to one."""
     match = MEMBER.fullmatch(experiment or "")
-    return match[1] if match else None
+    return match[1] or match[2] if match else None
+
+
+def is_of_seeds(group: str) -> bool:
+    """Whether the experiments of a group differ only in their seed, so that the means of their scores are meaningful."""
+    return group.startswith("seeds-")
 
 
 def row(runs: Store, group: str) -> Any:
