@@ -34,6 +34,7 @@ from fcn.tracking import identity
 from fcn.tracking.records import STAGES
 
 POLL = 0.5  # seconds between two looks at the processes
+SETTLE = 60.0  # seconds within which DVC has restored what it changed to copy a checkout
 RETRY, TRIES = 5.0, 120  # seconds before DVC is started again while another DVC holds its lock, and how often
 REPORT_EVERY = 60.0  # seconds between two lines of progress without a terminal
 TRAINING = 0.9  # share of an experiment's time that is training; the rest is scoring and the report
@@ -266,8 +267,7 @@ def _lock_of(planned: Planned) -> Path:
 
 def _start(planned: Planned, lock: TextIO) -> _Running:
     """Starts DVC, which inherits the lock: it is held until DVC ends, even if this process is killed."""
-    if plan(planned.name, planned.changes) != planned:
-        raise UserError("params.yaml or the code changed after the first experiment was started; run the command again")
+    _await_unchanged(planned)
     log = machine.root() / ".fcn" / "groups" / f"{planned.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", planned.name]
@@ -277,6 +277,23 @@ def _start(planned: Planned, lock: TextIO) -> _Running:
             words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, pass_fds=[lock.fileno()]
         )
     return _Running(planned, process, log, time.monotonic())
+
+
+def _await_unchanged(planned: Planned) -> None:
+    """Waits until params.yaml and the code are as planned: while DVC copies a checkout, it changes and restores them.
+
+    raises   UserError if they stay changed
+    """
+    deadline = time.monotonic() + SETTLE
+    while True:
+        with suppress(UserError):  # params.yaml is half written
+            if plan(planned.name, planned.changes) == planned:
+                return
+        if time.monotonic() > deadline:
+            raise UserError(
+                "params.yaml or the code changed after the first experiment was started; run the command again"
+            )
+        time.sleep(POLL)
 
 
 def _elapsed(one: _Running) -> str:
