@@ -1,4 +1,4 @@
-"""A group's row in MLflow: the rows of its experiments as children; for seeds, the means of scores, a table, a figure."""
+"""A group's row in MLflow: its experiments' rows as children; for seeds, the means of scores, a table, a figure."""
 
 import tempfile
 from collections.abc import Mapping, Sequence

@@ -109,13 +109,13 @@ FINDINGS = (
             Comparison("at once, skips not scaled down", "at once", "none"),
         ),
         AUTHORS,
-        "The three have the same number of steps. The reference takes 100 000 steps for each rung, 300 000 at once, with "
-        "SGD.",
+        "The three have the same number of steps. The reference takes 100 000 steps for each rung, 300 000 at once, "
+        "with SGD.",
     ),
     Finding(
         "fixed",
         "Frozen backbone or fine-tuning",
-        "Fine-tuning all layers is much better than training the score layers alone (sec. 4.3, table 2: FCN-32s-fixed).",
+        "Fine-tuning all layers is much better than training the score layers alone (sec. 4.3, table 2).",
         (
             Row("FCN-32s, all layers", "staged", "fcn32s", VOC["fcn32s"]),
             Row("FCN-32s, frozen backbone", "fixed", "fcn32s", VOC["fcn32s, fixed"]),
@@ -128,29 +128,27 @@ FINDINGS = (
         ),
         TABLE_2,
         "The paper freezes a backbone trained on ImageNet. Without one, freezing FCN-32s's backbone freezes random "
-        "features, which is a control and not the paper's experiment. Closer to it is the second pair: FCN-16s and FCN-8s "
-        "over the trained features of FCN-32s, either frozen or fine-tuned.",
+        "features, which is a control and not the paper's experiment. Closer to it is the second pair: FCN-16s and "
+        "FCN-8s over the trained features of FCN-32s, either frozen or fine-tuned.",
     ),
     Finding(
         "regimes",
         "Accumulated, per-image and heavy learning",
-        "Heavy learning, one image a step with momentum 0.99, does not do worse than 20 images a step with momentum 0.9: "
-        "the reference replaced the latter by it.",
+        "Heavy learning, one image a step with momentum 0.99, does not do worse than 20 images a step with momentum "
+        "0.9: the reference replaced the latter by it.",
         (
             Row("20 images, momentum 0.9", "accumulated", paper=VOC["fcn32s"]),
             Row("1 image, momentum 0.9", "online"),
             Row("1 image, momentum 0.99", "heavy", paper=REFERENCE["fcn32s"]),
         ),
         (
-            Comparison(
-                "1 image, momentum 0.99", "20 images, momentum 0.9", "higher"
-            ),
+            Comparison("1 image, momentum 0.99", "20 images, momentum 0.9", "higher"),
             Comparison("1 image, momentum 0.9", "20 images, momentum 0.9", "none"),
         ),
         "FCN-32s: 20 images from CVPR 2015, table 2; heavy from " + AUTHORS,
-        "All three see as many images, with SGD and one rate. Images are of one size, so a summed loss, as the reference "
-        "has it, would differ from the mean only by a constant factor of the rate. The slim net has batch norm, the paper's "
-        "VGG16 has not: its statistics over one image are poorer than over 20.",
+        "All three see as many images, with SGD and one rate. Images are of one size, so a summed loss, as the "
+        "reference has it, would differ from the mean only by a constant factor of the rate. The slim net has batch "
+        "norm, the paper's VGG16 has not: its statistics over one image are poorer than over 20.",
     ),
     Finding(
         "balancing",
@@ -181,8 +179,8 @@ FINDINGS = (
     Finding(
         "inputs",
         "Colour, depth and HHA",
-        "On NYUDv2, depth as a fourth channel helps a little, HHA alone is worse than colour, and colour and HHA with late "
-        "fusion are best (sec. 5, table 4).",
+        "On NYUDv2, depth as a fourth channel helps a little, HHA alone is worse than colour, and colour and HHA "
+        "with late fusion are best (sec. 5, table 4).",
         (
             Row("RGB", "rgb", paper=29.2),
             Row("depth", "depth"),

@@ -37,8 +37,8 @@ def bounds(seeds: int) -> Section:
     return Section(
         "bound",
         "Upper bound by stride",
-        "Downsampled truth, upsampled again, bounds the mean IU that a net of this stride can reach without drawing edges "
-        "inside a block; fine strides are not needed for good scores (appendix A).",
+        "Downsampled truth, upsampled again, bounds the mean IU that a net of this stride can reach without drawing "
+        "edges inside a block; fine strides are not needed for good scores (appendix A).",
         ["stride", "mean IU of downsampled truth", "paper: mean IU"],
         [[str(factor), spread(values), f"{paper.BOUNDS[factor]:.1f}"] for factor, values in found.items()],
         {str(factor): values for factor, values in found.items()},
@@ -67,8 +67,8 @@ def times(params: Params) -> Section:
         rows,
         plotted,
         [],
-        f"{REPEATS} forward passes of one {TIMED}x{TIMED} image, after one for warm-up; 21 classes, pad 100. Other work "
-        "on the machine at the same time makes them longer.",
+        f"{REPEATS} forward passes of one {TIMED}x{TIMED} image, after one for warm-up; 21 classes, pad 100. Other "
+        "work on the machine makes them longer.",
         "CVPR 2015 (arXiv 1411.4038v2), table 1, on a Tesla K40c",
         "milliseconds per image of 500x500 pixels",
     )

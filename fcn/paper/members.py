@@ -116,9 +116,13 @@ def describe(scale: Scale, members: Members) -> Iterator[str]:
         seconds = sum(flops) / speed
         total += seconds * len(planned)
         steps = " + ".join(str(params.rung(stride).iterations) for stride in STRIDES)
-        yield f"{name}: {counted(len(planned), 'seed')}, {steps} steps of {params.batch_size}, each about {cost.duration(seconds)}"
-        yield "  fcn recipe " + variant.recipe + " && dvc exp run" + "".join(
-            f" -S {shlex.quote(change)}" for change in (*variant.changes, f"seed={params.seed}")
+        length = f"{steps} steps of {params.batch_size}, each about {cost.duration(seconds)}"
+        yield f"{name}: {counted(len(planned), 'seed')}, {length}"
+        yield (
+            "  fcn recipe "
+            + variant.recipe
+            + " && dvc exp run"
+            + "".join(f" -S {shlex.quote(change)}" for change in (*variant.changes, f"seed={params.seed}"))
         )
     yield (
         f"{counted(len(members.all), 'experiment')}; training takes about {cost.duration(total)} here, at "

@@ -74,12 +74,12 @@ def sentence(comparison: Comparison, plotted: dict[str, list[float]]) -> str:
     found = verdict.difference(first, second)
     numbers = f"difference {found.mean:+.1f}, interval {found.low:+.1f} to {found.high:+.1f}"
     side = "higher" if found.mean > 0 else "lower"
+    claim = "the claim of no difference does not hold here" if comparison.expected == "same" else "without a claim"
     what = {
         "holds": "the claim holds here: higher",
         "reversed": "the claim is reversed here: lower",
         "consistent": "consistent with the claim of no difference",
-        "different": f"{'the claim of no difference does not hold here' if comparison.expected == 'same' else 'no claim'}"
-        f": {side}",
+        "different": f"{claim}: {side}",
         "not distinguishable": f"not distinguishable with {len(first)} seeds",
     }[found.judge(comparison.expected)]
     return f"{comparison.first} against {comparison.second}: {what} ({numbers})."
@@ -144,8 +144,8 @@ def _rendered(template: str, page: Content, pictures: dict[str, str]) -> str:
 
 
 RULE = (
-    "A difference of mean IU is given with Welch's 95 % interval over the seeds. A claim that one is higher holds if the "
-    "interval is above 0 and is reversed if it is below 0; otherwise the two are not distinguishable with so few seeds. A "
-    "claim of no difference is consistent with an interval that contains 0, which does not prove it: the interval says how "
-    "large a difference can be missed. Intervals are not corrected for the number of comparisons."
+    "A difference of mean IU is given with Welch's 95 % interval over the seeds. A claim that one is higher holds if "
+    "the interval is above 0 and is reversed if it is below 0; otherwise the two are not distinguishable with so few "
+    "seeds. A claim of no difference is consistent with an interval that contains 0, which does not prove it: the "
+    "interval says how large a difference can be missed. Intervals are not corrected for the number of comparisons."
 )

@@ -52,7 +52,9 @@ def run(name: str, only: Sequence[str], seeds: int, jobs: int) -> None:
     for path in write(scale, seeds):
         print(f"wrote {path}")
     if failed:
-        raise UserError(f"{len(failed)} of {len(planned.all)} experiments failed; see above, then run the command again")
+        raise UserError(
+            f"{len(failed)} of {len(planned.all)} experiments failed; see above, then run the command again"
+        )
 
 
 def write(scale: Scale, seeds: int) -> list[Path]:

@@ -1,7 +1,7 @@
 """The three scales: which recipe and which changes make each variant of the findings.
 
-tiny     embedded scenes of 64x64 and the slim net. A stride of 32 leaves 2x2 positions of such an image, so findings that
-         the paper shows with FCN-32s are shown with FCN-8s trained in one stage, all skips from the start
+tiny     embedded scenes of 64x64 and the slim net. A stride of 32 leaves 2x2 positions of such an image, so findings
+         that the paper shows with FCN-32s are shown with FCN-8s trained in one stage, all skips from the start
 laptop   CamVid and the slim net
 full     the paper's data sets and nets
 """
@@ -64,7 +64,9 @@ def steps(*counts: int) -> Changes:
     return tuple(changes)
 
 
-def _from_scratch(recipe: str, common: Changes, ladder: tuple[int, int, int], sgd: str, jitter: int) -> dict[str, Variant]:
+def _from_scratch(
+    recipe: str, common: Changes, ladder: tuple[int, int, int], sgd: str, jitter: int
+) -> dict[str, Variant]:
     """The variants of nets trained from scratch.
 
     common   changes of every variant
@@ -147,7 +149,9 @@ def _full() -> Scale:
         "one-stage": Variant("voc-heavy", (*short, "data.flip=true")),
         "jitter": Variant("voc-heavy", (*short, "data.flip=true", "data.jitter=32")),
         "balanced": Variant("voc-heavy", (*short, "data.flip=true", "data.class_weights=0.5")),
-        "sampled": Variant("voc-heavy", (*short, "data.flip=true", "data.loss_sampling=0.5", "batch_size=2", "train.accumulate=2")),
+        "sampled": Variant(
+            "voc-heavy", (*short, "data.flip=true", "data.loss_sampling=0.5", "batch_size=2", "train.accumulate=2")
+        ),
         "alexnet": Variant("voc-alexnet"),
         "vgg16": Variant("voc-heavy", short),
         "at-once": Variant("voc-atonce"),

@@ -23,7 +23,7 @@ def of(experiment: str | None) -> str | None:
 
 
 def is_of_seeds(group: str) -> bool:
-    """Whether the experiments of a group differ only in their seed, so that the means of their scores are meaningful."""
+    """Whether the experiments of a group differ only in their seed, so that means of their scores make sense."""
     return group.startswith("seeds-")
 
 
