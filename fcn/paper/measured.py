@@ -11,7 +11,8 @@ from fcn.datasets.rendering import render
 from fcn.evaluation import bound, paper
 from fcn.metrics.scores import confusion, scores
 from fcn.models import FCN
-from fcn.paper.page import Section, spread
+from fcn.paper.findings import Comparison
+from fcn.paper.page import Section, sentence, spread
 from fcn.params import Params
 from fcn.rungs import cost
 from fcn.runtime import machine
@@ -62,11 +63,11 @@ def times(params: Params) -> Section:
     return Section(
         "time",
         "Inference time",
-        "FCN-VGG16 takes about four times as long as FCN-AlexNet (sec. 4.1, table 1).",
+        "FCN-VGG16 takes longer than FCN-AlexNet, about four times (sec. 4.1, table 1).",
         ["net", "ms per image", "ns per pixel", "GFLOP per image", "paper: ms"],
         rows,
         plotted,
-        [],
+        [sentence(Comparison("vgg16", "alexnet", "higher"), plotted)],
         f"{REPEATS} forward passes of one {TIMED}x{TIMED} image, after one for warm-up; 21 classes, pad 100. Other "
         "work on the machine makes them longer.",
         "CVPR 2015 (arXiv 1411.4038v2), table 1, on a Tesla K40c",
