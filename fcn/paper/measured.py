@@ -40,7 +40,7 @@ def bounds(seeds: int) -> Section:
         "Upper bound by stride",
         "Downsampled truth, upsampled again, bounds the mean IU that a net of this stride can reach without drawing "
         "edges inside a block; fine strides are not needed for good scores (appendix A).",
-        ["stride", "mean IU of downsampled truth", "paper: mean IU"],
+        ["stride", "mean IU of downsampled truth", "published: mean IU"],
         [[str(factor), spread(values), f"{paper.BOUNDS[factor]:.1f}"] for factor, values in found.items()],
         {str(factor): values for factor, values in found.items()},
         [],
@@ -64,7 +64,7 @@ def times(params: Params) -> Section:
         "time",
         "Inference time",
         "FCN-VGG16 takes longer than FCN-AlexNet, about four times (sec. 4.1, table 1).",
-        ["net", "ms per image", "ns per pixel", "GFLOP per image", "paper: ms"],
+        ["net", "ms per image", "ns per pixel", "GFLOP per image", "published: ms"],
         rows,
         plotted,
         [sentence(Comparison("vgg16", "alexnet", "higher"), plotted)],

@@ -49,7 +49,7 @@ def section(scale: Scale, finding: Finding, results: dict[str, list[Snapshot]]) 
     has_paper = any(row.paper is not None for row in finding.rows)
     header = ["", *SCORES.values()]
     header += [f"mean IU of {' and '.join(finding.classes)}"] if finding.classes else []
-    header += ["paper: mean IU"] if has_paper else []
+    header += ["published: mean IU"] if has_paper else []
     rows, plotted = [], {}
     for row in finding.rows:
         states, net = results[row.variant], scale.net_of(row)

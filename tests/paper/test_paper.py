@@ -138,7 +138,7 @@ SCALE = Scale("tiny", "words", "fcn8s", {})
 def test_a_section_has_ours_and_the_papers_in_columns_of_their_own_and_says_what_holds() -> None:
     one = page.section(SCALE, FINDING, {"a": finished(0.5, 0.51, 0.52), "b": finished(0.1, 0.11, 0.12)})
     assert one is not None
-    assert one.header[-2:] == ["mean IU of car", "paper: mean IU"]
+    assert one.header[-2:] == ["mean IU of car", "published: mean IU"]
     assert one.rows == [["A", *["51.0 ± 1.0"] * 5, "62.7"], ["B", *["11.0 ± 1.0"] * 5, "—"]]
     assert [words.partition(" (")[0] for words in one.words] == [
         "A against B: the claim holds here: higher",
