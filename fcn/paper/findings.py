@@ -76,7 +76,7 @@ FINDINGS = (
         ),
         (Comparison("FCN-16s", "FCN-32s", "higher"), Comparison("FCN-8s", "FCN-16s", "higher")),
         TABLE_2,
-        "A finer net is also trained longer, because it starts from the coarser one; the next finding separates the two.",
+        "A finer net is also trained longer, as it starts from the coarser one; the next finding separates the two.",
     ),
     Finding(
         "length",
