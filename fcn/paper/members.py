@@ -24,7 +24,7 @@ class Members:
     """The planned experiments of a scale by variant, each with every seed.
 
     name      of the group; contains a digest of all variants and of the code
-    planned   by variant, in the order of the scale
+    planned   by variant, in the order of the scale; equal variants share their experiments
     """
 
     name: str
@@ -43,9 +43,13 @@ class Members:
         values = {name: one.model_dump() for name, one in params.items()}
         group_name = f"paper-{scale.name}-{Experiment(values, inputs).key[:7]}"
         needed = {row.variant for finding in findings for row in finding.rows}
-        planned = {}
+        planned: dict[str, list[Planned]] = {}
         for name, one in params.items():
-            if name in needed:
+            if name not in needed:
+                continue
+            if equal := next((other for other in planned if params[other] == one), None):
+                planned[name] = planned[equal]
+            else:
                 planned[name] = [
                     Planned(f"{group_name}-{name}-{seeded.seed}", group.changes_to(seeded), seeded, inputs)
                     for seeded in (one.model_copy(update={"seed": one.seed + i}) for i in range(seeds))
@@ -54,7 +58,7 @@ class Members:
 
     @property
     def all(self) -> list[Planned]:
-        return [one for planned in self.planned.values() for one in planned]
+        return list({one.name: one for planned in self.planned.values() for one in planned}.values())
 
     def run(self, jobs: int) -> list[str]:
         """Runs what is not finished, with one row of MLflow over all.

@@ -92,6 +92,9 @@ def _from_scratch(
         "plain": (*one, "data.flip=false"),
         "jitter": (*one, f"data.jitter={jitter}"),
         "balanced": (*one, "data.class_weights=0.5"),
+        "vgg": one,
+        "alexnet": (*one, "model.backbone=slim_alexnet"),
+        "googlenet": (*one, "model.backbone=slim_googlenet"),
         "sampled": (*one, "data.loss_sampling=0.5", f"batch_size={2 * batch}"),
         "accumulated": regime(20, "0.9"),
         "online": regime(1, "0.9"),
@@ -121,6 +124,7 @@ def _tiny() -> Scale:
         "rgbd": (*twins, "data.inputs=rgb+depth"),
         "hha": (*twins, "data.inputs=hha"),
         "late": (*twins, "data.inputs=rgb+hha", "model.fusion=late"),
+        "semantic": one,
         "geometric": (*one, "data.labels=geometric"),
         "joint": (*one, "data.labels=semantic+geometric"),
     }
@@ -134,7 +138,7 @@ def _laptop() -> Scale:
 
 
 def _full() -> Scale:
-    """The reference's heavy recipe, and for the ablations its FCN-32s. NYUDv2's depth cannot be read yet."""
+    """The reference's heavy recipe, and for the ablations its FCN-32s."""
     short: Changes = ("finetune.fcn16s.iterations=0", "finetune.fcn8s.iterations=0")
     long = tuple(f"{section}.iterations=300000" for section in ("train", "finetune.fcn16s", "finetune.fcn8s"))
     variants = {
@@ -152,11 +156,19 @@ def _full() -> Scale:
         "sampled": Variant(
             "voc-heavy", (*short, "data.flip=true", "data.loss_sampling=0.5", "batch_size=2", "train.accumulate=2")
         ),
+        "rgb": Variant("nyud-color"),
+        "rgbd": Variant("nyud-depth"),
+        "hha": Variant("nyud-hha"),
+        "late": Variant("nyud-rgb-hha"),
+        "depth": Variant("nyud-hha", ("data.inputs=depth",)),
+        **{name: Variant("siftflow", (*short, f"data.labels={name}")) for name in ("semantic", "geometric")},
+        "joint": Variant("siftflow", short),
         "alexnet": Variant("voc-alexnet"),
-        "vgg16": Variant("voc-heavy", short),
+        "vgg": Variant("voc-heavy", short),
+        "googlenet": Variant("voc-googlenet"),
         "at-once": Variant("voc-atonce"),
     }
-    return Scale("full", "the paper's data sets, VGG16 and AlexNet from ImageNet", "fcn32s", variants)
+    return Scale("full", "the paper's data sets, nets from ImageNet", "fcn32s", variants)
 
 
 SCALES = {"tiny": _tiny, "laptop": _laptop, "full": _full}
