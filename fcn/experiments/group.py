@@ -247,7 +247,7 @@ def run(experiments: Sequence[Planned], jobs: int, finished: Callable[[Snapshot]
                         continue
                     reason, tries = _reason(one), retries.get(name, (0, 0.0))[0]
                     if any(words in reason for words in BUSY) and tries < TRIES:
-                        waiting.append(one.planned)
+                        waiting.insert(0, one.planned)
                         retries[name] = tries + 1, time.monotonic() + RETRY
                         continue
                     failed.append(name)

@@ -1,5 +1,6 @@
 """Two tables of the paper that need no training: the bound of the scores by stride, and the time of a forward pass."""
 
+import os
 import statistics
 import time
 
@@ -38,14 +39,15 @@ def bounds(seeds: int) -> Section:
     return Section(
         "bound",
         "Upper bound by stride",
-        "Downsampled truth, upsampled again, bounds the mean IU that a net of this stride can reach without drawing "
-        "edges inside a block; fine strides are not needed for good scores (appendix A).",
+        "Truth downsampled by a stride and upsampled again is about the best that a net of this stride can predict. Coarse "
+        "strides still reach a high mean IU, which therefore says little of fine detail (appendix A).",
         ["stride", "mean IU of downsampled truth", "published: mean IU"],
         [[str(factor), spread(values), f"{paper.BOUNDS[factor]:.1f}"] for factor, values in found.items()],
-        {str(factor): values for factor, values in found.items()},
+        {f"stride {factor}": values for factor, values in found.items()},
         [],
         f"{seeds} sets of {IMAGES} scenes of {SIDE}x{SIDE} pixels. No net is trained.",
         paper.BOUNDS_SOURCE,
+        "mean IU of downsampled truth, per cent",
     )
 
 
@@ -69,7 +71,7 @@ def times(params: Params) -> Section:
         plotted,
         [sentence(Comparison("vgg16", "alexnet", "higher"), plotted)],
         f"{REPEATS} forward passes of one {TIMED}x{TIMED} image, after one for warm-up; 21 classes, pad 100. Other "
-        "work on the machine makes them longer.",
+        f"work on the machine makes them longer; its load average was {os.getloadavg()[0]:.1f}.",
         "CVPR 2015 (arXiv 1411.4038v2), table 1, on a Tesla K40c",
         "milliseconds per image of 500x500 pixels",
     )

@@ -80,7 +80,7 @@ def sentence(comparison: Comparison, plotted: dict[str, list[float]]) -> str:
         "reversed": "the claim is reversed here: lower",
         "consistent": "consistent with the claim of no difference",
         "different": f"{claim}: {side}",
-        "not distinguishable": f"not distinguishable with {len(first)} seeds",
+        "not distinguishable": f"not distinguishable with {len(first)} values each",
     }[found.judge(comparison.expected)]
     return f"{comparison.first} against {comparison.second}: {what} ({numbers})."
 
