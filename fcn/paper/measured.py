@@ -39,7 +39,7 @@ def bounds(seeds: int) -> Section:
     return Section(
         "bound",
         "Upper bound by stride",
-        "Truth downsampled by a stride and upsampled again is about the best that a net of this stride can predict. Coarse "
+        "Truth downsampled by a stride and upsampled again is about the best a net of this stride can predict. Coarse "
         "strides still reach a high mean IU, which therefore says little of fine detail (appendix A).",
         ["stride", "mean IU of downsampled truth", "published: mean IU"],
         [[str(factor), spread(values), f"{paper.BOUNDS[factor]:.1f}"] for factor, values in found.items()],
