@@ -113,8 +113,8 @@ FINDINGS = (
         ),
         AUTHORS,
         "The three have the same number of steps. The reference takes 100 000 steps for each rung, 300 000 at once, "
-        "with SGD. The third row shows that scaling the skips down is what costs the score here: a few hundred steps from "
-        "scratch do not make up for pool3's factor of 0.0001.",
+        "with SGD. The third row shows that scaling the skips down is what costs the score here: a few hundred steps "
+        "from scratch do not make up for pool3's factor of 0.0001.",
     ),
     Finding(
         "fixed",
