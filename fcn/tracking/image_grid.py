@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 FOLDER = "images"  # the artifact folder that the image grid reads
 TAG = "mlflow.loggedImages"  # tag of a run that has such pictures
+GROUP = "validation"  # MLflow's page of charts shows groups by name: this one after the curves of all stages
 FULL, REDUCED = ".png", "+compressed.webp"  # the grid shows the second, and the first when it is clicked
 
 
 def key(*parts: str) -> str:
-    """A key of a picture, from parts of which each may contain any characters; a slash makes groups."""
-    return "/".join(re.sub(r"[^A-Za-z0-9_.-]", "_", part)[:80] for part in parts)
+    """A key of a picture, from parts of which each may contain any characters."""
+    return f"{GROUP}/" + "_".join(re.sub(r"[^A-Za-z0-9_.-]", "_", part)[:80] for part in parts)
 
 
 def file_name(key: str, step: int) -> str:

@@ -106,23 +106,28 @@ def test_data_that_grew_are_another_row_and_shrunk_again_the_first_one(checkout:
 
 
 def test_a_row_from_before_data_counted_is_found_again_if_its_stages_read_these_data(ready: Checkout) -> None:
-    ready.run("fcn", "sync")
-    (row,) = rows(ready).values()
+    """Such rows have a key without data, and as data sets the digest of the folder of packed splits."""
     older = (
         "import sys; from dataclasses import replace\nfrom fcn.experiments import history\n"
         "from fcn.tracking.datasets import Dataset\n"
         "from fcn.tracking.store import Store\n"
         "state = history.workspace(); plain = replace(state.experiment, data=None); store = Store()\n"
-        "store.tag(sys.argv[1], {'fcn.key': plain.key, 'fcn.base': plain.base})\n"
-        "store.client.delete_tag(sys.argv[1], 'fcn.data.split')\n"
+        "run = store.create(sys.argv[1], {'fcn.key': plain.key, 'fcn.base': plain.base}, {}, None)\n"
+        "digests = [state.experiment.data, *sys.argv[2:]]\n"
+        "store.datasets(run, [Dataset('scenes-val', digest, 'data/resized', 'validation') for digest in digests])\n"
     )
-    ready.run("python", "-c", older, row.info.run_id)
+    ready.run("python", "-c", older, "one")
+    (row,) = rows(ready).values()
     ready.run("fcn", "sync")
     (again,) = rows(ready).values()
-    assert again.data.tags == row.data.tags
-    ready.run("python", "-c", older + "store.datasets(sys.argv[1], [Dataset('x', 'other', 'x', 'x')])", row.info.run_id)
+    assert again.info.run_id == row.info.run_id
+    assert again.data.tags["fcn.key"] != row.data.tags["fcn.key"]
+    assert sorted(stages_of(ready, again)) == STAGES
+    ready.run("python", "-c", older, "mixed", "other")
     ready.run("fcn", "sync")  # what read other data too is mixed, and stays as it is
-    assert sum("mlflow.parentRunId" not in run.data.tags for run in runs(ready)) == 2
+    found = rows(ready)
+    assert len(found) == 2
+    assert not stages_of(ready, found["mixed"])
 
 
 def test_another_number_of_threads_never_continues_a_killed_training(ready: Checkout) -> None:

@@ -169,7 +169,7 @@ def test_a_rung_leaves_the_same_picture_and_weights_after_a_kill_as_without_one(
         results.append((paths["validation"].read_bytes(), paths["out"].read_bytes()))
         assert len(list(folder.glob("**/validation/step_*.png"))) == 2  # among the artifacts of the stage's run
         grid = [path.name.partition("+timestamp")[0] for path in folder.glob("mlartifacts/*/artifacts/images/*.png")]
-        pictures = {f"fcn32s~{i}_val_000{i - 1}+step+{step}" for i in range(1, 5) for step in (2, 4)}
+        pictures = {f"validation~fcn32s_{i}_val_000{i - 1}+step+{step}" for i in range(1, 5) for step in (2, 4)}
         assert sorted(grid) == sorted(pictures)  # of the row, none twice
     assert results[0] == results[1]
 

@@ -166,7 +166,7 @@ def test_pictures_have_the_names_by_which_mlflow_shows_them_and_a_repeated_step_
     folder: Path, small: Callable[..., Params]
 ) -> None:
     key, picture = image_grid.key("fcn8s", "1 Straße/#3"), Image.new("RGB", (300, 20), "red")
-    assert key == "fcn8s/1_Stra_e__3"
+    assert key == "validation/fcn8s_1_Stra_e__3"
     for _ in range(2):
         with stage_run.stage("train", small(), {}) as run:
             run.images({(key, 10): picture})
