@@ -116,7 +116,7 @@ def test_the_pictures_of_the_grid_are_the_same_from_each_validation_and_from_the
     alone = preview.columns("fcn8s", 150, pngs["150"]) | preview.columns("fcn8s", 300, pngs["300"])
     whole = previews.columns(preview.picture(pngs), preview.layout(), "fcn8s", [150, 300])
     assert sorted(alone) == sorted(
-        (f"fcn8s/{i + 1}_{name}", step) for i, name in enumerate("0135") for step in (150, 300)
+        (f"validation/fcn8s_{i + 1}_{name}", step) for i, name in enumerate("0135") for step in (150, 300)
     )
     assert {at: picture.tobytes() for at, picture in alone.items()} == {at: p.tobytes() for at, p in whole.items()}
     first = alone["fcn8s/2_1", 300]  # 10×30
