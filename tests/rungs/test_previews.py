@@ -119,10 +119,10 @@ def test_the_pictures_of_the_grid_are_the_same_from_each_validation_and_from_the
         (f"validation/fcn8s_{i + 1}_{name}", step) for i, name in enumerate("0135") for step in (150, 300)
     )
     assert {at: picture.tobytes() for at, picture in alone.items()} == {at: p.tobytes() for at, p in whole.items()}
-    first = alone["fcn8s/2_1", 300]  # 10×30
+    first = alone["validation/fcn8s_2_1", 300]  # 10×30
     assert first.size == (53, 3 * 160 + 2 * 4)
     assert [first.getpixel((10, y)) for y in (80, 244, 408)] == [(40, 40, 40), TWO.palette[0], TWO.palette[1]]
-    assert alone["fcn8s/2_1", 150].getpixel((10, 408)) == TWO.palette[0]
+    assert alone["validation/fcn8s_2_1", 150].getpixel((10, 408)) == TWO.palette[0]
     assert previews.columns(preview.picture(pngs), preview.layout(), "fcn8s", [150]) == {}  # of another training
 
 
