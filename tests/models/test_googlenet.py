@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import gradients
 import pytest
 import torch
 from torch import Tensor, nn
@@ -143,20 +144,7 @@ def test_logits_of_fcn32s_are_those_of_torchs_functions_cropped_by_98(size: tupl
 @pytest.mark.usefixtures("narrow_googlenet")
 @pytest.mark.parametrize(("stride", "pad"), STRIDES_AND_PADS)
 def test_gradients_are_those_of_finite_differences(stride: int, pad: Pad) -> None:
-    net, image = random_net(stride, pad), torch.rand(1, 3, 40, 35, dtype=torch.float64) * 255
-    direction = torch.randn(1, 3, 40, 35, dtype=torch.float64)
-    steps = {name: torch.randn_like(parameter) for name, parameter in net.named_parameters()}
-
-    def value(step: float) -> Tensor:
-        moved = {name: parameter + step * steps[name] for name, parameter in net.named_parameters()}
-        logits: Tensor = torch.func.functional_call(net, moved, image)
-        return (logits * direction).sum()
-
-    value(0.0).backward()
-    expected = sum(float((parameter.grad * steps[name]).sum()) for name, parameter in net.named_parameters())  # type: ignore[operator]
-    with torch.no_grad():
-        measured = float(value(1e-7) - value(-1e-7)) / 2e-7
-    assert measured == pytest.approx(expected, rel=1e-4)
+    gradients.check(random_net(stride, pad), torch.rand(1, 3, 40, 35, dtype=torch.float64) * 255)
 
 
 @pytest.mark.parametrize("pad", [100, "same"])
