@@ -156,6 +156,7 @@ def test_the_recorded_results_of_a_recipe_are_compared_with_their_seeds(ready: C
         (["HEAD", "nothing"], "nothing is not `workspace`, a DVC experiment, a recorded recipe, a commit or a row in"),
         (["HEAD", "high", "high"], "high is named twice"),
         (["HEAD", "workspace"], "workspace is the same experiment as HEAD"),
+        (["high", "HEAD~2"], "HEAD~2 has no results: commit"),  # from before the pipeline ran
         (["high", ","], "',' names no experiment"),
         (["high", "HEAD", "--page", "x.png"], "--page is x.png; write a name that ends in .html"),
         (["high", "-x"], "the following arguments are required|unrecognized arguments"),
