@@ -100,6 +100,8 @@ def _runs(name: str) -> list[Run]:
 
     raises   UserError if there are none, or a run has no scores
     """
+    if groups.searched(name):
+        raise UserError(f"{name} is a search, whose trials have different params; compare two of them, {name}-0000")
     if name == WORKSPACE:
         here = history.workspace()
         if here is None:

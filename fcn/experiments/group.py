@@ -151,11 +151,11 @@ class _Running:
         return TRAINING * before / max(1, sum(iterations for _, iterations in steps))
 
 
-class _Progress:
+class Progress:
     """Shows how many experiments are done and the time left: a bar on a terminal, else a line a minute."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.start, self.last = total, 0, time.monotonic(), time.monotonic()
+    def __init__(self, total: int, done: int = 0) -> None:
+        self.total, self.done, self.start, self.last = total, done, time.monotonic(), time.monotonic()
         self.computed = 0  # of `done`, in this call
         self.bar = tqdm(total=100, bar_format=BAR) if sys.stderr.isatty() else None
 
@@ -199,18 +199,26 @@ class _Progress:
             self.bar.close()
 
 
-def run(experiments: Sequence[Planned], jobs: int, finished: Callable[[Snapshot], None]) -> list[str]:
+def run(
+    experiments: Sequence[Planned],
+    jobs: int,
+    finished: Callable[[Snapshot], None],
+    stop: Callable[[Planned], str | None] = lambda planned: None,
+    progress: Progress | None = None,
+) -> dict[str, str]:
     """Runs the experiments that are not finished, at most `jobs` at once. An experiment that fails stops no other.
 
     finished   is called with the result of each experiment once, also of those finished earlier
-    returns    names of the experiments that failed; their lines are printed
+    stop       is called again and again with each running experiment, which is stopped for the reason that it returns
+    progress   of several calls; by default of this one
+    returns    the reasons of the experiments that failed, by name; their lines are printed
     raises     UserError if params.yaml or the code changed in between; KeyboardInterrupt after Ctrl-C, SIGTERM or
                SIGHUP, when the running stages have saved their state and ended
     """
-    waiting, running, failed = list(experiments), list[_Running](), list[str]()
+    waiting, running, failed = list(experiments), list[_Running](), dict[str, str]()
     retries: dict[str, tuple[int, float]] = {}  # by name: how often DVC was locked, and when to try again
     noted: set[str] = set()
-    progress = _Progress(len(experiments))
+    progress = progress or Progress(len(experiments))
 
     def collect(planned: Planned, words: str, computed: bool) -> bool:
         state = result(planned)
@@ -219,7 +227,7 @@ def run(experiments: Sequence[Planned], jobs: int, finished: Callable[[Snapshot]
             progress.finish(f"{planned.name}: {words}", computed)
         return state is not None
 
-    with _interruptible():
+    with interruptible():
         try:
             waiting = [planned for planned in waiting if not collect(planned, "finished earlier", computed=False)]
             while waiting or running:
@@ -240,6 +248,11 @@ def run(experiments: Sequence[Planned], jobs: int, finished: Callable[[Snapshot]
                             progress.show(running, is_due=True)
                 time.sleep(POLL)
                 progress.show(running)
+                for one in list(running):
+                    if one.process.poll() is None and (why := stop(one.planned)):
+                        _stop([one])
+                        running.remove(one)
+                        progress.finish(f"{one.planned.name}: {why}", computed=True)
                 for one in [one for one in running if one.process.poll() is not None]:
                     running.remove(one)
                     name = one.planned.name
@@ -250,7 +263,7 @@ def run(experiments: Sequence[Planned], jobs: int, finished: Callable[[Snapshot]
                         waiting.insert(0, one.planned)
                         retries[name] = tries + 1, time.monotonic() + RETRY
                         continue
-                    failed.append(name)
+                    failed[name] = reason
                     progress.write(f"{name}: failed ({reason}); its output is in {one.log}")
         except BaseException:
             _stop(running)
@@ -313,7 +326,7 @@ def _reason(one: _Running) -> str:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

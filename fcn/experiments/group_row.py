@@ -1,4 +1,4 @@
-"""A group's row in MLflow: its experiments' rows as children; for seeds, the means of scores, a table, a figure."""
+"""A group's row in MLflow: its experiments' rows as children; the means of seeds, or the best trial of a search."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -53,9 +53,10 @@ def fill(runs: Store, group: str, states: Sequence[Snapshot]) -> list[str]:
     first = states[0]
     tags = {"mlflow.source.git.commit": first.code} if first.code else {}
     row, is_new = opened(runs, group, [state.experiment for state in states], tags, min(state.time for state in states))
-    added = []
+    added, pruned = [], set()
     for state in states:
         for child in records.rows(runs, state.experiment):
+            pruned |= {state.name} if groups.PRUNED in child.data.tags else set()
             if child.data.tags.get("mlflow.parentRunId") != row:
                 runs.tag(child.info.run_id, {"mlflow.parentRunId": row})
                 added.append(str(child.info.run_name))
@@ -72,6 +73,13 @@ def fill(runs: Store, group: str, states: Sequence[Snapshot]) -> list[str]:
                 runs.client.log_artifact(row, str(path), folder)
         runs.tag(row, {SEEDS: seeds})
         added.append(f"seeds {seeds}")
+    key = f"{groups.searched(group)}.mean_iu"
+    named = {state.name: state for state in states if state.name and state.name not in pruned and key in state.scores}
+    best = max(sorted(named), key=lambda name: named[name].scores[key], default=None)
+    if best and runs.get(row).data.tags.get(groups.BEST) != best:
+        runs.scores(row, {key: named[best].scores[key]}, named[best].time)
+        runs.tag(row, {groups.BEST: best})
+        added.append(f"best {best}")
     if is_new:
         runs.close(row, "FINISHED", max(state.time for state in states))
     return added

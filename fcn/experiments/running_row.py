@@ -1,11 +1,11 @@
 """A group's row in MLflow while its experiments run."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from fcn.experiments import group_row, sync
+from fcn.experiments import group_row, spread, sync
 from fcn.experiments.history import Snapshot
 from fcn.params import Params
 from fcn.runtime import locks, machine
@@ -40,10 +40,35 @@ class Row:
         """Completes the row of one experiment; DVC may have skipped or restored some of its stages."""
         self._attempt(lambda: sync.mirror(self.runs, state))
 
-    def close(self, status: str, states: Sequence[Snapshot]) -> None:
-        """Updates the row from the finished experiments, and closes it."""
+    def fill(self, states: Sequence[Snapshot]) -> None:
+        """Updates the row from the finished experiments."""
         if states:
             self._attempt(lambda: group_row.fill(self.runs, self.name, states))
+
+    def validations(self, experiment: str, stage: str) -> dict[int, float]:
+        """Mean IU on val by step, as far as a stage of a running experiment has logged it; as in its val.csv later."""
+        found: dict[int, float] = {}
+
+        def read() -> None:
+            for run in self.runs.find(f"tags.`dvc.experiment` = '{experiment}' and tags.stage = '{stage}'")[:1]:
+                points = self.runs.client.get_metric_history(run.info.run_id, spread.VAL)
+                found.update({point.step: point.value for point in points})
+
+        self._attempt(read)
+        return found
+
+    def tag(self, experiment: str, tags: Mapping[str, str]) -> None:
+        """Sets tags on an experiment's row, if it has one."""
+
+        def write() -> None:
+            for run in filter(records.is_row, self.runs.find(f"tags.`dvc.experiment` = '{experiment}'")):
+                self.runs.tag(run.info.run_id, tags)
+
+        self._attempt(write)
+
+    def close(self, status: str, states: Sequence[Snapshot]) -> None:
+        """Updates the row from the finished experiments, and closes it."""
+        self.fill(states)
         if self.run:
             self._attempt(lambda: self.runs.close(self.run, status))
         if self.lock is not None:

@@ -77,7 +77,7 @@ class Members:
             row.add(state)
 
         try:
-            failed = group.run(self.all, jobs, finished)
+            failed = list(group.run(self.all, jobs, finished))
             status = "FAILED" if failed else "FINISHED"
         finally:
             row.close(status, states)

@@ -10,16 +10,26 @@ from typing import Any
 from fcn.tracking import identity
 from fcn.tracking.store import Store
 
-# DVC's name of an experiment: its group, the variant if they differ in more than the seed, and the seed.
-MEMBER = re.compile(r"(?:(seeds-[0-9a-f]{7})|(paper-[a-z]+-[0-9a-f]{7})-[a-z0-9-]+)-\d+")
+# DVC's name of an experiment: its group, the variant if they differ in more than the seed, and the seed; of a search,
+# the number of the trial.
+SEARCH = r"search-(fcn\d+s)-[0-9a-f]{7}"
+MEMBER = re.compile(rf"(?:(seeds-[0-9a-f]{{7}}|{SEARCH})|(paper-[a-z]+-[0-9a-f]{{7}})-[a-z0-9-]+)-\d+")
 GROUP = "fcn.group"  # tag of a group's row: its name
+BEST = "best"  # tag of a search's row: the experiment with the best score
+PRUNED = "pruned"  # tag of a trial's row: why it was stopped
 SD = "_sd"  # suffix of a standard deviation
 
 
 def of(experiment: str | None) -> str | None:
     """The group of a DVC experiment, if it belongs to one."""
     match = MEMBER.fullmatch(experiment or "")
-    return match[1] or match[2] if match else None
+    return match[1] or match[3] if match else None
+
+
+def searched(group: str) -> str | None:
+    """The net whose mean IU a group of trials is searched for; None if it is another group."""
+    match = re.fullmatch(SEARCH, group)
+    return match[1] if match else None
 
 
 def is_of_seeds(group: str) -> bool:

@@ -192,7 +192,8 @@ def test_a_workspace_whose_lock_is_malformed_is_one_line(ready: Checkout, comman
 
 @pytest.mark.parametrize("command", sorted(set(commands()) - set(ANYWHERE)))
 def test_a_command_that_needs_the_checkout_says_so_elsewhere_and_makes_nothing(command: str, tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "fcn", command, *{"trace": ["x"], "compare": ["x"], "seeds": ["2"]}.get(command, [])]
+    needed = {"trace": ["x"], "compare": ["x"], "seeds": ["2"], "search": ["2", "lr=1..2"]}
+    words = [sys.executable, "-m", "fcn", command, *needed.get(command, [])]
     inside = tmp_path / "checkout"
     for name in ("fcn", "stages", "data"):
         (inside / name).mkdir(parents=True)

@@ -1,0 +1,1 @@
+"""`fcn search`: a search over params by Optuna."""
