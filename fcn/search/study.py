@@ -72,14 +72,15 @@ class Study:
     def _suggestion(self, number: int) -> dict[str, object]:
         first, earlier = self._first(number), self.trials[:number]
         known = [trial if trial.number < first else self._running(trial.params) for trial in earlier]
+        study = optuna.create_study(direction="maximize")
+        study.add_trials(known)
         for attempt in range(REDRAWS):
             seed = random.Random(f"{self.seed} {number} {attempt}").getrandbits(32)
-            study = optuna.create_study(direction="maximize", sampler=TPESampler(seed=seed, n_startup_trials=RANDOM))
-            study.add_trials(known)
+            study.sampler = TPESampler(seed=seed, n_startup_trials=RANDOM)
             drawn = study.ask(self.distributions).params
             params = {axis.key: axis.rounded(drawn[axis.key]) for axis in self.space}
             if all(trial.params != params for trial in earlier):
-                break
+                break  # else this draw stays in `study` as a running trial, which the next one avoids
         return params
 
     def pruned_at(self, number: int, values: Mapping[int, float], last: int) -> int | None:
@@ -89,10 +90,11 @@ class Study:
         last     step, at which nothing is saved any more
         """
         study, so_far = optuna.create_study(direction="maximize"), dict[int, float]()
-        study.add_trials(self.trials[: self._first(number)])
+        trials = self.trials
+        study.add_trials(trials[: self._first(number)])
         for step in sorted(step for step in values if step < last):
             so_far[step] = values[step]
-            if MedianPruner(n_startup_trials=RANDOM).prune(study, self._running({}, so_far)):
+            if MedianPruner(n_startup_trials=RANDOM).prune(study, self._running(trials[number].params, so_far)):
                 return step
         return None
 
