@@ -6,6 +6,7 @@ batch_size=4..16           whole numbers, if both ends are and the parameter is 
 optimizer=adam|sgd         a list of values
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from fcn.params import Params
 from fcn.runtime.errors import UserError
 from fcn.tracking.identity import flat
 
-NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+NUMBER = r"[-+]?(?:\d{1,30}(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})(:log)?")
 DIGITS = 4  # significant digits of a number that is tried
 # What the nets are scored on: with another, the scores of two trials could not be compared.
@@ -63,7 +64,7 @@ def parse(texts: Sequence[str], changes: Sequence[str]) -> tuple[list[Axis], lis
             raise UserError(f"{text}: {key} changes what is scored, so that scores of trials could not be compared")
         if key in [axis.key for axis in axes] + [change.partition("=")[0] for change in changes]:
             raise UserError(f"{text}: {key} is given twice")
-        axes.append(_axis(key, written, isinstance(now[key], float)))
+        axes.append(_axis(key, written, isinstance(now[key], float) or now[key] == "none"))
         for value in axes[-1].tested:
             params = group.changed([*changes, f"{key}={value}"])
             precheck.check_params(params)
@@ -76,7 +77,7 @@ def _axis(key: str, text: str, fraction: bool) -> Axis:
         ends, log = (match[1], match[2]), bool(match[3])
         whole = not fraction and all(re.fullmatch(r"[-+]?\d+", end) for end in ends)
         low, high = (int(end) if whole else float(end) for end in ends)
-        if low >= high or (log and low <= 0):
+        if not low < high < math.inf or (log and low <= 0):
             raise UserError(f"{key}={text}: the first number must be smaller{' and above 0' if log else ''}")
         kind = IntDistribution if whole else FloatDistribution
         return Axis(key, text, ends, kind(low, high, log=log))  # type: ignore[arg-type]

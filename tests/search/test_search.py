@@ -45,7 +45,10 @@ def root(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("root")
 def test_a_range_is_of_numbers_their_logarithms_or_whole_numbers_and_a_list_has_its_values() -> None:
     texts = ["lr=1e-4..1e-2:log", "weight_decay=0..1e-3", "batch_size=4..16", "train.iterations=10..1000:log"]
-    axes, tried = space.parse([*texts, "momentum=0..0.95", "optimizer=adam|sgd", "data.flip=true|false"], ["loss=sum"])
+    axes, tried = space.parse(
+        [*texts, "momentum=0..0.95", "optimizer=adam|sgd", "data.class_weights=0..1", "data.flip=true|false"],
+        ["loss=sum"],
+    )
     assert [axis.values for axis in axes] == [
         FloatDistribution(0.0001, 0.01, log=True),
         FloatDistribution(0.0, 0.001),
@@ -53,6 +56,7 @@ def test_a_range_is_of_numbers_their_logarithms_or_whole_numbers_and_a_list_has_
         IntDistribution(10, 1000, log=True),
         FloatDistribution(0.0, 0.95),
         CategoricalDistribution(("adam", "sgd")),
+        FloatDistribution(0.0, 1.0),
         CategoricalDistribution(("true", "false")),
     ]
     assert [axis.text for axis in axes][:2] == ["1e-4..1e-2:log", "0..1e-3"]
@@ -78,6 +82,7 @@ def test_a_number_that_is_tried_has_four_digits_and_stays_in_its_range() -> None
         (["2", "lr=1e-4..1e-2:exp"], "lr=1e-4..1e-2:exp: write LOW..HIGH, LOW..HIGH:log or A|B"),
         (["2", "optimizer=adam|adam"], "optimizer=adam|adam: write LOW..HIGH"),
         (["2", "lr=1e-2..1e-4"], "lr=1e-2..1e-4: the first number must be smaller"),
+        (["2", "lr=.5..1e999"], "lr=.5..1e999: the first number must be smaller"),
         (["2", "weight_decay=0..1:log"], "weight_decay=0..1:log: the first number must be smaller and above 0"),
         (["2", "lr=0..1"], "params.yaml with -S lr=0: lr is 0"),
         (["2", "momentum=0.5..1"], "params.yaml with -S momentum=1: momentum is 1"),
