@@ -99,17 +99,13 @@ class _Trials:
 
     def prune(self, planned: Planned, values: Mapping[int, float]) -> str | None:
         """Records a trial as pruned if its validations so far are worse than the median; returns the reason."""
-        number, net = _number(planned.name), self.search.net
-        step = self.study.pruned_at(number, values, planned.params.rung(net.stride).iterations)
+        net = self.search.net
+        step = self.study.pruned_at(_number(planned.name), values, planned.params.rung(net.stride).iterations)
         if step is None:
             return None
         reason = f"pruned, {net.title} has a mean IU of {values[step]:.3f} on val at step {step}, below the median"
-        self.record(planned.name, reason, {at: value for at, value in values.items() if at <= step})
+        self._record(planned.name, reason, {at: value for at, value in values.items() if at <= step})
         return reason
-
-    def record(self, experiment: str, reason: str, values: Mapping[int, float]) -> None:
-        self.study.prune(_number(experiment), reason, values)
-        self.row.tag(experiment, {groups.PRUNED: reason})
 
     def look(self, planned: Planned) -> str | None:
         """`prune` for a running trial, every few seconds."""
@@ -117,6 +113,16 @@ class _Trials:
             return None
         self.looked[planned.name] = time.monotonic()
         return self.prune(planned, self.row.validations(planned.name, self.search.net.stage))
+
+    def diverge(self, planned: Planned, reason: str) -> None:
+        """Records a trial as pruned because its training diverged, unless `prune` would have stopped it before."""
+        values = self.row.validations(planned.name, self.search.net.stage)
+        if not self.prune(planned, values):
+            self._record(planned.name, reason, values)
+
+    def _record(self, experiment: str, reason: str, values: Mapping[int, float]) -> None:
+        self.study.prune(_number(experiment), reason, values)
+        self.row.tag(experiment, {groups.PRUNED: reason})
 
     def finish(self, state: Snapshot, planned: Planned) -> None:
         """Records the score of a trial; or that it was pruned, if it ended before it could be stopped."""
@@ -183,7 +189,7 @@ def _run_batches(trials: _Trials, count: int, jobs: int, progress: Progress) -> 
         )
         diverged = {name: match[0] for name, reason in failed.items() if (match := DIVERGED.search(reason))}
         for name, reason in diverged.items():
-            trials.record(name, reason, {})
+            trials.diverge(planned[name], reason)
             progress.finish(f"{name}: pruned, {reason}", computed=True)
         if others := failed.keys() - diverged.keys():
             raise UserError(f"{', '.join(sorted(others))} failed; see above, then run the same command again")

@@ -343,6 +343,12 @@ def test_the_objective_is_mean_iu_on_the_evaluation_split(monkeypatch: pytest.Mo
     assert list(group_row.members([state(2, 0.5), state(1, 0.2)])) == ["search-fcn16s-0123abc"]
 
 
+def test_a_search_is_not_compared_as_if_its_trials_were_repetitions(fcn: Fcn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    _, _, code = fcn("compare", "search-fcn8s-0123abc", "HEAD")
+    assert str(code).startswith("error: search-fcn8s-0123abc is a search, whose trials have different params")
+
+
 SEARCH = ("search", "3", "lr=1e-3..1e-2:log", "weight_decay=0..1e-3", "-S", "loss=mean")
 
 
