@@ -251,6 +251,7 @@ class Params(_Section):
     weight_decay: Annotated[Number, Field(ge=0)]
     batch_size: PositiveInt
     precision: Literal["fp32", "bf16"]
+    arithmetic: Literal["native", "portable"]
     debug: bool
     data: Data
     model: Model

@@ -71,4 +71,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="model file to write")
     parser.add_argument("--published", type=Path, required=True, help="folder for published nets, one folder a rung")
-    script.run(parser, main, lock="out")
+    script.run(parser, main, lock="out", computes=True)

@@ -170,4 +170,4 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=Path, required=True, help="CSV file of mean IU by image and net")
     parser.add_argument("--borders", type=Path, required=True, help="CSV file of wrong pixels about borders by net")
     parser.add_argument("--figures", type=Path, required=True, help="folder for pictures")
-    script.run(parser, main)
+    script.run(parser, main, computes=True)

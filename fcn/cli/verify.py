@@ -17,14 +17,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from fcn import params
     from fcn.runtime import machine
 
-    machine.prepare()
-    from fcn import params
+    experiment, folder = params.load(), Path("data/weights")
+    machine.prepare(experiment.arithmetic)
     from fcn.experiments import history
     from fcn.rungs.verification import verify
 
-    experiment, folder = params.load(), Path("data/weights")
     for stride in (arguments.stride,) if arguments.stride else STRIDES:
         if not experiment.rung(stride).iterations:
             print(f"FCN-{stride}s: not trained")

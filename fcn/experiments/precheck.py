@@ -43,6 +43,7 @@ def check_params(params: Params) -> None:
     tiles.tiling(data.tile, data.overlap)
     compatibility.check_classes(names)
     compatibility.check_class_weights(data.class_weights, classes)
+    compatibility.check_arithmetic(params)
     compatibility.check_fusion(params)
     if model.weights:
         from fcn.pretrained import imagenet  # imports torchvision

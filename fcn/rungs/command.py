@@ -31,4 +31,4 @@ def run(description: str | None, module: str, strides: Sequence[int]) -> None:
         distributed.launch(module, experiment.batch_size)
         rung.train_rung(**{"stride": strides[0]} | vars(arguments), params=experiment)
 
-    script.run(parser, main)
+    script.run(parser, main, computes=True)

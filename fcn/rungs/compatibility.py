@@ -21,6 +21,15 @@ def check_classes(names: Sequence[str]) -> None:
         )
 
 
+def check_arithmetic(params: Params) -> None:
+    """raises   UserError if arithmetic is portable, but precision is not fp32"""
+    if params.arithmetic == "portable" and params.precision != "fp32":
+        raise UserError(
+            f"params.yaml: arithmetic: portable needs precision: fp32; {params.precision} rounds differently on CPUs "
+            "without its instructions"
+        )
+
+
 def check_fusion(params: Params) -> None:
     """raises   UserError if model.fusion is late, but there are not at least two inputs"""
     if params.model.fusion == "late" and len(params.data.inputs) == 1:

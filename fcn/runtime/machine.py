@@ -26,6 +26,22 @@ PACKAGES = ("torch", "torchvision", "dvc", "mlflow")  # their versions can chang
 # cost more time than the arithmetic; `prepare` turns that off.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
+# What `arithmetic: portable` fixes; its effect is measured by `make portable`. MKL chooses by vendor as well as by
+# instruction set: its COMPATIBLE branch, SSE2 with a fixed order of summation, is the only one that Intel documents as
+# equal on Intel's CPUs and others. NumPy ignores names that its version does not know.
+PORTABLE_THREADS = 4
+PORTABLE = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",
+    "MKL_DYNAMIC": "FALSE",
+    "OMP_DYNAMIC": "FALSE",
+    "MKL_NUM_THREADS": str(PORTABLE_THREADS),
+    "OMP_NUM_THREADS": str(PORTABLE_THREADS),
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512F AVX512_SKX AVX512_ICL AVX512_SPR",
+    "FCN_DEVICE": "cpu",
+}
+
 
 def root() -> Path:
     """The main checkout. DVC sets DVC_ROOT, also for experiments that run in a copy (`--temp`, `--queue`)."""
@@ -37,8 +53,16 @@ def location_digest() -> str:
     return hashlib.sha256(f"{platform.node()}:{root()}".encode()).hexdigest()
 
 
-def prepare() -> None:
-    """Configures threads and memory allocation of this process. Affects speed, never results."""
+def prepare(arithmetic: str = "native") -> None:
+    """Configures threads and memory allocation of this process.
+
+    arithmetic   native: affects speed, never results. portable: fixes what makes the same code round differently on
+                 another x86-64 CPU, and computes on the CPU also where there is a GPU
+    raises       UserError if arithmetic is portable and this machine cannot compute so
+    """
+    if arithmetic == "portable":
+        _check_portable()
+        os.environ.update(PORTABLE)
     # OpenMP threads that spin while another process uses their core make a step many times slower; threads that
     # sleep immediately wake up late. Spinning for a few microseconds avoids both.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -52,6 +76,20 @@ def prepare() -> None:
             libc.mallopt(M_MMAP_MAX, 0)
             libc.mallopt(M_TRIM_THRESHOLD, -1)
             libc.mallopt(M_TOP_PAD, 256 << 20)
+
+
+def _check_portable() -> None:
+    if os.environ.get("FCN_DEVICE", "cpu") != "cpu":
+        raise UserError("arithmetic: portable is for the CPU; unset FCN_DEVICE, or set arithmetic: native")
+    if platform.system() != "Linux" or platform.machine() != "x86_64" or "avx2" not in _cpuinfo("flags").split():
+        raise UserError("arithmetic: portable needs Linux on an x86-64 CPU with AVX2; set arithmetic: native")
+
+
+def _cpuinfo(key: str) -> str:
+    """The first processor's value in /proc/cpuinfo; empty if there is none."""
+    path = Path("/proc/cpuinfo")
+    found = re.search(rf"^{key}\s*: (.+)$", path.read_text(), re.MULTILINE) if path.is_file() else None
+    return found[1] if found else ""
 
 
 def dvc() -> psutil.Process | None:
@@ -105,10 +143,8 @@ def device() -> "torch.device":
 
 def facts() -> dict[str, str | int]:
     """CPU, device, system and Python version, on which speed and the last digits depend."""
-    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    model = re.search(r"model name\s*: (.+)", cpuinfo)
     return {
-        "cpu": model[1] if model else platform.processor(),
+        "cpu": _cpuinfo("model name") or platform.processor(),
         "cores": cores(),
         "device": device().type,
         "system": platform.system(),
