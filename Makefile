@@ -55,6 +55,9 @@ FILES ?= 10000
 malformed: $(READY)  ## damaged images, masks, archives, weights and indexes: rejected in one line, or read correctly
 	$(STRESS).malformed --files $(FILES) --seed $(SEED)
 
+portable: $(READY)  ## `arithmetic: portable` gives the same bits on emulated CPUs; needs the package qemu-user
+	$(STRESS).portable --json benchmarks/results/portable.json
+
 SECONDS_EACH ?= 600
 fuzz: $(READY)  ## fuzz every reader with atheris, guided by coverage
 	test -d .fuzz/atheris || $(TOOL) --target .fuzz -r tools/atheris.txt

@@ -61,6 +61,8 @@ def prepare(arithmetic: str = "native") -> None:
     raises       UserError if arithmetic is portable and this machine cannot compute so
     """
     if arithmetic == "portable":
+        if {"numpy", "torch"} & sys.modules.keys():
+            raise RuntimeError("NumPy and PyTorch read their environment when they are imported, which they are already")
         _check_portable()
         os.environ.update(PORTABLE)
     # OpenMP threads that spin while another process uses their core make a step many times slower; threads that
