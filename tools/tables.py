@@ -168,6 +168,25 @@ def scores(results: dict[str, Any]) -> str:
     return "\n\n".join([rows(heads, *lines), *(f"{line}." for line in others), how])
 
 
+def portable(result: dict[str, Any]) -> str:
+    heads: list[object] = ["net", "arithmetic", *next(iter(result["cases"].values()))["portable"]]
+    lines = [
+        [case, arithmetic, *("equal" if equal else "differs" for equal in places.values())]
+        for case, found in result["cases"].items()
+        for arithmetic, places in found.items()
+    ]
+    used = {
+        arithmetic: ", ".join(f"{name} ({count})" for name, count in names.items())
+        for arithmetic, names in result["kernels"].items()
+    }
+    return (
+        f"{rows(heads, *lines)}\n\noneDNN's kernels, with the number of calls, of the first net:\n\n"
+        + "\n".join(f"- {arithmetic}: {names}" for arithmetic, names in used.items())
+        + f"\n\nA portable step takes {result['step']['ratio']:.1f} times as long as a native one (slim net, 8 images of "
+        f"128×128, median of {len(result['step']['rounds'])} alternating rounds). {where(result)}."
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "torture": kills,
     "fulldisk": disk,
@@ -175,6 +194,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "fuzz": fuzzed,
     "step-cpu": steps,
     "resize": input_path,
+    "portable": portable,
 }
 
 

@@ -1,6 +1,7 @@
 """Repeat the first training steps of the finished nets and compare digests of the weights with the recorded ones.
 
-It writes no files. Each model file contains digests of its weights after 1, 10, 100, … training steps.
+It writes no files. Each model file contains digests of its weights after 1, 10, 100, … training steps. On a machine
+whose bits must differ, --statistical compares scores with those of recorded seeds instead, and trains nothing.
 """
 
 import argparse
@@ -14,6 +15,14 @@ EXAMPLE = "fcn verify --stride 8 --steps 100"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stride", type=int, choices=STRIDES, help="stride of the net to verify (default: all three)")
     parser.add_argument("--steps", type=int, default=10, help="maximum number of steps to repeat (default 10)")
+    parser.add_argument(
+        "--statistical",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="test whether the workspace's scores are such as those of a group of `fcn seeds`, of a recipe, or of "
+        "experiments separated by commas (default: the recipe with these params)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -22,6 +31,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     experiment, folder = params.load(), Path("data/weights")
     machine.prepare(experiment.arithmetic)
+    if arguments.statistical is not None:
+        from fcn.comparison import band
+
+        for line in band.verify(arguments.statistical or None):
+            print(line)
+        return
     from fcn.experiments import history
     from fcn.rungs.verification import verify
 

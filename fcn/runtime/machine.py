@@ -62,7 +62,7 @@ def prepare(arithmetic: str = "native") -> None:
     """
     if arithmetic == "portable":
         if {"numpy", "torch"} & sys.modules.keys():
-            raise RuntimeError("NumPy and PyTorch read their environment when they are imported, which they are already")
+            raise RuntimeError("NumPy or PyTorch is imported already, and has read its environment")
         _check_portable()
         os.environ.update(PORTABLE)
     # OpenMP threads that spin while another process uses their core make a step many times slower; threads that

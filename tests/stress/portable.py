@@ -40,10 +40,8 @@ from fcn.data.split import Split
 from fcn.rungs import rung
 from fcn.rungs.initialization import initialize
 train = Split(Path("data/resized"), "train")
-weights = Path("data/weights")
-training = rung.prepare(
-    32, experiment, initialize(train, 32, experiment, weights / "backbone.safetensors", weights / "published/fcn32s"), train
-)
+backbone, published = Path("data/weights/backbone.safetensors"), Path("data/weights/published/fcn32s")
+training = rung.prepare(32, experiment, initialize(train, 32, experiment, backbone, published), train)
 times = []
 before = perf_counter()
 for step in islice(training.steps(0), {STEPS}):
