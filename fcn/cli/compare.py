@@ -16,6 +16,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--page", type=Path, metavar="FILE", help="HTML file to write (default: one below .fcn/compare)"
     )
+    parser.add_argument(
+        "--markdown", metavar="FILE", help="also write Markdown, as for a pull request, and its pictures; - prints it"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -24,15 +27,23 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.page and arguments.page.suffix not in (".html", ".htm"):
         raise UserError(f"--page is {arguments.page}; write a name that ends in .html")
+    if arguments.markdown and arguments.markdown != "-" and not arguments.markdown.endswith(".md"):
+        raise UserError(f"--markdown is {arguments.markdown}; write a name that ends in .md, or - to print it")
     machine.prepare()
-    from fcn.comparison import comparison, page, runs, text
+    from fcn.comparison import comparison, markdown, page, runs, text
 
     one, *others = runs.sides(arguments.names)
     found = [comparison.compare(one, other) for other in others]
+    if arguments.markdown == "-":
+        print(markdown.markdown(found), end="")
+        return
     for each in found:
         for line in text.lines(each):
             print(line)
         if sentence := text.verdict(each):
             print(f"\n{sentence}")
         print()
+    if arguments.markdown:
+        for path in markdown.write(found, Path(arguments.markdown)):
+            print(f"wrote {path}")
     print(f"wrote {page.write(found, arguments.page)}")

@@ -50,12 +50,14 @@ class Image:
     """An image of val that gained or lost, with each side's mean IU on it, averaged over its runs, and pictures.
 
     pictures   image, truth, and the predictions of the first run of each side, (H, W, 3) uint8
+    shown      (256,) int64, pixels of each class in truth and predictions; entry VOID counts void
     """
 
     name: str
     one: float
     other: float
     pictures: tuple[UInt8, ...] = field(repr=False)
+    shown: Counts = field(repr=False)
 
 
 @dataclass
@@ -175,7 +177,7 @@ def _examine(found: Comparison, cached: list[Cached]) -> None:
         order = [int(i) for i in np.argsort(np.nan_to_num(change), kind="stable")]
         shown = {
             i: Image(
-                first.split.name(i), float(one[i]), float(other[i]), _pictures(cached[0], cached[count], found.net, i)
+                first.split.name(i), float(one[i]), float(other[i]), *_pictures(cached[0], cached[count], found.net, i)
             )
             for i in {*order[:MOST], *order[-MOST:]}
             if change[i]
@@ -197,9 +199,9 @@ def _means(values: Sequence[Numbers], count: int) -> tuple[Numbers, Numbers]:
     return np.mean(values[:count], 0), np.mean(values[count:], 0)
 
 
-def _pictures(one: Cached, other: Cached, net: str, i: int) -> tuple[UInt8, ...]:
+def _pictures(one: Cached, other: Cached, net: str, i: int) -> tuple[tuple[UInt8, ...], Counts]:
     masks = one.split.mask(i), one.prediction(net, i), other.prediction(net, i)
-    return (one.split.picture(i), *(sheets.colour(mask, one.split.labels) for mask in masks))
+    return (one.split.picture(i), *(sheets.colour(mask, one.split.labels) for mask in masks)), sheets.counted(masks)
 
 
 def _by_change(names: Sequence[str], one: Numbers, other: Numbers) -> list[tuple[str, float, float]]:

@@ -36,7 +36,7 @@ def lines(found: Comparison) -> Iterator[str]:
         yield from _grid(
             f"IU by class, {titles(found.net + '.mean_iu')[0]}, %",
             [*names, "difference"],
-            [(name, changed(one, other)) for name, one, other in _ends(found.classes)],
+            [(name, changed(one, other)) for name, one, other in ends(found.classes)],
         )
     if found.gained or found.lost:
         yield ""
@@ -115,7 +115,8 @@ def signed(fraction: float | None) -> str:
     return "0.0" if text in ("+0.0", "−0.0") else text
 
 
-def _ends(rows: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+def ends(rows: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """The first and the last rows: the classes that gained and lost most."""
     return list(rows) if len(rows) <= 2 * LISTED else [*rows[:LISTED], *rows[-LISTED:]]
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
+from markdown_it import MarkdownIt
+from PIL import Image as Pictures
 
-from fcn.comparison import differences, page, text
+from fcn.comparison import differences, markdown, page, text
 from fcn.comparison.comparison import Comparison, Image, Score, titles
 from fcn.comparison.differences import Changed
 from fcn.comparison.runs import Run, Side
@@ -166,7 +168,7 @@ def comparison(**changes: object) -> Comparison:
         ],
         "net": "fcn8s",
         "classes": [("sky", 0.5, 0.75), (HOSTILE, 0.5, 0.25)],
-        "gained": [Image(HOSTILE, 0.5, 0.625, (picture,) * 4)],
+        "gained": [Image(HOSTILE, 0.5, 0.625, (picture,) * 4, np.eye(1, 256, dtype=np.int64)[0])],
         "labels": Labels(("sky", HOSTILE), ((1, 2, 3), (4, 5, 6))),
     }
     return Comparison(**({"one": one, "other": other, "reason": ""} | facts | changes))  # type: ignore[arg-type]
@@ -224,3 +226,96 @@ def test_pages_of_any_names_are_files_below_the_ignored_folder(tmp_path: Path, m
     paths = {page.write([comparison(other=side(run(name)))], None) for name in ("b", "../b", "a b", "a/b", "ä" * 200)}
     assert {path.parent for path in paths} == {tmp_path / ".fcn/compare"}
     assert len(paths) == 5
+
+
+def rendered(content: str) -> list[list[str]]:
+    """The rows of the tables of a Markdown text, as a reader sees them."""
+    cells, found = Cells(MarkdownIt("commonmark").enable("table").render(content)), list[list[str]]()
+    for tag, words in cells.found:
+        if tag == "tr":
+            found.append([])
+        else:
+            found[-1].append(words)
+    assert not {"script", "img", "a"} & cells.tags
+    return found
+
+
+class Cells(HTMLParser):
+    """The rows and cells of a page's tables."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.found, self.tags, self.is_open = list[tuple[str, str]](), set[str](), False
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag in ("tr", "td", "th"):
+            self.found.append((tag, ""))
+        self.is_open = tag in ("td", "th") or (self.is_open and tag == "code")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.is_open = self.is_open and tag == "code"
+
+    def handle_data(self, data: str) -> None:
+        if self.is_open:
+            tag, words = self.found[-1]
+            self.found[-1] = tag, words + data
+
+
+NAMES = ["plain", "b|c", "x`y", "*bold*", "a\\|b", "[a](http://x)", "![a](x.png)", "@name #1", HOSTILE]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_markdown_shows_params_scores_and_classes_with_any_names(name: str) -> None:
+    content = markdown.markdown(
+        [comparison(other=Side(name, (run(name),)), classes=[("sky", 0.5, 0.75), (name, 0.5, 0.25)])]
+    )
+    found = rendered(content)
+    assert ["params", "plain", name] in found
+    assert ["lr", "1", HOSTILE] in found
+    assert ["scores, %", "plain", name, "difference", "95 % interval"] in found
+    assert ["FCN-8s mean IU", "70.0", "71.0", "+1.0", "+0.2 to +1.8"] in found
+    assert ["FCN-32s mean IU", "50.0", "—", "—", "—"] in found
+    assert found[-2:] == [["sky", "50.0", "75.0", "+25.0"], [name, "50.0", "25.0", "−25.0"]]
+    assert "95 % intervals: bootstrap" in content
+
+
+def test_markdown_begins_with_the_verdict_or_says_why_there_is_none() -> None:
+    def verdict(**changes: object) -> str:
+        return markdown.markdown([comparison(other=side(run("b")), **changes)]).splitlines()[2]
+
+    assert verdict() == "**FCN-8s: b has a higher mean IU than plain; the interval excludes 0**"
+    untested = [Score("fcn8s.mean_iu", [0.7], [0.69], None)]
+    assert verdict(scores=untested, method="") == (
+        "**FCN-8s mean IU: difference −1.0 points; no interval, for the reason below**"
+    )
+    reason = "the masks of val differ"
+    assert verdict(reason=reason, method="", net="", classes=[]) == "**Not comparable: the masks of val differ**"
+    found = rendered(
+        markdown.markdown([comparison(other=side(run("b")), reason=reason, method="", net="", classes=[])])
+    )
+    assert ["FCN-8s mean IU", "70.0", "71.0"] in found  # no difference of scores on other data
+
+
+def test_markdown_of_long_values_and_many_params_fits_a_comment() -> None:
+    many = [(f"key{i}", "1", "x" * 100_000) for i in range(1000)]
+    content = markdown.markdown([comparison(params=many)])
+    assert len(content) < 65_536
+    assert "and 970 more params" in content
+
+
+def test_the_pictures_lie_beside_the_markdown_which_links_them_by_name(tmp_path: Path) -> None:
+    found = comparison()
+    paths = markdown.write([found, comparison(gained=[], lost=found.gained)], tmp_path / "out" / "comment.md")
+    names = ["comment.md", "comment-1-gained.png", "comment-2-lost.png"]
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in paths] == names
+    lines = paths[0].read_text().splitlines()
+    assert "![Images that gained most with FCN-8s](comment-1-gained.png)" in lines
+    assert "![Images that lost most with FCN-8s](comment-2-lost.png)" in lines
+    for path in paths[1:]:
+        with Pictures.open(path) as picture:
+            assert picture.format == "PNG"
+            assert picture.width > 4 * 256  # four pictures side by side
+    (alone,) = markdown.write([comparison(gained=[])], tmp_path / "alone.md")
+    assert "![" not in alone.read_text()
