@@ -14,7 +14,7 @@ ifneq ($(MOVED),)
 $(shell rm -rf .venv)
 endif
 
-.PHONY: repro test check parity bench torture fulldisk malformed fuzz http audit ui plots screenshots serve lock readme
+.PHONY: repro test check lock-check parity bench torture fulldisk malformed fuzz http audit ui plots screenshots serve lock readme
 repro: $(READY)  ## install, train the three nets on the embedded data set, score them
 	fcn check
 	dvc repro
@@ -29,6 +29,9 @@ check: $(READY)  ## format, lint, types, fast tests
 	ruff check .
 	mypy
 	python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder -m "not slow" -q
+
+lock-check: $(READY)  ## fail if dvc.lock is not of these params and this code, without the data
+	fcn check --lock
 
 parity: $(READY)  ## compare nets, gradients and training steps with torchfcn
 	test -d .oracle/torchfcn || $(TOOL) --no-deps --target .oracle -r tools/torchfcn.txt

@@ -1,4 +1,7 @@
-"""Validate params.yaml, and restore dvc.lock if it is truncated. `make repro` runs it first."""
+"""Validate params.yaml, and restore dvc.lock if it is truncated. `make repro` runs it first.
+
+With --lock, check instead that dvc.lock is of the current params, code and dvc.yaml, which needs no data: CI does.
+"""
 
 import argparse
 
@@ -6,7 +9,7 @@ EXAMPLE = "fcn check"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    pass
+    parser.add_argument("--lock", action="store_true", help="fail if `dvc repro` would run a stage, and name it")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -14,6 +17,12 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn.experiments import precheck
     from fcn.pipeline import dvc_lock
 
+    if arguments.lock:
+        from fcn.experiments import lock_check
+
+        lock_check.check()
+        print("dvc.lock is up to date")
+        return
     if message := dvc_lock.repair():
         print(message)
     experiment = params.load()

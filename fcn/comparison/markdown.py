@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fcn.comparison import text
 from fcn.comparison.comparison import Comparison, Image, titles
 from fcn.comparison.text import NONE
@@ -37,7 +39,7 @@ def _draw(found: Comparison, chosen: Sequence[Image], path: Path) -> None:
     assert found.labels is not None
     notes = [[image.name, "{} → {} ({})".format(*text.changed(image.one, image.other))] for image in chosen]
     names = ["image", "truth", found.one.first.name, found.other.first.name]
-    shown = sum(image.shown for image in chosen)
+    shown = np.sum([image.shown for image in chosen], 0)
     sheets.sheet([list(image.pictures) for image in chosen], found.labels, path, shown, names, notes)
 
 

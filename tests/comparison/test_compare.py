@@ -5,11 +5,13 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import screenshots
-from conftest import Checkout
+import yaml
+from conftest import ROOT, Checkout
 from mlflow_store import rows
 from PIL import Image
 from scipy import stats
@@ -159,6 +161,10 @@ def test_the_recorded_results_of_a_recipe_are_compared_with_their_seeds(ready: C
         (["high", "HEAD~2"], "HEAD~2 has no results: commit"),  # from before the pipeline ran
         (["high", ","], "',' names no experiment"),
         (["high", "HEAD", "--page", "x.png"], "--page is x.png; write a name that ends in .html"),
+        (
+            ["high", "HEAD", "--markdown", "x.txt"],
+            "--markdown is x.txt; write a name that ends in .md, or - to print it",
+        ),
         (["high", "-x"], "the following arguments are required|unrecognized arguments"),
     ],
 )
@@ -222,3 +228,115 @@ def test_the_page_opens_without_a_network_and_shows_pictures(compared: Checkout)
         assert page.get_by_role("img").count() >= 8
         assert page.get_by_role("row", name="finetune.fcn8s.lr_factor").first.is_visible()
     assert [url for url in asked if not url.startswith(("file://", "data:"))] == []
+
+
+def test_the_markdown_has_what_the_terminal_shows_and_two_pictures(compared: Checkout, tmp_path: Path) -> None:
+    printed = compared.run("fcn", "compare", "HEAD", "high", "--markdown", str(tmp_path / "x.md"))
+    content = (tmp_path / "x.md").read_text()
+    assert content.startswith("## <code>HEAD</code> → <code>high</code>\n\n**FCN-8s: ")
+    assert "| <code>finetune.fcn8s.lr\\_factor</code> | <code>0.5</code> | <code>3.0</code> |" in content
+    _, *cells = line(printed, "FCN-8s mean IU")
+    assert f"| FCN-8s mean IU | {' | '.join(cells)} |" in content
+    assert "- val has only 4 images" in content
+    pictures = re.findall(r"(?m)^!\[Images that (gained|lost) most with FCN-8s\]\((.*)\)$", content)
+    assert pictures
+    for kind, name in pictures:
+        assert name == f"x-{kind}.png"
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 4 * 256
+        assert f"wrote {tmp_path / name}" in printed
+    assert (
+        compared.run("fcn", "compare", "HEAD", "high", "--markdown", "-")
+        == content.partition("![")[0].rstrip("\n") + "\n"
+    )
+
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "report.yml").read_text())
+# Stands in for GitHub's program, which is not a Python package: keeps its arguments and the comment.
+GH = """#!/bin/sh
+echo "$GH_TOKEN" "$@" >> gh.txt
+while [ "$1" != --body-file ]; do shift; done
+cp "$2" posted.md
+"""
+
+
+def review(checkout: Checkout, base: str) -> str:
+    """Runs the commands of the workflow, but for the installation, as for a pull request; returns the comment."""
+    programs = checkout.folder / ".fcn" / "programs"
+    programs.mkdir(parents=True)
+    (programs / "gh").write_text(GH)
+    (programs / "gh").chmod(0o755)
+    known = {
+        "github.event.pull_request.base.sha": base,
+        "github.event.pull_request.html_url": "https://github.com/a/b/pull/7",
+        "github.token": "token",
+        "steps.files.outputs.artifact-url": "https://github.com/a/b/actions/runs/1/artifacts/2",
+    }
+    steps: list[dict[str, Any]] = [step for step in WORKFLOW["jobs"]["report"]["steps"] if "run" in step]
+    assert steps.pop(0)["run"] == "make .venv/.ready"
+    for step in steps:
+        assert "${{" not in step["run"]  # the values of a pull request never reach a shell as code
+        environment = {name: known[text.strip("${} ")] for name, text in step.get("env", {}).items()}
+        environment |= {"GITHUB_STEP_SUMMARY": "summary.md", "PATH": f"{programs}:{checkout.forking()['PATH']}"}
+        checkout.run("bash", "-e", "-c", step["run"], **environment)
+    assert checkout.read("gh.txt") == (
+        "token pr comment https://github.com/a/b/pull/7 --edit-last --create-if-none --body-file comment.md\n"
+    )
+    assert checkout.read("summary.md") == checkout.read("posted.md")
+    return checkout.read("posted.md")
+
+
+@pytest.fixture
+def pulled(compared: Checkout, tmp_path: Path) -> tuple[Checkout, str]:
+    """A clone, without data, of the experiment `high` as a commit, and the commit that it would be merged to."""
+    ref = next(ref for ref in compared.experiments() if ref.endswith("/high"))
+    base = compared.run("git", "rev-parse", "HEAD").strip()
+    compared.run("git", "branch", "--force", "high-branch", ref)
+    compared.run("git", "clone", "--quiet", "--branch", "high-branch", str(compared.folder), str(tmp_path / "clone"))
+    compared.run("git", "branch", "--quiet", "-D", "high-branch")
+    return Checkout.opened(tmp_path / "clone"), base
+
+
+def test_a_pull_request_gets_a_comment_with_intervals_if_a_remote_has_the_predictions(
+    compared: Checkout, pulled: tuple[Checkout, str], tmp_path: Path
+) -> None:
+    clone, base = pulled
+    shutil.copytree(
+        compared.folder / ".dvc/cache/files", tmp_path / "remote/files"
+    )  # a remote in a folder is as a cache
+    clone.run("dvc", "remote", "add", "--local", "--default", "store", str(tmp_path / "remote"))
+    comment = review(clone, base)
+    assert "| <code>finetune.fcn8s.lr\\_factor</code> | <code>0.5</code> | <code>3.0</code> |" in comment
+    assert re.search(r"\| FCN-8s mean IU \|( \S+ \|){3} \S+ to \S+ \|", comment)
+    linked = re.findall(r"(?m)^\[Images that (?:gained|lost) most with FCN-8s\]\((.*)\)$", comment)
+    assert linked
+    assert set(linked) == {"https://github.com/a/b/actions/runs/1/artifacts/2"}
+    assert "![" not in comment
+    files = {path.name for path in (clone.folder / "report").iterdir()}
+    assert {"comment.md", "comparison.html"} < files
+    assert len(files) == 2 + len(linked)
+    assert clone.run("git", "worktree", "list").count("\n") == 1
+    assert not (clone.folder / "data" / "resized").exists()
+
+
+def test_without_a_remote_the_comment_has_scores_and_says_why_there_are_no_intervals(
+    pulled: tuple[Checkout, str],
+) -> None:
+    clone, base = pulled
+    comment = review(clone, base)
+    assert "; no interval, for the reason below**" in comment
+    assert "- without images and bootstrap: DVC's cache does not have data/resized of commit" in comment
+    assert re.search(r"\| FCN-8s mean IU \|( \S+ \|){3}\n", comment)
+    assert "| IU by class, FCN-8s, % |" in comment
+    assert "Images that" not in comment
+
+
+def test_a_pull_request_whose_results_are_of_other_params_gets_a_comment_that_says_so(
+    pulled: tuple[Checkout, str],
+) -> None:
+    clone, base = pulled
+    clone.run("git", "config", "user.email", "test@example.org")
+    clone.run("git", "config", "user.name", "test")
+    clone.set(lr=2e-3)
+    clone.commit()
+    assert "has no scores: its evaluation did not run, or with other params, code or data" in review(clone, base)
