@@ -15,11 +15,10 @@ from fcn.experiments.history import Snapshot
 from fcn.params import load
 from fcn.pipeline import cache, dvc_yaml
 from fcn.runtime.errors import UserError, counted
-from fcn.tracking import identity
+from fcn.tracking import datasets, identity
 
 NONE = "—"
 DATA_STAGES = ("download", "resize")
-TEST = "data/test"  # the packed held-out split
 # Params of the other splits, which do not change val.
 OF_OTHERS = (
     *("data.splits.train", "data.size.train", "data.scenes.train"),
@@ -191,5 +190,5 @@ def _sets(one: Sequence[str], other: Sequence[str], singular: str, plural: str) 
 
 def is_same_test(runs: Sequence[Run]) -> bool:
     """Whether all were scored on the same held-out split."""
-    digests = {run.state.digest(TEST) if run.state else None for run in runs}
+    digests = {run.state.digest(datasets.TEST) if run.state else None for run in runs}
     return len(digests) == 1 and None not in digests

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fcn.experiments import history
 from fcn.experiments.history import Snapshot
 from fcn.io import images
-from fcn.ladder import LADDER, NETS
+from fcn.ladder import HELD_OUT, LADDER, NETS
 from fcn.pipeline import cache, dvc_yaml
 from fcn.runtime.errors import UserError
 from fcn.tracking import datasets, identity, image_grid, logged_models, records
@@ -55,7 +55,8 @@ def fill(runs: Store, row: str, run: str | None, state: Snapshot, stage: dvc_yam
         runs.tag(row, records.images(*indexes))
     models = _models(runs, made, state, stage, splits, missing)
     if stage.name in SCORED:
-        runs.scores(run, state.scores, state.time, models, splits[0] if models else None)
+        by_context = {split.context: split for split in splits}
+        runs.scores(run, state.scores, state.time, models, by_context.get("evaluation"), by_context.get("test"))
     new |= _artifacts(runs, (run, row), state, stage.name, missing)
     new |= _images(runs, row, state, stage)
     if existing.info.status != "FINISHED":
@@ -92,18 +93,26 @@ def curve(content: bytes, where: str) -> list[dict[str, float]]:
 def _data(state: Snapshot, stage: dvc_yaml.Stage) -> Iterator[Dataset]:
     """The packed splits that a stage read. Without DVC's listing of their folder, each has the folder's digest."""
     for dep in stage.deps:
-        digest = state.digest(dep)
-        if digest and Path(dep).is_relative_to(history.PACKED):
-            members = _members(dep, digest)
+        if Path(dep).is_relative_to(history.PACKED):
             for role in ["val"] if stage.name == "evaluate" else CONTEXTS:
-                index = cache.find(members.get(f"{role}.csv", ""))
-                yield Dataset(
-                    f"{state.experiment.dataset}-{role}",
-                    datasets.digest(members, role) if members else digest,
-                    dep,
-                    "evaluation" if stage.name == "evaluate" else CONTEXTS[role],
-                    datasets.profile(index.read_bytes()) if index else "",
-                )
+                context = "evaluation" if stage.name == "evaluate" else CONTEXTS[role]
+                yield from _split(state, dep, role, context)
+        elif dep == datasets.TEST and any(name.partition(".")[2].startswith(HELD_OUT) for name in state.scores):
+            yield from _split(state, dep, "test", "test")
+
+
+def _split(state: Snapshot, folder: str, role: str, context: str) -> Iterator[Dataset]:
+    """A packed split that a stage read; nothing if dvc.lock does not have its folder."""
+    if digest := state.digest(folder):
+        members = _members(folder, digest)
+        index = cache.find(members.get(f"{role}.csv", ""))
+        yield Dataset(
+            f"{state.experiment.dataset}-{role}",
+            datasets.digest(members, role) if members else digest,
+            folder,
+            context,
+            datasets.profile(index.read_bytes()) if index else "",
+        )
 
 
 def _members(folder: str, digest: str) -> dict[str, str]:

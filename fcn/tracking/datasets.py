@@ -16,6 +16,8 @@ from fcn.runtime.errors import UserError
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
+TEST = "data/test"  # the packed held-out split; a folder without files if there is none
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -24,7 +26,7 @@ class Dataset:
     name      of the data set and the split, such as `scenes-val`
     digest    32 hexadecimal digits: see `digest`
     folder    of the packed splits
-    context   what the stage uses it for: training, validation or evaluation
+    context   what the stage uses it for: training, validation, evaluation or test, the held-out split
     profile   JSON object: see `profile`; empty if the index is not known
     """
 
@@ -84,6 +86,12 @@ def read(folder: Path, role: str, data: str, context: str) -> Dataset:
     members = _listing(folder) or {path.name: files.md5(path) for path in folder.glob(f"{role}.*")}
     index = (folder / f"{role}.csv").read_bytes()
     return Dataset(f"{data}-{role}", digest(members, role), folder.as_posix(), context, profile(index))
+
+
+def held_out(data: str) -> Dataset | None:
+    """The held-out split in the workspace; None if there is none."""
+    folder = Path(TEST)
+    return read(folder, "test", data, "test") if (folder / "test.csv").is_file() else None
 
 
 def _listing(folder: Path) -> dict[str, str]:

@@ -59,12 +59,12 @@ class Run:
 
     def scores(self, values: Mapping[str, float]) -> None:
         """Logs final scores on the child and on the experiment's row, and for the nets of `evaluates`."""
-        split = self.splits.get("val")
-        self._attempt(lambda: self.store.scores(self.child, values, None, self.models, split))
+        val, test = self.splits.get("val"), self.splits.get("test")
+        self._attempt(lambda: self.store.scores(self.child, values, None, self.models, val, test))
         self._attempt(lambda: self.store.scores(self.parent, values))
 
     def data(self, folder: Path, **contexts: str) -> None:
-        """Logs packed splits as inputs of child and row, and the number of images.
+        """Logs packed splits as inputs of child and row, for an evaluation also the held-out one; and image counts.
 
         contexts   what each split is used for, by name: val="evaluation"
         """
@@ -72,6 +72,9 @@ class Run:
 
     def _log_data(self, folder: Path, contexts: Mapping[str, str]) -> None:
         self.splits = {role: datasets.read(folder, role, self.dataset, use) for role, use in contexts.items()}
+        if "evaluation" in contexts.values():
+            test = datasets.held_out(self.dataset)
+            self.splits |= {"test": test} if test else {}
         indexes = [folder / f"{split}.csv" for split in ("train", "val")]
         self.store.tag(self.parent, records.images(*(path.read_bytes() for path in indexes)))
         for run in (self.child, self.parent):

@@ -189,13 +189,15 @@ class Store:
         values: Mapping[str, float],
         when: int | None = None,
         models: Mapping[str, "LoggedModel"] | None = None,
-        dataset: Dataset | None = None,
+        val: Dataset | None = None,
+        test: Dataset | None = None,
     ) -> None:
         """Logs final scores, rounded for the table; unchanged scores are skipped.
 
         values    by NET.SCORE
-        models    nets that the scores are logged for too, by name, except those on the held-out split
-        dataset   the split that they were scored on, if there are models
+        models    nets that the scores are logged for too, by name
+        val       the split that they were scored on, if there are models
+        test      the held-out split, if there is one: of the scores that begin with HELD_OUT
         """
         from mlflow.entities import Metric
 
@@ -203,7 +205,8 @@ class Store:
         new = []
         for name, value in ((name, rounded(value)) for name, value in values.items()):
             net, _, score = name.partition(".")
-            model = (models or {}).get(net) if dataset and not score.startswith(HELD_OUT) else None
+            dataset = test if score.startswith(HELD_OUT) else val
+            model = (models or {}).get(net) if dataset else None
             if model is not None and dataset is not None and dataset.scored(model, name, value):
                 model = None
             if model is None and logged.get(name) == value:

@@ -67,7 +67,7 @@ def evaluate(experiment: Params, mean_iu: float, fingerprint: str = "f") -> None
         run.data(Path("data/resized"), val="evaluation")
         run.evaluates(Path("fcn8s.safetensors"))
         run.scores({"fcn8s.mean_iu": mean_iu})
-        run.scores({"fcn8s.test_mean_iu": 0.1})  # on the held-out split, which is another data set
+        run.scores({"fcn8s.test_mean_iu": 0.1})  # on the held-out split, if there is one
 
 
 def models() -> list[LoggedModel]:
@@ -134,6 +134,34 @@ def test_a_search_for_models_does_not_mix_the_scores_of_different_data(
         return len(runs.client.search_logged_models([runs.experiment], condition, datasets=data))
 
     assert (found(first, 0.5), found(first, 0.6)) == (1, 0)
+
+
+def test_scores_on_the_held_out_split_are_metrics_of_the_net_on_that_split(
+    folder: Path, small: Callable[..., Params]
+) -> None:
+    test = folder / "data" / "test"
+    test.mkdir()
+    for path in (folder / "data" / "resized").glob("train.*"):
+        shutil.copy2(path, test / path.name.replace("train", "test"))
+    for _ in range(2):
+        train(small())
+        evaluate(small(), 0.5)
+    by_stage = runs_by_stage()
+    for stage in ("evaluate", ""):
+        used = {source.dataset.name: source for source in by_stage[stage].inputs.dataset_inputs}
+        assert [tag.value for tag in used["scenes-test"].tags] == ["test"]
+        facts = json.loads(used["scenes-test"].dataset.profile)
+        assert facts["images"] == len(Split(Path("data/resized"), "train"))
+        assert json.loads(used["scenes-test"].dataset.source) == {"uri": "data/test"}
+    assert "scenes-test" not in {source.dataset.name for source in by_stage["finetune8s"].inputs.dataset_inputs}
+    listed = {path.name: files.md5(path) for path in test.iterdir()}
+    (model,) = models()
+    found = {(score.key, score.value, score.dataset_name, score.dataset_digest) for score in model.metrics or []}
+    assert found == {
+        ("fcn8s.mean_iu", 0.5, "scenes-val", model.tags["data.validation"]),
+        ("fcn8s.test_mean_iu", 0.1, "scenes-test", datasets.digest(listed, "test")),
+    }
+    assert len(model.metrics or []) == 2
 
 
 def test_a_model_that_a_kill_left_unfinished_is_the_one_that_is_finished(
