@@ -67,7 +67,7 @@ def changes(result: Inspection, name: str) -> dict[str, Any]:
     folder_params = result.params.model_dump() | {"name": name}
     return {
         "data.dataset": "folder",
-        **dict(zip(("data.splits.train", "data.splits.val"), result.parts, strict=True)),
+        **dict(zip(("data.splits.train", "data.splits.val", "data.splits.test"), result.parts, strict=False)),
         **({"data.inputs": "bands"} if any(info.mode.endswith(BANDS) for info in result.images()) else {}),
         **sizes(result),
         **{f"data.folder.{key}": value for key, value in folder_params.items()},

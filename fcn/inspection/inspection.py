@@ -25,6 +25,7 @@ from fcn.runtime.errors import UserError, counted
 MIN_PARALLEL = 64  # pairs; for fewer, starting processes takes longer than scanning
 FEW_IMAGES = 10  # in all, and in val; the scores of fewer are unreliable
 SPLITS = (("train", "val"), ("train", "valid"), ("training", "validation"), ("train", "test"))
+HELD_OUT = ("test", "testing")
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Inspection:
     codes     statistics by raw code, sorted
     table     the class table, if there is one
     labels    the classes, if they are valid
-    members   pairs by split, train first
+    members   pairs by split: train, val, and the held-out split if there is one
     bounds    bound of mean IU by size, smallest size first; empty if there is no choice
     errors    problems that must be fixed first
     warnings  assumptions, and problems that make scores unreliable
@@ -59,7 +60,7 @@ class Inspection:
 
     @property
     def parts(self) -> dict[str, int]:
-        """Number of images by split, train first."""
+        """Number of images by split, in the order of `members`."""
         return {split: len(pairs) for split, pairs in self.members.items()}
 
     @property
@@ -189,6 +190,26 @@ def _splits(result: Inspection) -> None:
                 return
         else:
             result.params, result.members = params, dict(zip(splits, chosen, strict=True))
+            _hold_out(result)
+            return
+
+
+def _hold_out(result: Inspection) -> None:
+    """Add a third list or subfolder with the usual name to the splits, or say in a note why there is none."""
+    if result.params.fraction:
+        result.notes.append(
+            "no held-out split: for scores on images that neither trained nor chose a net, set data.splits.test: test "
+            "and data.folder.test: 0.2 in the recipe, which draws a fifth of the images"
+        )
+        return
+    for split in (name for name in HELD_OUT if name not in result.members):
+        try:
+            pairs = pairing.members(result.folder, result.names, result.matches.pairs, split, result.params)
+        except UserError as error:
+            if any(name.rpartition("/")[2] == f"{split}.txt" for name in result.names):
+                result.notes.append(f"no held-out split: {error}")
+        else:
+            result.members[split] = pairs
             return
 
 
@@ -213,7 +234,7 @@ def _small_samples(result: Inspection) -> None:
         return
     if (count := len(result.matches.pairs)) < FEW_IMAGES:
         result.warnings.append(f"only {counted(count, 'image')}: too few for training")
-    train, val = result.members
+    train, val, *_ = result.members
     if result.parts[val] < FEW_IMAGES:
         result.warnings.append(
             f"{val} has {counted(result.parts[val], 'image')}: its scores are unreliable; add images, or change "

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 from own_folders import PLAIN, inspected, make, own, write
 
 from fcn import params
-from fcn.inspection import adoption, inspection
+from fcn.inspection import adoption, inspection, summary
 
 
 def test_the_recipe_is_complete_and_differs_where_the_folder_does(
@@ -23,6 +24,74 @@ def test_the_recipe_is_complete_and_differs_where_the_folder_does(
     assert experiment.data.folder == own(classes=["Straße", "yes: no"], void="255", fraction=0.2)
     default = params.load(ROOT / "recipes" / "scenes.yaml")
     assert (experiment.model, experiment.train) == (default.model, default.train)
+
+
+def lists(**names: str) -> dict[str, Any]:
+    return PLAIN | {f"{split}.txt": "".join(f"{name}\n" for name in listed) for split, listed in names.items()}
+
+
+def folders(*splits: str) -> dict[str, Any]:
+    files: dict[str, Any] = {}
+    for i, split in enumerate(splits):
+        files |= {f"{split}/images/{i}{j}.png": "image" for j in range(3)}
+        files |= {f"{split}/masks/{i}{j}.png": [0, 1, 255] for j in range(3)}
+    return files
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (lists(train="01", val="2", test="3"), ("train", "val", "test")),
+        (lists(train="01", valid="2", test="3"), ("train", "valid", "test")),
+        (lists(train="01", val="23"), ("train", "val", None)),
+        (lists(train="01", test="23"), ("train", "test", None)),  # the only images to compare experiments on
+        (folders("train", "val", "test"), ("train", "val", "test")),
+        (folders("training", "validation", "testing"), ("training", "validation", "testing")),
+    ],
+)
+def test_a_folder_with_three_splits_holds_test_out(
+    files: dict[str, Any], expected: tuple[str, str, str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    found = inspected(make(tmp_path / "mine", files))
+    assert found.errors == []
+    splits = params.check(params.parse(adoption.recipe(found, "mine"), "x"), "x").data.splits
+    assert (splits.train, splits.val, splits.test) == expected
+    excerpt = yaml.safe_load(adoption.excerpt(found))["data"]["splits"]
+    assert excerpt == {key: name for key, name in zip(("train", "val", "test"), expected, strict=True) if name}
+    (line,) = [line for line in summary.report(found) if line.startswith("  splits")]
+    assert [word.split()[0] for word in line.partition(": ")[2].split(", ")] == [name for name in expected if name]
+    assert not any("data.folder.test" in note for note in found.notes)
+
+
+def test_an_image_of_test_that_is_trained_on_is_an_error(tmp_path: Path) -> None:
+    folder = make(tmp_path / "mine", lists(train="01", val="2", test="3"))
+    (folder / "images/3.jpg").write_bytes((folder / "images/0.jpg").read_bytes())
+    (error,) = inspected(folder).errors
+    assert "the same image is in both splits: images/0.jpg (train), images/3.jpg (test)" in error
+
+
+@pytest.mark.parametrize(
+    ("listed", "reason"),
+    [("unlabelled\n", "'unlabelled' names no image that has a mask"), ("", "is empty")],
+)
+def test_a_list_of_test_images_without_masks_holds_nothing_out_and_a_note_says_so(
+    listed: str, reason: str, tmp_path: Path
+) -> None:
+    found = inspected(make(tmp_path / "mine", lists(train="01", val="23") | {"test.txt": listed}))
+    assert (found.errors, list(found.members)) == ([], ["train", "val"])
+    (note,) = [note for note in found.notes if "test" in note]
+    assert note.startswith("no held-out split: ")
+    assert reason in note
+
+
+def test_a_random_split_comes_with_a_hint_how_to_hold_images_out(tmp_path: Path) -> None:
+    found = inspected(make(tmp_path / "mine", PLAIN))
+    assert list(found.members) == ["train", "val"]
+    assert (
+        "no held-out split: for scores on images that neither trained nor chose a net, set data.splits.test: test and "
+        "data.folder.test: 0.2 in the recipe, which draws a fifth of the images"
+    ) in found.notes
 
 
 @pytest.mark.parametrize(
