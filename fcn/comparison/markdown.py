@@ -38,7 +38,8 @@ def write(found: Sequence[Comparison], path: Path) -> list[Path]:
 def _draw(found: Comparison, chosen: Sequence[Image], path: Path) -> None:
     assert found.labels is not None
     changes = ["{} to {} ({})".format(*text.changed(image.one, image.other)) for image in chosen]
-    notes = [[image.name, change.replace("−", "-")] for image, change in zip(chosen, changes, strict=True)]  # the font
+    # The font of pictures has no minus sign.
+    notes = [[image.name, change.replace("\N{MINUS SIGN}", "-")] for image, change in zip(chosen, changes, strict=True)]
     names = ["image", "truth", found.one.first.name, found.other.first.name]
     shown = np.sum([image.shown for image in chosen], 0)
     sheets.sheet([list(image.pictures) for image in chosen], found.labels, path, shown, names, notes)
