@@ -1,13 +1,16 @@
 """Nets, model files and images that tests make up."""
 
 import base64
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from makers import encoded
 from PIL import Image
 
-from fcn.datasets.label_maps import SCENES
-from fcn.models import FCN, State
+from fcn.datasets.label_maps import SCENES, SCENES_GEOMETRIC
+from fcn.models import FCN, Net, State, build
 from fcn.models.backbones import alexnet, googlenet, vgg
 from fcn.models.layers import TORCHVISION
 from fcn.weights import model_file
@@ -31,6 +34,26 @@ META = model_file.Meta(
 def slim_backbone() -> State:
     """The weights from which a slim FCN-32s starts."""
     return {k: v for k, v in FCN(1, 32, "slim").state_dict().items() if not k.startswith("score")}
+
+
+def net_of(path: Path, geometric: int = 0, fusion: str = "early", **inputs: int) -> Net:
+    """Writes the model file of an untrained FCN-8s whose classes all win somewhere, with these inputs; returns the net.
+
+    geometric   classes of a second score path
+    """
+    torch.manual_seed(1)
+    inputs = inputs or {"rgb": 3}
+    architecture = META.architecture | {"inputs": inputs} | ({"geometric": geometric} if geometric else {})
+    architecture |= {"fusion": "late"} if fusion == "late" else {}
+    preprocessing = TORCHVISION.extended(inputs)
+    net = build(**architecture, preprocessing=preprocessing).eval()
+    for name, parameter in net.named_parameters():
+        if "score" in name:
+            torch.nn.init.normal_(parameter)
+    labels = SCENES_GEOMETRIC if geometric else None
+    meta = replace(META, architecture=architecture, preprocessing=preprocessing, geometric=labels)
+    model_file.save(path, net.state_dict(), meta)
+    return net
 
 
 def noise(width: int, height: int, seed: int = 1) -> Image.Image:

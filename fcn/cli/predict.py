@@ -49,10 +49,12 @@ def run(arguments: argparse.Namespace) -> None:
         target, resizing = by(arguments.scale), f"resized by {arguments.scale:g}"
     if scale != Scale() or arguments.scale is not None:
         print(f"images are {resizing} for the net; masks have the images' original size")
-    outputs = batch.Outputs(arguments.out, arguments.overlays, arguments.confidence, arguments.sheet)
+    outputs = batch.Outputs(arguments.out, arguments.overlays, arguments.confidence, arguments.sheet, len(labels) > 1)
     done, failed = batch.run(net, labels, arguments.images, outputs, arguments.tile or prediction.TILE, target)
     if done:
         print(f"wrote the masks of {counted(done, 'image')} to {arguments.out}")
-        print(f"a mask's pixels are class numbers: {listed(labels.names)}")
+        for part, classes in zip(outputs.parts, labels, strict=True):
+            where = f" in {arguments.out / part}" if part else ""
+            print(f"a mask's pixels{where} are class numbers: {listed(classes.names)}")
     if failed:
         raise UserError(f"{counted(failed, 'input')} failed; the lines above say why")

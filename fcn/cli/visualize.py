@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     from fcn.inference.visualization import visualize
 
     split = Split(history.packed(params.load()), "val")
-    net, labels, _ = prediction.load(arguments.model)
+    net, (labels, *_), _ = prediction.load(arguments.model)
     if labels.names != split.labels.names:
         raise UserError(f"{arguments.model} was trained on other classes than those of the val split; run `dvc repro`")
     default = f"{arguments.model.stem}-seed{arguments.seed}"

@@ -111,17 +111,26 @@ def _check_sizes(arrays: Sequence[tuple[Path, UInt8]]) -> None:
 
 
 def _input(sample: Sample, name: Input) -> tuple[Path, UInt8]:
-    """The file of an input and its channels, (H, W, count) uint8."""
-    if name == "rgb":
-        return sample.image, images.image(sample.image, sample.upright)
-    if name == "bands":
-        return sample.image, images.bands(sample.image)
-    path = sample.beside(name)
-    if name == "hha":
-        return path, images.image(path)
-    if name == "depth":
-        return path, depth.encode(images.grey(path, np.uint16))[:, :, None]
-    return path, images.grey(path, np.uint8)[:, :, None]
+    """The file of an input and its channels."""
+    path = sample.image if name in ("rgb", "bands") else sample.beside(name)
+    return path, decode(name, path, sample.upright)
+
+
+def decode(kind: Input, source: Path | bytes, upright: bool = False, name: str = "") -> UInt8:
+    """Decode one input to its channels, (H, W, count) uint8.
+
+    source   a file, or the bytes of one
+    upright  whether to apply the EXIF orientation
+    name     the name used in error messages; default: the file's path
+    raises   UserError if it is invalid, as depth that is not a greyscale image of 16 bits
+    """
+    if kind in ("rgb", "hha"):
+        return images.image(source, upright, name)
+    if kind == "bands":
+        return images.bands(source, name)
+    if kind == "depth":
+        return depth.encode(images.grey(source, np.uint16, upright, name))[:, :, None]
+    return images.grey(source, np.uint8, upright, name)[:, :, None]
 
 
 def _fit(name: str, image: UInt8, mask: UInt8, content: str, size: Wanted, native_mask: bool) -> Packed:

@@ -25,17 +25,19 @@ TILE = 1024  # pixels: 512 are kept, the rest is overlap; larger tiles are faste
 STRIP = 256  # rows of an overlay that are blended at once
 
 
-def load(path: Path) -> tuple[Net, Labels, Scale]:
+def load(path: Path) -> tuple[Net, list[Labels], Scale]:
     """Load a model file: the net on the compute device, its classes, and how images are resized for evaluation.
 
+    returns  the classes of each score path, in the order of the net's heads
     raises   UserError if the file is missing, damaged, or has no classes
     """
     net, meta = model_file.build(path)
-    if meta.labels is None:
+    labels = [classes for classes in (meta.labels, meta.geometric) if classes][: len(net.heads)]
+    if len(labels) < len(net.heads):
         raise UserError(f"{path} holds no class names; use a model file made by `dvc repro`")
     if not meta.scored:
         print(f"warning: {path} was neither trained nor published: its predictions are meaningless", file=sys.stderr)
-    return net.to(machine.device()), meta.labels, meta.scale or Scale()
+    return net.to(machine.device()), labels, meta.scale or Scale()
 
 
 def seen_size(image: tuple[int, int], target: Target, name: str, largest: int) -> tuple[int, int]:
@@ -51,7 +53,7 @@ def seen_size(image: tuple[int, int], target: Target, name: str, largest: int) -
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted mask.
+    """A mask predicted by one score path.
 
     mask        (H, W) uint8, classes 0..C-1
     confidence  (H, W) uint8, the softmax probability of that class times 255, rounded; None if not requested
@@ -70,10 +72,10 @@ def predict(
     tile: int = TILE,
     confidence: bool = False,
     progress: Callable[[float], object] = lambda fraction: None,
-) -> Prediction:
-    """Predict the class of every pixel. The result does not depend on the tile size, up to rounding.
+) -> list[Prediction]:
+    """Predict the class of every pixel, by each score path.
 
-    Logits, not the mask, are upsampled to the size of the result.
+    The result does not depend on the tile size, up to rounding. Logits, not the mask, are upsampled to the size of the result.
 
     image     RGB, or (H, W, channels of the net's inputs) uint8
     seen      width and height of the net's input, resized as in `fcn.datasets.packing`; default: those of the image
@@ -83,29 +85,33 @@ def predict(
     """
     own = _size(image)
     width, height = size or own
-    mask = np.empty((height, width), np.uint8)
-    probabilities = np.empty_like(mask) if confidence else None
+    shape = height, width
+    results = [
+        Prediction(np.empty(shape, np.uint8), np.empty(shape, np.uint8) if confidence else None) for _ in net.heads
+    ]
     if seen not in (None, own):
         image = shrink(np.array(image), *seen)
     for rows, columns, logits in tiles(net, image, tile, (width, height)):
         kept = np.s_[rows, columns]
-        best, winner = logits.max(0)
-        mask[kept] = winner.to(torch.uint8).cpu().numpy()
-        if probabilities is not None:  # softmax of the best class, exp(best) / sum(exp), computed in place
-            probability = 1 / logits.sub_(best).exp_().sum(0)
-            probabilities[kept] = (255 * probability).round().to(torch.uint8).cpu().numpy()
-        progress(winner.numel() / mask.size)
-    return Prediction(mask, probabilities)
+        for result, scores in zip(results, torch.split(logits, list(net.heads.values())), strict=True):
+            best, winner = scores.max(0)
+            result.mask[kept] = winner.to(torch.uint8).cpu().numpy()
+            if result.confidence is not None:  # softmax of the best class, exp(best) / sum(exp), computed in place
+                probability = 1 / scores.sub_(best).exp_().sum(0)
+                result.confidence[kept] = (255 * probability).round().to(torch.uint8).cpu().numpy()
+        progress(logits[0].numel() / (width * height))
+    return results
 
 
 def work(net: Net, size: tuple[int, int], tile: int = TILE) -> int:
     """The cost of predicting an image: pixels of all its tiles, including overlaps and the reference's border.
 
-    The border is counted for nets without it too, as the fixed cost of a small tile.
+    A late fusion has this cost for each of its nets. The border is counted for nets without it too, as the fixed cost
+    of a small tile.
     """
     window = context(net)
     across, down = (sum(span.stop - span.start + 2 * BORDER for span in on_grid(n, tile, window)) for n in size)
-    return across * down
+    return across * down * len(net.trunks())
 
 
 def _size(image: Image.Image | UInt8) -> tuple[int, int]:
@@ -123,13 +129,12 @@ def _cut(image: Image.Image | UInt8, rows: Span, columns: Span) -> UInt8:
 def tiles(
     net: Net, image: Image.Image | UInt8, tile: int, size: tuple[int, int]
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """The result of the first score path in parts that cover it exactly once.
+    """The result in parts that cover it exactly once.
 
-    yields   (rows, columns, logits): slices of the result, logits (C, rows, columns)
+    yields   (rows, columns, logits): slices of the result, logits (C, rows, columns), of all score paths together
     """
     device = next(net.parameters()).device
     width, height = _size(image)
-    classes = next(iter(net.heads.values()))
     down, across = resizing.axis(height, size[1]), resizing.axis(width, size[0])
     before, after = context(net)
     # Interpolation needs the pixels on both sides, so tiles keep one more row and column.
@@ -139,7 +144,7 @@ def tiles(
             pixels = torch.from_numpy(_cut(image, rows, columns)).to(device).permute(2, 0, 1)[None]
             top, left = rows.first - rows.start, columns.first - columns.start
             bottom, right = (min(span.last + more, span.stop) - span.start for span in (rows, columns))
-            logits = net(pixels)[0, :classes, top:bottom, left:right]
+            logits = net(pixels)[0, :, top:bottom, left:right]
             if not more:
                 yield slice(rows.first, rows.last), slice(columns.first, columns.last), logits
                 continue

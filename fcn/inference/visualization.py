@@ -1,4 +1,4 @@
-"""Write random validation images with their true and predicted masks."""
+"""Write random validation images with their true and predicted masks of the first score path."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ def visualize(net: Net, split: Split, count: int, seed: int, out: Path) -> Itera
     for i in np.random.default_rng(seed).permutation(len(split))[:count]:
         image, truth = split.picture(i), split.mask(i)
         height, width = truth.shape
-        prediction = predict(net, split.image(i), size=(width, height)).mask
+        prediction = predict(net, split.image(i), size=(width, height))[0].mask
         yield _saved(Image.fromarray(image), out / f"{split.name(i)}.image.png")
         for kind, mask in (("truth", truth), ("prediction", prediction)):
             yield _saved(split.labels.picture(mask), out / f"{split.name(i)}.{kind}.png")

@@ -22,6 +22,8 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # Pillow's other
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pbm")
 MAX_PIXELS = 178_956_970  # Pillow's default limit; each core may decode one such image
 MAX_FILE_SIZE = 700 << 20  # bytes: MAX_PIXELS in RGBA, uncompressed
+MAX_PAGES = 1024  # of a TIFF with bands; tifffile reads the tags of all of them
+DEFLATE, PACKBITS, LZMA, ZSTD = (8, 32946), 32773, 34925, 50000  # compressions of TIFF
 # 16-bit values as 8-bit ones: round(v / 257); 257 is odd, so there are no ties.
 EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 
@@ -68,61 +70,95 @@ def load(source: Path | bytes, upright: bool, name: str = "", largest: int = MAX
         return picture
 
 
-def image(path: Path, upright: bool = False) -> UInt8:
+def image(source: Path | bytes, upright: bool = False, name: str = "") -> UInt8:
     """Decode an image of any mode to (H, W, 3) uint8 RGB."""
-    return np.asarray(rgb(load(path, upright), str(path)))
+    return np.asarray(rgb(load(source, upright, name), name or str(source)))
 
 
-def grey(path: Path, kind: type[np.uint8] | type[np.uint16]) -> npt.NDArray[np.unsignedinteger]:
+def grey(
+    source: Path | bytes, kind: type[np.uint8] | type[np.uint16], upright: bool = False, name: str = ""
+) -> npt.NDArray[np.unsignedinteger]:
     """Decode a greyscale image of 8 or 16 bits to (H, W) of that kind, without scaling.
 
     raises   UserError if it has another mode
     """
-    picture = load(path, upright=False)
+    name = name or str(source)
+    picture = load(source, upright, name)
     if kind is np.uint16 and picture.mode.startswith("I"):
-        return _sixteen_bits(picture, str(path))
+        return _sixteen_bits(picture, name)
     if kind is np.uint8 and picture.mode == "L":
         return np.asarray(picture)
     bits = np.iinfo(kind).bits
-    raise UserError(f"{path} has mode {picture.mode}; this input is a greyscale image of {bits} bits")
+    raise UserError(f"{name} has mode {picture.mode}; this input is a greyscale image of {bits} bits")
 
 
-def band_sizes(path: Path) -> tuple[int, int, int]:
+def band_sizes(source: Path | bytes, name: str = "") -> tuple[int, int, int]:
     """Width, height and number of bands of a TIFF; reads the header only.
 
     raises   UserError if it is no TIFF of one image, or has other values than 8 and 16 bits, or too many
     """
-    return _bands(path)[0]
+    return _bands(source, name or str(source))[0]
 
 
-def bands(path: Path) -> UInt8:
+def bands(source: Path | bytes, name: str = "") -> UInt8:
     """Decode the first image of a TIFF with any number of bands to (H, W, bands) uint8; 16 bits become 8 as in `rgb`.
 
     raises   UserError as `band_sizes`, and if it is broken or compressed in a way that tifffile does not read
     """
-    (width, height, count), first, file = _bands(path)
-    with decoding(str(path)):
+    name = name or str(source)
+    (width, height, count), first, file = _bands(source, name)
+    with decoding(name):
+        if any(_inflates(page, file.filehandle) for page in file.series[0].pages):
+            raise ValueError("its data are longer than its size says, or compressed with LZMA or ZSTD")
         pixels = file.asarray(series=0)
     pixels = np.moveaxis(pixels, first - 1, -1) if first else pixels
     pixels = np.ascontiguousarray(pixels.reshape(height, width, count))
     return pixels if pixels.dtype == np.uint8 else EIGHT_BITS[pixels]
 
 
-def _bands(path: Path) -> tuple[tuple[int, int, int], int, Any]:
+def _bands(source: Path | bytes, name: str) -> tuple[tuple[int, int, int], int, Any]:
     """Width, height and number of bands; the index of the axis of rows; the opened file."""
     import tifffile
 
-    content = read_regular(path, MAX_FILE_SIZE)
-    with decoding(str(path)):
+    content = source if isinstance(source, bytes) else read_regular(source, MAX_FILE_SIZE)
+    with decoding(name):
         file = tifffile.TiffFile(BytesIO(content))
+        if len(file.pages) > MAX_PAGES:
+            raise ValueError(f"it has more than {MAX_PAGES} pages")
         axes, shape, kind = file.series[0].axes, file.series[0].shape, file.series[0].dtype
     if len(axes) not in (2, 3) or axes.count("Y") != 1 or axes.count("X") != 1:
-        raise UserError(f"{path} has the axes {axes}; bands are one axis beside rows and columns")
+        raise UserError(f"{name} has the axes {axes}; bands are one axis beside rows and columns")
     height, width = shape[axes.index("Y")], shape[axes.index("X")]
     count = math.prod(shape) // (height * width)
     if kind not in (np.uint8, np.uint16) or count > MAX_CHANNELS or height * width * count > 4 * MAX_PIXELS:
-        raise UserError(f"{path} is {width}x{height} with {count} bands of {kind}; see docs/data.md for what is read")
+        raise UserError(f"{name} is {width}x{height} with {count} bands of {kind}; see docs/data.md for what is read")
     return (width, height, count), axes.index("Y"), file
+
+
+def _inflates(page: Any, file: Any) -> bool:
+    """Whether a strip or tile of a TIFF's page decodes to more than twice its size, which tifffile does not limit."""
+    kind, limit = page.keyframe.compression, 2 * math.prod(page.keyframe.chunks) * page.keyframe.dtype.itemsize
+    if kind in (LZMA, ZSTD):
+        return True
+    if kind not in (*DEFLATE, PACKBITS):  # the codecs of imagecodecs are given the size
+        return False
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.seek(offset)
+        data = file.read(count)
+        length = _unpacked(data) if kind == PACKBITS else len(zlib.decompressobj().decompress(data, limit + 1))
+        if length > limit:
+            return True
+    return False
+
+
+def _unpacked(data: bytes) -> int:
+    """The number of bytes that PackBits data decode to."""
+    length = at = 0
+    while at < len(data):
+        head = data[at]
+        length += head + 1 if head < 128 else 257 - head if head > 128 else 0
+        at += head + 2 if head < 128 else 2 if head > 128 else 1
+    return length
 
 
 def rgb(picture: Image.Image, name: str) -> Image.Image:

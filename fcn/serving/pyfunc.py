@@ -1,4 +1,4 @@
-"""The MLflow pyfunc model: takes images in base64, returns masks and the fraction of pixels of each class.
+"""The MLflow pyfunc model: takes files in base64, returns masks and the fraction of pixels of each class.
 
 This file uses MLflow's models-from-code: MLflow copies it beside the weights and runs it when it loads the model, with
 the package fcn as it was when the model was registered. It therefore ends with `set_model`, and nothing else in the
@@ -54,7 +54,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 class Segmenter(PythonModel):
-    """Takes a column `image` with files in base64, and returns the records described in fcn.serving.response."""
+    """Takes and returns the records described in fcn.serving.response."""
 
     def load_context(self, context: Any) -> None:
         from fcn.runtime import machine
@@ -72,10 +72,10 @@ class Segmenter(PythonModel):
         from fcn.serving.response import segment
         from fcn.serving.stopping import StoppedError
 
-        images = list(model_input["image"])
+        records = model_input.to_dict("records")
         try:  # the context contains the time limit of this request
             context_run = copy_context().run
-            return self.executor.submit(context_run, segment, self.net, self.labels, images, self.target).result()
+            return self.executor.submit(context_run, segment, self.net, self.labels, records, self.target).result()
         except StoppedError as stopped:
             raise Refusal(str(stopped), DEADLINE_EXCEEDED) from None
         except UserError as error:

@@ -8,13 +8,14 @@ copy of the weights; runs have their digest and path.
 import base64
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fcn.ladder import GEOMETRIC
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
 from fcn.tracking import logged_models, store
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 NAME, ALIAS, CHALLENGER = "fcn", "champion", "challenger"
 PACKAGE = Path(__file__).parent.parent  # fcn, which is stored with the weights
 MODEL = f"models:/{NAME}@{ALIAS}"
-PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "torch")  # what a served model imports
+PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "tifffile", "torch")  # what a served model imports
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def register(path: Path, as_champion: bool = False) -> Registered:
     """
     from fcn.inference import prediction
 
-    prediction.load(path)
+    net, labels, _ = prediction.load(path)
     requirements = [f"{package}=={version(package).partition('+')[0]}" for package in PACKAGES]
     tags = {"model.sha256": files.sha256(path), "model.path": path.as_posix(), "code.sha256": _code_digest()}
     tags["requirements"] = " ".join(requirements)
@@ -60,7 +61,9 @@ def register(path: Path, as_champion: bool = False) -> Registered:
         same = [old for old in _versions(client) if all(old.tags.get(key) == value for key, value in tags.items())]
         intact = [str(old.version) for old in same if _is_intact(old)]
         reason = "" if as_champion else rejection(runs, _current(client), tags["model.sha256"])
-        number = intact[0] if intact else _log(client, runs.experiment, path, tags, requirements)
+        number = (
+            intact[0] if intact else _log(client, runs.experiment, path, tags, requirements, net.inputs, len(labels))
+        )
         if not reason and _aliases(client).get(CHALLENGER) == number:
             client.delete_registered_model_alias(NAME, CHALLENGER)
         client.set_registered_model_alias(NAME, CHALLENGER if reason else ALIAS, number)
@@ -175,18 +178,25 @@ def _versions(client: "MlflowClient") -> list[Any]:
     return sorted(client.search_model_versions(f"name = '{NAME}'"), key=lambda old: -int(old.version))
 
 
-def _log(client: "MlflowClient", experiment: str, path: Path, tags: dict[str, str], requirements: list[str]) -> str:
+def _log(
+    client: "MlflowClient",
+    experiment: str,
+    path: Path,
+    tags: dict[str, str],
+    requirements: list[str],
+    inputs: Mapping[str, int],
+    paths: int,
+) -> str:
     import mlflow
     from mlflow.models import Model, ModelSignature
     from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
-    inputs = Schema([ColSpec(DataType.string, "image")])
-    outputs = Schema(
-        [
-            ColSpec(DataType.string, "mask"),
-            ColSpec(Array(DataType.string), "classes"),
-            ColSpec(Array(DataType.double), "shares"),
-        ]
+    from fcn.serving.response import columns
+
+    takes = Schema([ColSpec(DataType.string, column) for column in columns(inputs).values()])
+    kinds = {"mask": DataType.string, "classes": Array(DataType.string), "shares": Array(DataType.double)}
+    returns = Schema(
+        [ColSpec(kind, prefix + name) for prefix in ("", GEOMETRIC)[:paths] for name, kind in kinds.items()]
     )
     training_runs = client.search_runs([experiment], f"tags.`model.sha256` = '{tags['model.sha256']}'", max_results=1)
     mlflow.set_experiment(experiment_id=experiment)
@@ -198,8 +208,8 @@ def _log(client: "MlflowClient", experiment: str, path: Path, tags: dict[str, st
         python_model=str(Path(__file__).with_name("pyfunc.py")),
         code_paths=[str(PACKAGE)],
         artifacts={"weights": str(path)},
-        signature=ModelSignature(inputs, outputs),
-        input_example=_example(),
+        signature=ModelSignature(takes, returns),
+        input_example=_example(inputs),
         pip_requirements=requirements,
         tags=tags,
     )
@@ -211,10 +221,22 @@ def _log(client: "MlflowClient", experiment: str, path: Path, tags: dict[str, st
     return str(created.version)
 
 
-def _example() -> Any:
+def _example(inputs: Mapping[str, int]) -> Any:
+    """A record of small files."""
+    import numpy as np
     import pandas as pd
+    import tifffile
     from PIL import Image
 
-    png = io.BytesIO()
-    Image.new("RGB", (32, 32), (70, 130, 180)).save(png, "png")
-    return pd.DataFrame({"image": [base64.b64encode(png.getvalue()).decode()]})
+    from fcn.serving.response import columns
+
+    record = {}
+    for kind, column in columns(inputs).items():
+        file = io.BytesIO()
+        if kind == "bands":
+            tifffile.imwrite(file, np.full((32, 32, inputs[kind]), 100, np.uint8), photometric="minisblack")
+        else:
+            colour = {"depth": ("I;16", 2000), "infrared": ("L", 100)}.get(kind, ("RGB", (70, 130, 180)))
+            Image.new(colour[0], (32, 32), colour[1]).save(file, "png")
+        record[column] = base64.b64encode(file.getvalue()).decode()
+    return pd.DataFrame([record])

@@ -6,7 +6,7 @@ the server's, are reduced to one line.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,10 +48,13 @@ class RequestLimits:
     max_length   bytes of a request body
     seconds      computing time limit of a request
     hosts        accepted host names, in addition to those of the loopback
+    columns      what each record has, of which MLflow ignores all others; empty: not checked
     """
 
-    def __init__(self, app: App, max_length: int, seconds: float, hosts: Collection[str] = ()) -> None:
-        self.app, self.max_length, self.seconds = app, max_length, seconds
+    def __init__(
+        self, app: App, max_length: int, seconds: float, hosts: Collection[str] = (), columns: Sequence[str] = ()
+    ) -> None:
+        self.app, self.max_length, self.seconds, self.columns = app, max_length, seconds, columns
         self.hosts = {host.lower() for host in (*LOOPBACK, *hosts)}
         self.lock = asyncio.Lock()  # held while a request is computed
         self.buffer = Buffer(BUFFER_FACTOR * max_length)
@@ -163,9 +166,52 @@ class RequestLimits:
     ) -> None:
         async with self.lock:
             await self.buffer.room_to_answer()
+            check_columns(body[0], self.columns)
             limit.start()
             CURRENT.set(limit)
             await self.app(scope, _replay(body, disconnected), reply)
+
+
+def check_columns(body: bytes, columns: Sequence[str]) -> None:
+    """Checks the names in a request: Python's JSON takes the last of equal ones, and MLflow ignores unknown ones.
+
+    raises   RefusedError if one is missing, superfluous or duplicated; anything else that is wrong is left to MLflow
+    """
+    try:
+        content = json.loads(body, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        return
+    for found in _names(content) if columns else ():
+        takes = f"this net takes {' and '.join(columns)}"
+        if more := [name for name in found if name not in columns]:
+            raise RefusedError(400, f"a record has {str(more[0])[:100]!r}; {takes}")
+        if missing := [name for name in columns if name not in found]:
+            raise RefusedError(400, f"a record has no {missing[0]}; {takes}")
+        if len(found) > len(columns):
+            raise RefusedError(400, f"a column is given twice; {takes}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names differ."""
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            raise RefusedError(400, f"{name[:100]!r} is given twice")
+        names.add(name)
+    return dict(pairs)
+
+
+def _names(content: object) -> Iterator[list[Any]]:
+    """The names of each record, or of all together, in the forms of a request that MLflow reads."""
+    forms = content if isinstance(content, dict) else {}
+    for value in (forms.get(form) for form in ("dataframe_records", "instances", "inputs")):
+        if isinstance(value, dict):
+            yield list(value)
+        elif isinstance(value, list):
+            yield from (list(record) for record in value if isinstance(record, dict))
+    split = forms.get("dataframe_split")
+    if isinstance(split, dict) and isinstance(split.get("columns"), list):
+        yield split["columns"]
 
 
 def _hostname(text: str) -> str:
@@ -223,7 +269,7 @@ class Reply:
             pass
         line = " ".join(text.split())
         if "Failed to enforce schema" in line:
-            line = 'the request must have one column "image", with strings'
+            line = "each file of the request must be a string in base64"
             self.status, code = 400, "BAD_REQUEST"
         return self.set_error(self.status, code, line if len(line) <= MAX_MESSAGE else f"{line[: MAX_MESSAGE - 1]}…")
 

@@ -45,10 +45,13 @@ def serve(port: int, hosts: Sequence[str] = (), seconds: float = MAX_SECONDS) ->
         from fcn.serving.request_limits import RequestLimits
         from fcn.serving.response import MAX_BYTES
 
-        max_length = MAX_BYTES // 3 * 4 + (1 << 16)  # an image in base64 and the JSON around it
-        app = RequestLimits(scoring_server.init(load_model(str(folder))), max_length, seconds, hosts)
+        max_length = MAX_BYTES // 3 * 4 + (1 << 16)  # all files in base64 and the JSON around it
+        model = load_model(str(folder))
+        columns = model.metadata.get_input_schema().input_names()
+        app = RequestLimits(scoring_server.init(model), max_length, seconds, hosts, columns)
         address = f"http://{HOST}:{listener.getsockname()[1]}/invocations"
-        print(f"{registry.NAME} version {number} is served at {address}; press Ctrl-C to stop", flush=True)
+        served = f"{registry.NAME} version {number} is served at {address} and takes {', '.join(columns)}"
+        print(f"{served}; press Ctrl-C to stop", flush=True)
         config = uvicorn.Config(
             app,
             http=Connection,

@@ -57,8 +57,8 @@ def test_a_large_image_in_small_tiles_gets_the_same_mask(model: Path) -> None:
     net, _, _ = prediction.load(model)
     image = noise(40, 1200)
     told: list[float] = []
-    whole = prediction.predict(net, image, tile=2000)
-    tiled = prediction.predict(net, image, tile=640, progress=told.append)
+    (whole,) = prediction.predict(net, image, tile=2000)
+    (tiled,) = prediction.predict(net, image, tile=640, progress=told.append)
     assert (whole.mask != tiled.mask).mean() < 1e-3  # ties that are rounded otherwise
     assert len(told) > 1
     assert sum(told) == pytest.approx(1)

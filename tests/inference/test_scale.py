@@ -103,7 +103,7 @@ def test_a_scale_of_one_keeps_the_images_own_size(fcn: Fcn, tmp_path: Path) -> N
         assert f"images are resized by {factor:g} for the net" in printed
         with Image.open(f"{factor}/a.png") as mask:
             masks[factor] = np.array(mask)
-        assert np.array_equal(masks[factor], prediction.predict(net, image, seen=seen).mask)
+        assert np.array_equal(masks[factor], prediction.predict(net, image, seen=seen)[0].mask)
     assert (masks[1] != masks[0.5]).any()
 
 
@@ -130,7 +130,7 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_named_and_refused(fcn: Fc
     net, labels, scale = prediction.load(path)
     text = base64.b64encode(Path("line.png").read_bytes()).decode()
     with pytest.raises(UserError, match="image 0 would be resized to 2000000x2000; 64 million pixels are allowed"):
-        response.segment(net, labels, [text], scale.target)
+        response.segment(net, labels, [{"image": text}], scale.target)
 
 
 @pytest.mark.slow

@@ -2,15 +2,11 @@
 
 import asyncio
 import json
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,6 +15,7 @@ from conftest import Checkout
 from mlflow import MlflowClient
 from model_files import META, in_base64, noise, slim_net
 from PIL import Image
+from servers import Server, serving
 
 from fcn.datasets.label_maps import SCENES
 from fcn.runtime.errors import UserError
@@ -242,7 +239,7 @@ def test_an_image_of_many_padded_tiles_is_refused_before_it_is_computed() -> Non
     thin = in_base64(Image.new("L", (1, 1_500_000)))
     assert len(thin) < 4000
     with pytest.raises(UserError, match=r"^image 0 is too long \(1x1500000\); the tiles of a request may have"):
-        response.segment(slim_net(), SCENES, [thin])
+        response.segment(slim_net(), [SCENES], [{"image": thin}])
 
 
 def test_a_computation_ends_between_two_tiles() -> None:
@@ -256,7 +253,7 @@ def test_a_computation_ends_between_two_tiles() -> None:
     token = stopping.CURRENT.set(limit)
     try:
         with pytest.raises(stopping.StoppedError, match="the client has disconnected"):
-            response.segment(ours, SCENES, [in_base64(noise(1300, 40)), in_base64(noise(9, 9))])
+            response.segment(ours, [SCENES], [{"image": in_base64(noise(*size))} for size in ((1300, 40), (9, 9))])
     finally:
         stopping.CURRENT.reset(token)
     assert len(seen) == 1
@@ -272,44 +269,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     model_file.save(checkout.folder / "data/weights/fcn8s.safetensors", slim_net().state_dict(), META)
     checkout.run("fcn", "register")
     return checkout
-
-
-@dataclass
-class Server:
-    port: int
-    log: Path
-
-    def ask(self, image: Image.Image, **headers: str) -> requests.Response:
-        body = {"dataframe_records": [{"image": in_base64(image)}]}
-        return requests.post(f"http://127.0.0.1:{self.port}/invocations", json=body, headers=headers, timeout=120)
-
-    def connect(self, content: bytes) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
-        connection.sendall(content)
-        return connection
-
-
-@contextmanager
-def serving(checkout: Checkout, *words: str) -> Iterator[Server]:
-    log = checkout.folder / "server.log"
-    with (
-        log.open("w") as out,
-        subprocess.Popen(
-            [sys.executable, "-m", "fcn", "serve", "--port", "0", *words],
-            cwd=checkout.folder,
-            env=checkout.environment(),
-            stdout=subprocess.PIPE,
-            stderr=out,
-            text=True,
-        ) as server,
-    ):
-        try:
-            assert server.stdout is not None
-            line = server.stdout.readline()
-            assert line, log.read_text()
-            yield Server(int(line.split("/invocations")[0].rpartition(":")[2]), log)
-        finally:
-            server.terminate()
 
 
 @pytest.fixture(scope="module")

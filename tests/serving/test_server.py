@@ -34,10 +34,10 @@ SCALE = Scale(100)
 
 def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
     ours, image = slim_net(), noise(40, 30)
-    (answer,) = response.segment(ours, SCENES, [in_base64(image)])
+    (answer,) = response.segment(ours, [SCENES], [{"image": in_base64(image)}])
     mask = Image.open(io.BytesIO(base64.b64decode(answer["mask"])))
     assert mask.mode == "P"
-    assert np.array_equal(np.asarray(mask), prediction.predict(ours, image).mask)
+    assert np.array_equal(np.asarray(mask), prediction.predict(ours, image)[0].mask)
     assert answer["classes"] == ["sky", "ground", "road", "building", "tree", "car", "sign", "person"]
     assert answer["shares"] == [(np.asarray(mask) == k).mean() for k in range(8)]
 
@@ -59,7 +59,7 @@ def test_an_answer_is_a_mask_with_its_classes_and_their_shares() -> None:
 )
 def test_what_cannot_be_answered_is_said_in_one_line(images: list[object], line: str) -> None:
     with pytest.raises(UserError) as caught:
-        response.segment(slim_net(), SCENES, images)
+        response.segment(slim_net(), [SCENES], [{"image": image} for image in images])
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 
@@ -196,7 +196,7 @@ def test_mlflows_own_server_serves_it_too(served: Checkout) -> None:
     (answer,) = good.json()["predictions"]
     mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
     ours, _ = model_file.build(served.folder / "data/weights/fcn8s.safetensors")
-    assert np.array_equal(mask, prediction.predict(ours, image, seen=SCALE.target(image.size)).mask)
+    assert np.array_equal(mask, prediction.predict(ours, image, seen=SCALE.target(image.size))[0].mask)
     assert bad.status_code == 400
     assert bad.json()["message"].startswith("image 0 cannot be decoded (it is none of PNG")
     assert len(bad.text) < 300

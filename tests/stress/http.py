@@ -202,7 +202,7 @@ def judge(answer: bytes, findings: Findings) -> None:
 def honest(port: int, net: FCN, ends: float, findings: Findings) -> None:
     """A good image every second: it gets the mask of the net."""
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 60, 3)).astype(np.uint8))
-    expected = prediction.predict(net, image).mask
+    expected = prediction.predict(net, image)[0].mask
     content = body(image)
     head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     while time.monotonic() < ends:

@@ -259,7 +259,7 @@ def _facts(content: bytes) -> None:
         image = Image.new("RGB", (9, 7))
         size = (meta.scale or Scale()).target(image.size)
         small = max(size) <= 64  # others are refused, or take their time
-        found = prediction.predict(net, image, seen=size if small else None, confidence=True)
+        found = prediction.predict(net, image, seen=size if small else None, confidence=True)[0]
         assert found.mask.shape == (7, 9)
         assert found.mask.max() < len(meta.labels.names)
         meta.labels.png(found.mask)

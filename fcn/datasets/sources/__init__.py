@@ -14,6 +14,7 @@ from fcn.io.archive import Archive
 from fcn.params import Data, Input, split_names
 from fcn.runtime.errors import UserError
 
+IMAGES = ("image", "images")  # folders beside which those of other inputs are
 MAX_NAME = 200  # bytes of an image name: 255 minus the suffixes that tiles, `fcn visualize` and temporary files add
 
 
@@ -35,15 +36,17 @@ class Sample:
     geometric: Labels | None = None
 
     def beside(self, kind: str) -> Path:
-        """The file of another input or of other labels: a PNG in the folder `kind` beside the folder `image`.
+        """The file of another input or of other labels: a PNG in the folder `kind` beside the folder of images.
 
-        raises   UserError if the image is in no folder of that name
+        raises   UserError if the image is in no folder called image or images
         """
         parts = list(self.image.parts)
-        if "image" not in parts:
-            raise UserError(f"{self.image} is in no folder called image, beside which {kind} could be")
-        parts[len(parts) - 1 - parts[::-1].index("image")] = kind
-        return Path(*parts).with_suffix(".png")
+        for at in reversed(range(len(parts) - 1)):
+            if parts[at] in IMAGES:
+                return Path(*parts[:at], kind, *parts[at + 1 :]).with_suffix(".png")
+        raise UserError(
+            f"{self.image} is in no folder called {' or '.join(IMAGES)}, beside which a folder {kind} could be"
+        )
 
 
 def name_error(name: str) -> str:
