@@ -119,7 +119,9 @@ SideOrSize = Annotated[
 ]
 Crop = Annotated[OrNone[ValidSize], Field(description="none, or WIDTHxHEIGHT such as 224x224")]
 Name = Annotated[str, BeforeValidator(_name), Field(description="a name of letters, digits, - and _")]
-Init = Annotated[str, BeforeValidator(_init), Field(description="parent, or a published net, or two joined by +")]
+Init = Annotated[
+    str, BeforeValidator(_init), Field(description="parent, or a published net or one of data/own, or two joined by +")
+]
 Pattern = Annotated[str, BeforeValidator(_pattern), Field(description="a path with a *, such as images/* or *_mask")]
 Input = Literal["rgb", "depth", "hha", "infrared", "bands"]
 INPUTS: tuple[Input, ...] = get_args(Input)

@@ -75,7 +75,7 @@ def predict(
 ) -> list[Prediction]:
     """Predict the class of every pixel, by each score path.
 
-    The result does not depend on the tile size, up to rounding. Logits, not the mask, are upsampled to the size of the result.
+    The result does not depend on the tile size, up to rounding. Logits, not the mask, are upsampled to its size.
 
     image     RGB, or (H, W, channels of the net's inputs) uint8
     seen      width and height of the net's input, resized as in `fcn.datasets.packing`; default: those of the image

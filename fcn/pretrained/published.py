@@ -1,5 +1,6 @@
-"""The published nets of the Caffe reference, and the model files that initialize rungs from them."""
+"""The published nets of the Caffe reference, one's own nets, and the model files that initialize rungs from them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,15 +22,16 @@ from fcn.weights.model_file import Published
 
 @dataclass(frozen=True)
 class Net:
-    """An FCN of the reference: pad 100, fixed upsampling.
+    """An FCN of the reference, or of the user.
 
     dataset         data set whose classes it scores, in the order of that data set
     classes         number of classes
-    preprocessing   BGR minus the mean colour of its training set
+    preprocessing   of the reference's nets: BGR minus the mean colour of the training set
     inputs          channels of each input, by name
     fusion          "late": a net for each input
     geometric       classes of its second score path, or 0
     offered         whether its weights can be downloaded; those of others can only be imported
+    pad, upsampling as for FCN
 
     source   net.py, *_layers.py and caffemodel-url in the reference's folders
     """
@@ -44,6 +46,8 @@ class Net:
     fusion: str = "early"
     geometric: int = 0
     offered: bool = True
+    pad: int | str = 100
+    upsampling: str = "fixed"
 
 
 def _with_mean(blue: float, green: float, red: float) -> Preprocessing:
@@ -76,6 +80,7 @@ NETS = {
     "pascalcontext-fcn16s-heavy": Net(16, "context60", 60, CONTEXT),
     "pascalcontext-fcn8s-heavy": Net(8, "context60", 60, CONTEXT),
 }
+OWN = Path("data/own")  # one's own nets, NAME.safetensors; DVC tracks each with a .dvc file of its own
 JOIN = "+"  # between the names of nets of which a late fusion starts
 # Digests published by other projects.
 # source   testdata/dnn/download_models.py of opencv/opencv_extra
@@ -83,15 +88,22 @@ SHA1 = {"fcn8s-heavy-pascal": "c449ea74dd7d83751d1357d6a8c323fcf4038962"}
 
 
 def archive(name: str) -> Archive:
-    """The download of a net in NETS."""
+    """The download of a net in NETS, or the file of one's own net."""
+    if name not in NETS:
+        return Archive(f"{name}.safetensors", (), "your own net", kind="weights")
     licence = "FCN's authors: unrestricted use (BVLC model license)"
     file = f"{name}.caffemodel"
     urls = https_or_http(f"dl.caffe.berkeleyvision.org/{file}") if NETS[name].offered else ()
     return Archive(file, urls, licence, sha1=SHA1.get(name), kind="weights")
 
 
+def own(name: str) -> Path:
+    """The model file of one's own net; in the main checkout, so that experiments in copies find it too."""
+    return machine.root() / OWN / f"{name}.safetensors"
+
+
 def archives(init: str) -> list[Archive]:
-    """The downloads of the nets that `init` names.
+    """The files of the nets that `init` names.
 
     raises   UserError as `find_net`
     """
@@ -105,11 +117,7 @@ def find_net(init: str) -> Net:
     raises   UserError if there is no such net, or these nets cannot be fused
     source   nyud-fcn32s-color-hha/solve.py
     """
-    names = init.split(JOIN)
-    for name in names:
-        if name not in NETS:
-            raise UserError(f"params.yaml: init is {init!r}; choose from parent, {', '.join(NETS)}")
-    first, *others = nets = [NETS[name] for name in names]
+    first, *others = nets = [_find_one(name, init) for name in init.split(JOIN)]
     if not others:
         return first
     inputs = {name: channels for net in nets for name, channels in net.inputs.items()}
@@ -120,14 +128,34 @@ def find_net(init: str) -> Net:
             "stride and classes"
         )
     parts = [net.preprocessing for net in nets]
+    if any(part.scale != parts[0].scale for part in parts):
+        raise UserError(f"params.yaml: init is {init}: the nets were trained with different model.preprocessing")
     if any(part.order != "RGB" for part in parts[1:]):
         raise UserError(f"params.yaml: init is {init}: name the net that takes rgb first, and rgb first in data.inputs")
     mean, std = (tuple(value for part in parts for value in getattr(part, name)) for name in ("mean", "std"))
     return replace(first, inputs=inputs, fusion="late", preprocessing=replace(parts[0], mean=mean, std=std))
 
 
+def _find_one(name: str, init: str) -> Net:
+    if name in NETS:
+        return NETS[name]
+    path = own(name)
+    if not path.is_file() or not re.fullmatch(model_file.NAME, name):
+        raise UserError(
+            f"params.yaml: init is {init!r}; choose from parent, {', '.join(NETS)}, or put a net of your own into "
+            f"{OWN}/{name}.safetensors"
+        )
+    meta = model_file.facts(path)
+    given = meta.architecture
+    if "stride" not in given:
+        raise UserError(f"{path} holds a backbone, not a net")
+    same_name = ("stride", "at_once", "backbone", "inputs", "fusion", "geometric", "pad", "upsampling")
+    facts = {key: given[key] for key in same_name if key in given}
+    return Net(dataset="your own data", classes=given["num_classes"], preprocessing=meta.preprocessing, **facts)
+
+
 def architecture(theirs: Net) -> dict[str, Any]:
-    """Arguments of `fcn.models.build` for a published net."""
+    """Arguments of `fcn.models.build` for a net."""
     optional = {
         "geometric": theirs.geometric or None,
         "inputs": None if theirs.inputs == {"rgb": 3} else dict(theirs.inputs),
@@ -138,8 +166,8 @@ def architecture(theirs: Net) -> dict[str, Any]:
         "stride": theirs.stride,
         "backbone": theirs.backbone,
         "at_once": theirs.at_once,
-        "pad": 100,
-        "upsampling": "fixed",
+        "pad": theirs.pad,
+        "upsampling": theirs.upsampling,
         "dropout": 0.5,
     } | {name: value for name, value in optional.items() if value}
 
@@ -154,7 +182,7 @@ def make(init: str, out: Path) -> None:
     origins: list[Published] = []
     for name in init.split(JOIN):
         part, used = state_dict(name, archive(name), theirs.backbone, at_once=theirs.at_once)
-        prefix = f"{next(iter(NETS[name].inputs))}." if JOIN in init else ""
+        prefix = f"{next(iter(_find_one(name, init).inputs))}." if JOIN in init else ""
         state |= {prefix + key: tensor for key, tensor in part.items()}
         origins.append(used)
     net = models.build(**architecture(theirs), preprocessing=theirs.preprocessing)
@@ -182,7 +210,7 @@ def check(
     fusion: str = "early",
     geometric: int = 0,
 ) -> None:
-    """raises   UserError if there are no published weights of this name, or they do not fit such a net
+    """raises   UserError if there are no weights of this name, or they do not fit such a net
 
     at_once, classes   of the net; None if not known yet
     inputs             of the net; None if they, fusion and geometric are not known yet
@@ -211,7 +239,9 @@ def check(
 
 
 def find(archive: Archive) -> Path | None:
-    """A local file of published weights: the download, or the model file written by `fcn import`."""
+    """A local file of published weights: the download, or the model file written by `fcn import`; or one's own net."""
+    if archive.name.endswith(".safetensors"):
+        return own(archive.stem)
     return download.find(archive) or next(filter(Path.is_file, [imported(archive)]), None)
 
 
@@ -223,13 +253,13 @@ def imported(archive: Archive) -> Path:
 def state_dict(name: str, archive: Archive, backbone: str, *, at_once: bool = False) -> tuple[State, Published]:
     """The published weights with this project's layer names, downloaded if necessary, and the file used."""
     path, used = locate(name, archive)
-    if path != imported(archive):
+    if path.suffix == ".caffemodel":
         return caffemodel.state_dict(caffemodel.read(path), at_once=at_once, fc6=BACKBONES[backbone].kernel), used
     return model_file.load(path)[0], used
 
 
 def locate(name: str, archive: Archive) -> tuple[Path, Published]:
-    """The file with these weights, downloaded if necessary, and its published origin.
+    """The file with these weights, downloaded if necessary, and its origin.
 
     For a file written by `fcn import`, the origin is the file that was imported.
 
@@ -238,7 +268,9 @@ def locate(name: str, archive: Archive) -> tuple[Path, Published]:
     path = find(archive)
     if path is None and not archive.urls:
         raise UserError(f"{name} was never published; train it, or convert your own file with `fcn import`")
-    if path == imported(archive):
+    if path == own(name):
+        used = Published(name, files.sha256(path))
+    elif path == imported(archive):
         meta = model_file.load(path)[1]
         if meta.published is None or meta.published.name != name:
             raise UserError(

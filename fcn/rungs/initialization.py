@@ -79,7 +79,9 @@ def fill(net: Net, architecture: Mapping[str, Any], init: str, path: Path) -> Pu
         if theirs != ours or (name == "inputs" and list(theirs or ()) != list(ours or ())):
             raise UserError(f"{init} has {name}: {theirs}, this FCN-{net.stride}s has {ours}; run `fcn check`")
     if not net.preprocessing.is_like(meta.preprocessing):
-        raise UserError(f"{init} expects model.preprocessing: caffe")
+        known = {name: each.extended(net.inputs) for name, each in PREPROCESSINGS.items()}
+        matching = [name for name, each in known.items() if each.is_like(meta.preprocessing)]
+        raise UserError(f"{init} expects model.preprocessing: {' or '.join(matching) or meta.preprocessing}")
     loading.fill(net, state, init)
     net.preprocessing = meta.preprocessing
     return meta.published

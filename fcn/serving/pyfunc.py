@@ -72,7 +72,7 @@ class Segmenter(PythonModel):
         from fcn.serving.response import segment
         from fcn.serving.stopping import StoppedError
 
-        records = model_input.to_dict("records")
+        records: Any = model_input.to_dict("records")
         try:  # the context contains the time limit of this request
             context_run = copy_context().run
             return self.executor.submit(context_run, segment, self.net, self.labels, records, self.target).result()

@@ -194,7 +194,11 @@ def _log(
     from fcn.serving.response import columns
 
     takes = Schema([ColSpec(DataType.string, column) for column in columns(inputs).values()])
-    kinds = {"mask": DataType.string, "classes": Array(DataType.string), "shares": Array(DataType.double)}
+    kinds: dict[str, Any] = {
+        "mask": DataType.string,
+        "classes": Array(DataType.string),
+        "shares": Array(DataType.double),
+    }
     returns = Schema(
         [ColSpec(kind, prefix + name) for prefix in ("", GEOMETRIC)[:paths] for name, kind in kinds.items()]
     )

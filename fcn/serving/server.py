@@ -47,7 +47,7 @@ def serve(port: int, hosts: Sequence[str] = (), seconds: float = MAX_SECONDS) ->
 
         max_length = MAX_BYTES // 3 * 4 + (1 << 16)  # all files in base64 and the JSON around it
         model = load_model(str(folder))
-        columns = model.metadata.get_input_schema().input_names()
+        columns: list[str] = model.metadata.get_input_schema().input_names()  # type: ignore[no-untyped-call]
         app = RequestLimits(scoring_server.init(model), max_length, seconds, hosts, columns)
         address = f"http://{HOST}:{listener.getsockname()[1]}/invocations"
         served = f"{registry.NAME} version {number} is served at {address} and takes {', '.join(columns)}"
