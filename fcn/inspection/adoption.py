@@ -64,11 +64,13 @@ def excerpt(result: Inspection) -> str:
 
 def changes(result: Inspection, name: str) -> dict[str, Any]:
     """The values in which the recipe differs from the default experiment, by dotted key."""
+    bands = any(info.mode.endswith(BANDS) for info in result.images())
+    inputs = ["bands" if bands else "rgb", *result.inputs]
     folder_params = result.params.model_dump() | {"name": name}
     return {
         "data.dataset": "folder",
         **dict(zip(("data.splits.train", "data.splits.val", "data.splits.test"), result.parts, strict=False)),
-        **({"data.inputs": "bands"} if any(info.mode.endswith(BANDS) for info in result.images()) else {}),
+        **({"data.inputs": "+".join(inputs)} if inputs != ["rgb"] else {}),
         **sizes(result),
         **{f"data.folder.{key}": value for key, value in folder_params.items()},
     }
@@ -243,7 +245,7 @@ def _copy(result: Inspection, target: Path) -> Iterator[str]:
         yield f"skipped: {len(large)} text files of more than {files.TEXT >> 20} MB, such as {large[0]}"
     if set(pairing.files(result.folder)) != set(result.names):
         raise UserError(f"{result.folder} has changed since it was inspected; run the same command again")
-    for name in sorted({*pictures, *texts} - {*large}):
+    for name in sorted({*pictures, *texts, *result.further()} - {*large}):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes(files.read_regular(result.folder / name, MAX_FILE_SIZE))
 

@@ -13,12 +13,12 @@ from fcn.data.scale import Wanted
 from fcn.datasets import pairing, sources
 from fcn.datasets.pairing import Matches, Pair
 from fcn.datasets.sources.folder import SHARED
-from fcn.inspection import class_guess, class_table, layout, sizing
+from fcn.inspection import class_guess, class_table, further_inputs, layout, sizing
 from fcn.inspection.class_guess import Code
 from fcn.inspection.class_table import Table
 from fcn.inspection.scan import ImageInfo, ScannedPair, conversion, scan_pair
 from fcn.io.images import SUFFIXES
-from fcn.params import Folder
+from fcn.params import Folder, Input
 from fcn.runtime import machine
 from fcn.runtime.errors import UserError, counted
 
@@ -38,6 +38,7 @@ class Inspection:
     table     the class table, if there is one
     labels    the classes, if they are valid
     members   pairs by split: train, val, and the held-out split if there is one
+    inputs    further inputs, of which every image has a file
     bounds    bound of mean IU by size, smallest size first; empty if there is no choice
     errors    problems that must be fixed first
     warnings  assumptions, and problems that make scores unreliable
@@ -53,6 +54,7 @@ class Inspection:
     table: Table | None = None
     labels: Labels | None = None
     members: dict[str, list[Pair]] = field(default_factory=dict)
+    inputs: list[Input] = field(default_factory=list)
     bounds: dict[Wanted, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -74,6 +76,10 @@ class Inspection:
         pairs = zip(self.matches.pairs, self.scans, strict=True)
         return Counter(code for pair, scan in pairs if pair in chosen for code in scan.codes)
 
+    def further(self) -> set[str]:
+        """The files of the further inputs."""
+        return further_inputs.names([pair.image for pair in self.matches.pairs], self.inputs)
+
     def images(self) -> list[ImageInfo]:
         """Header information of all readable images."""
         return [scan.image for scan in self.scans if scan.image]
@@ -90,7 +96,8 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
             raise UserError(f"{pattern!r} is not a path with a * inside the folder, such as images/* or *_mask")
     names, warnings = pairing.files(folder), list[str]()
     if images is None or masks is None:
-        images, masks, warnings = layout.guess(folder, names, images, masks)
+        further = further_inputs.names(names)
+        images, masks, warnings = layout.guess(folder, [name for name in names if name not in further], images, masks)
     matches = pairing.match(names, images, masks)
     if not matches.pairs:
         raise UserError(f"{folder}: no image of {images} has a mask of {masks}; * must stand for the same text in both")
@@ -109,6 +116,8 @@ def inspect(folder: Path, images: str | None = None, masks: str | None = None) -
     unset = dict.fromkeys(("name", "classes", "void", "fraction", "test", "group"))
     params = Folder.model_construct(images=images, masks=masks, seed=0, **unset)
     result = Inspection(folder, names, matches, scans, params, dict(sorted(codes.items())), table, warnings=warnings)
+    result.inputs, warnings = further_inputs.find(folder, names, matches.pairs, scans)
+    result.warnings += warnings
     for check in (_pairs, _classes, _splits, _duplicates, _small_samples):
         check(result)
     sizes = sizing.candidates(result.images())
@@ -128,6 +137,10 @@ def _pairs(result: Inspection) -> None:
     ):
         if unmatched:
             result.notes.append(f"{kind} without {other}, skipped: {len(unmatched)}, {_some(unmatched)}")
+    if result.inputs:
+        result.notes.append(
+            f"{' and '.join(result.inputs)} beside every image: further inputs of the nets (data.inputs)"
+        )
     if others := _uncovered(result):
         listed = [f"{count} in {folder}/" if folder else f"{count} in the top folder" for folder, count in others]
         result.notes.append(
@@ -147,7 +160,7 @@ def _pairs(result: Inspection) -> None:
 def _uncovered(result: Inspection) -> list[tuple[str, int]]:
     """Folders, and the number of images in each that match neither pattern, in descending order."""
     covered = {name for pair in result.matches.pairs for name in (pair.image, pair.mask)}
-    covered |= {*result.matches.images, *result.matches.masks}
+    covered |= {*result.matches.images, *result.matches.masks, *result.further()}
     left = (name for name in result.names if name.lower().endswith(SUFFIXES) and name not in covered)
     return Counter(name.rpartition("/")[0] for name in left).most_common()
 

@@ -59,7 +59,7 @@ def scan_pair(folder: Path, pair: Pair, in_colours: bool = False) -> ScannedPair
     in_colours   whether classes are declared by colours; then palette and greyscale masks are read as colours too
     """
     try:
-        image = _image(folder / pair.image)
+        image = information(folder / pair.image)
         path = folder / pair.mask
         picture = _opened(path)
         mask = _info(picture, path)
@@ -79,10 +79,10 @@ def scan_pair(folder: Path, pair: Pair, in_colours: bool = False) -> ScannedPair
 
 def size(path: Path) -> tuple[int, int]:
     """Width and height in pixels of an image after EXIF orientation; reads the header only."""
-    return _image(path).size
+    return information(path).size
 
 
-def _image(path: Path) -> ImageInfo:
+def information(path: Path) -> ImageInfo:
     """The header of an image, or of a TIFF with more bands than Pillow reads."""
     try:
         with _opened(path) as picture:

@@ -50,7 +50,7 @@ def serve(port: int, hosts: Sequence[str] = (), seconds: float = MAX_SECONDS) ->
         columns: list[str] = model.metadata.get_input_schema().input_names()  # type: ignore[no-untyped-call]
         app = RequestLimits(scoring_server.init(model), max_length, seconds, hosts, columns)
         address = f"http://{HOST}:{listener.getsockname()[1]}/invocations"
-        served = f"{registry.NAME} version {number} is served at {address} and takes {', '.join(columns)}"
+        served = f"{registry.NAME} version {number} is served at {address}; it takes {' and '.join(columns)}"
         print(f"{served}; press Ctrl-C to stop", flush=True)
         config = uvicorn.Config(
             app,

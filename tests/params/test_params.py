@@ -47,7 +47,8 @@ def test_a_rate_is_a_number_however_dvc_or_a_person_writes_it(written: str) -> N
         (
             "train.init",
             "a" * 101,
-            f"params.yaml: train.init is '{'a' * 79}…; write parent, or a published net or one of data/own, or two joined by +",
+            f"params.yaml: train.init is '{'a' * 79}…; write parent, or a published net or one of data/own, or "
+            "two joined by +",
         ),
         (
             "data.crop",

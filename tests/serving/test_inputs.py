@@ -260,7 +260,7 @@ def test_colour_and_depth_are_registered_and_served_with_both_labels(pristine: C
     net = net_of(path, geometric=3, fusion="late", rgb=3, depth=1)
     checkout.run("fcn", "register")
     with serving(checkout) as server:
-        assert " and takes image, depth; " in server.line
+        assert "; it takes image and depth; " in server.line
         (answer,) = server.post({"image": FILES["image"], "depth": FILES["depth"]}).json()["predictions"]
         expected = prediction.predict(net, np.concatenate([CHANNELS["rgb"], CHANNELS["depth"]], 2))
         assert np.array_equal(pixels(answer), expected[0].mask)

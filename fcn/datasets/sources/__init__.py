@@ -15,6 +15,7 @@ from fcn.params import Data, Input, split_names
 from fcn.runtime.errors import UserError
 
 IMAGES = ("image", "images")  # folders beside which those of other inputs are
+BESIDE: tuple[Input, ...] = ("depth", "hha", "infrared")  # inputs with files of their own
 MAX_NAME = 200  # bytes of an image name: 255 minus the suffixes that tiles, `fcn visualize` and temporary files add
 
 

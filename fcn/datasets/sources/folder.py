@@ -1,20 +1,20 @@
 """A user's folder of images and masks, which `fcn inspect DIR --adopt NAME` copies to data/own/NAME."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fcn.data.labels import Labels
 from fcn.datasets import class_list, pairing
-from fcn.datasets.sources import Sample, list_samples
+from fcn.datasets.sources import BESIDE, Sample, list_samples
 from fcn.io.archive import Archive
-from fcn.params import Data, Folder, split_names
+from fcn.params import Data, Folder, Input, split_names
 from fcn.pipeline import cache
 from fcn.runtime import commands, files, machine
 from fcn.runtime.errors import UserError, counted
 
 OWN = Path("data/own")
-INPUTS = ("rgb", "bands")
+INPUTS: tuple[Input, ...] = ("rgb", "bands", *BESIDE)
 SHARED = "delete all but one, with their masks, or name all in the list of one split"
 
 
@@ -61,7 +61,10 @@ def labels(data: Data) -> Labels:
 
 
 def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
-    """Copy the images and masks of the splits, unchanged."""
+    """Copy the images and masks of the splits, and the images of further inputs, unchanged.
+
+    raises   UserError if one of an input is missing
+    """
     folder = _folder(data)
     names = pairing.files(folder)
     matches = pairing.match(names, data.folder.images, data.folder.masks)
@@ -70,7 +73,8 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
             print(f"skipped: {len(unmatched)} {kind} without {partner}, such as {unmatched[0]}")
     for split in sorted(split_names(data.splits)):
         pairs = pairing.members(folder, names, matches.pairs, split, data.folder)
-        for name in (name for pair in pairs for name in (pair.image, pair.mask)):
+        used = [name for pair in pairs for name in (pair.image, pair.mask, *_further(folder, pair, data.inputs))]
+        for name in used:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, out / name)
         lines = (f"{pair.image}\t{pair.mask}\t{pair.name}\n" for pair in pairs)
@@ -79,6 +83,24 @@ def build(data: Data, archives: Mapping[str, Path], out: Path) -> None:
         if warning := missing_warning(folder):
             print(warning)
         unlink(folder / name for name in names)
+
+
+def _further(folder: Path, pair: pairing.Pair, inputs: Sequence[Input]) -> list[str]:
+    """The files of the further inputs of an image, as paths relative to the folder.
+
+    raises   UserError if one is missing
+    """
+    names = []
+    for kind in BESIDE:
+        if kind in inputs:
+            names.append(str(Sample(pair.name, Path(pair.image), Path(pair.mask)).beside(kind)))
+            if not (folder / names[-1]).is_file():
+                why = "; it is not computed from depth, because that needs the camera's intrinsics"
+                raise UserError(
+                    f"{folder / names[-1]} is missing: data.inputs has {kind}{why if kind == 'hha' else ''}; add it, "
+                    "or change data.inputs"
+                )
+    return names
 
 
 def samples(raw: Path, split: str) -> list[Sample]:
