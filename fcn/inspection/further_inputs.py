@@ -28,7 +28,7 @@ def names(pictures: Iterable[str], kinds: Sequence[Input] = BESIDE) -> set[str]:
 def find(
     folder: Path, files: Iterable[str], pairs: Sequence[Pair], scans: Sequence[ScannedPair]
 ) -> tuple[list[Input], list[str]]:
-    """The further inputs that every image has, and warnings about those that some images lack or have in another form."""
+    """The further inputs that every image has, and warnings about those that some images lack or have wrongly."""
     files, found, warnings = set(files), list[Input](), list[str]()
     for kind in BESIDE:
         beside = {name: one for pair, one in zip(pairs, scans, strict=True) for name in names([pair.image], [kind])}

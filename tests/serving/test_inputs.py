@@ -268,7 +268,7 @@ def test_colour_and_depth_are_registered_and_served_with_both_labels(pristine: C
         for record, message in (
             ({"image": FILES["image"]}, "a record has no depth; this net takes image and depth"),
             ({"image": FILES["image"], "depth": FILES["infrared"]}, "depth 0 has mode L; this input is a greyscale"),
-            ({"image": FILES["image"], "depth": 7}, "each file of the request must be a string in base64"),
+            ({"image": FILES["image"], "depth": 7}, "depth 0 is not a string; send the file in base64"),
             ({"image": FILES["image"], "depth": png(DEPTH[:9])}, "depth 0 is 50x9, image 0 is 50x40"),
         ):
             refused = server.post(record)
