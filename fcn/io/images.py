@@ -129,8 +129,8 @@ def _bands(source: Path | bytes, name: str) -> tuple[tuple[int, int, int], int, 
     if len(axes) not in (2, 3) or axes.count("Y") != 1 or axes.count("X") != 1:
         raise UserError(f"{name} has the axes {axes}; bands are one axis beside rows and columns")
     height, width = shape[axes.index("Y")], shape[axes.index("X")]
-    count = math.prod(shape) // (height * width)
-    if kind not in (np.uint8, np.uint16) or count > MAX_CHANNELS or height * width * count > 4 * MAX_PIXELS:
+    count = math.prod(shape) // max(1, height * width)
+    if kind not in (np.uint8, np.uint16) or not 0 < count <= MAX_CHANNELS or height * width * count > 4 * MAX_PIXELS:
         raise UserError(f"{name} is {width}x{height} with {count} bands of {kind}; see docs/data.md for what is read")
     return (width, height, count), axes.index("Y"), file
 
