@@ -182,8 +182,8 @@ def portable(result: dict[str, Any]) -> str:
     return (
         f"{rows(heads, *lines)}\n\noneDNN's kernels, with the number of calls, of the first net:\n\n"
         + "\n".join(f"- {arithmetic}: {names}" for arithmetic, names in used.items())
-        + f"\n\nA portable step takes {result['step']['ratio']:.1f} times as long as a native one (slim net, 8 images of "
-        f"128×128, median of {len(result['step']['rounds'])} alternating rounds). {where(result)}."
+        + f"\n\nA portable step takes {result['step']['ratio']:.1f} times as long as a native one (slim net, 8 images "
+        f"of 128×128, median of {len(result['step']['rounds'])} alternating rounds). {where(result)}."
     )
 
 

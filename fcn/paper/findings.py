@@ -150,9 +150,10 @@ FINDINGS = (
             Comparison("1 image, momentum 0.9", "20 images, momentum 0.9", "none"),
         ),
         "FCN-32s: 20 images from CVPR 2015, table 2; heavy from " + AUTHORS,
-        "All three see as many images, with SGD and one rate. Images are of one size, so a summed loss, as the "
-        "reference has it, would differ from the mean only by a constant factor of the rate. The slim net has batch "
-        "norm, the paper's VGG16 has not: its statistics over one image are poorer than over 20.",
+        "All three see as many images, with SGD and one rate; one image at a time, that is 20 times as many steps. "
+        "Images are of one size, so a summed loss, as the reference has it, would differ from the mean only by a "
+        "constant factor of the rate. The slim net has batch norm, the paper's VGG16 has not: its statistics over one "
+        "image are poorer than over 20.",
     ),
     Finding(
         "balancing",
@@ -160,6 +161,9 @@ FINDINGS = (
         "Weighting the loss by class is unnecessary (sec. 4.3).",
         (Row("unweighted", "one-stage"), Row("weights (median / frequency)^0.5", "balanced")),
         (Comparison("unweighted", "weights (median / frequency)^0.5", "same"),),
+        note="With weights, rare classes count as they do in mean accuracy and mean IU; pixel accuracy does not change. "
+        "After a few hundred steps from scratch a net still predicts frequent classes too often. The paper starts from "
+        "ImageNet and trains until rare classes are learned too.",
     ),
     Finding(
         "patches",
@@ -218,6 +222,7 @@ FINDINGS = (
             Comparison("geometric, jointly", "geometric, alone", "same"),
         ),
         "CVPR 2015 (arXiv 1411.4038v2), table 5, FCN-16s on SIFT Flow, whose geometric pixel accuracy is 94.3",
+        "Both losses are added, and the trunk of the joint net, with as many channels and steps, serves two tasks.",
     ),
     Finding(
         "backbones",
