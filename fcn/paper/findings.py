@@ -161,7 +161,7 @@ FINDINGS = (
         "Weighting the loss by class is unnecessary (sec. 4.3).",
         (Row("unweighted", "one-stage"), Row("weights (median / frequency)^0.5", "balanced")),
         (Comparison("unweighted", "weights (median / frequency)^0.5", "same"),),
-        note="With weights, rare classes count as they do in mean accuracy and mean IU; pixel accuracy does not change. "
+        note="With weights, rare classes count as they do in mean accuracy and mean IU; pixel accuracy stays. "
         "After a few hundred steps from scratch a net still predicts frequent classes too often. The paper starts from "
         "ImageNet and trains until rare classes are learned too.",
     ),
