@@ -14,7 +14,7 @@ ifneq ($(MOVED),)
 $(shell rm -rf .venv)
 endif
 
-.PHONY: repro test check lock-check parity bench torture fulldisk malformed fuzz http audit ui plots screenshots serve lock readme
+.PHONY: repro test check lock-check parity bench portable torture fulldisk malformed fuzz http audit ui plots screenshots serve lock readme
 repro: $(READY)  ## install, train the three nets on the embedded data set, score them
 	fcn check
 	dvc repro

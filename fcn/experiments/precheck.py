@@ -55,8 +55,8 @@ def check_params(params: Params) -> None:
                 f"{model.weights}"
             )
     for net in LADDER:
-        rung, name, stride = params.rung(net.stride), net.section, net.stride
-        compatibility.check_batch_norm(rung, model.backbone, name)
+        rung, stride = params.rung(net.stride), net.stride
+        compatibility.check_batch_norm(rung, model.backbone, net.section)
         if rung.init != "parent":
             at_once = model.at_once and stride == 8
             second = sources.geometric(data)
@@ -69,6 +69,7 @@ def check_params(params: Params) -> None:
                 data.inputs,
                 model.fusion,
                 len(second.names) if second else 0,
+                names,
             )
 
 

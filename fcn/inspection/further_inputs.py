@@ -10,7 +10,7 @@ from fcn.inspection.scan import ScannedPair
 from fcn.params import Input
 from fcn.runtime.errors import UserError
 
-MODES = {"depth": "I", "infrared": "L"}  # how Pillow's mode of an input begins; HHA is read as RGB
+MODES = {"depth": ("I", "I;16", "I;16B", "I;16L", "I;16N"), "infrared": ("L",)}  # Pillow's; HHA is read as RGB
 
 
 def names(pictures: Iterable[str], kinds: Sequence[Input] = BESIDE) -> set[str]:
@@ -49,7 +49,7 @@ def _fault(folder: Path, name: str, kind: Input, pair: ScannedPair) -> str:
         info = scan.information(folder / name)
     except UserError as error:
         return str(error).replace(f"{folder}/", "")
-    if not info.mode.startswith(MODES.get(kind, "")):
+    if info.mode not in MODES.get(kind, (info.mode,)):
         return f"{name} has mode {info.mode}; {kind} is a greyscale image of {16 if kind == 'depth' else 8} bits"
     if pair.image and info.size != pair.image.size:
         return f"{name} is {info.size[0]}x{info.size[1]}, its image is {pair.image.size[0]}x{pair.image.size[1]}"

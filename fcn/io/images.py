@@ -4,7 +4,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", "
 MAX_PIXELS = 178_956_970  # Pillow's default limit; each core may decode one such image
 MAX_FILE_SIZE = 700 << 20  # bytes: MAX_PIXELS in RGBA, uncompressed
 MAX_PAGES = 1024  # of a TIFF with bands; tifffile reads the tags of all of them
-DEFLATE, PACKBITS, LZMA, ZSTD = (8, 32946), 32773, 34925, 50000  # compressions of TIFF
+DEFLATE, UNLIMITED = (8, 32946), (32773, 34925, 50000)  # compressions of TIFF; the latter PackBits, LZMA, ZSTD
 # 16-bit values as 8-bit ones: round(v / 257); 257 is odd, so there are no ties.
 EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 
@@ -108,8 +108,11 @@ def bands(source: Path | bytes, name: str = "") -> UInt8:
     name = name or str(source)
     (width, height, count), first, file = _bands(source, name)
     with decoding(name):
-        if any(_inflates(page, file.filehandle) for page in file.series[0].pages):
-            raise ValueError("its data are longer than its size says, or compressed with LZMA or ZSTD")
+        pages = file.series[0].pages
+        if sum(sum(page.databytecounts) for page in pages) > file.filehandle.size:
+            raise ValueError("its strips or tiles overlap")
+        if any(_inflates(page, file.filehandle) for page in pages):
+            raise ValueError("its data are longer than its size says, or compressed with PackBits, LZMA or ZSTD")
         pixels = file.asarray(series=0)
     pixels = np.moveaxis(pixels, first - 1, -1) if first else pixels
     pixels = np.ascontiguousarray(pixels.reshape(height, width, count))
@@ -123,7 +126,8 @@ def _bands(source: Path | bytes, name: str) -> tuple[tuple[int, int, int], int, 
     content = source if isinstance(source, bytes) else read_regular(source, MAX_FILE_SIZE)
     with decoding(name):
         file = tifffile.TiffFile(BytesIO(content))
-        if len(file.pages) > MAX_PAGES:
+        with suppress(IndexError):
+            file.pages[MAX_PAGES]  # reads no more pages than these; len would read all
             raise ValueError(f"it has more than {MAX_PAGES} pages")
         axes, shape, kind = file.series[0].axes, file.series[0].shape, file.series[0].dtype
     if len(axes) not in (2, 3) or axes.count("Y") != 1 or axes.count("X") != 1:
@@ -138,27 +142,15 @@ def _bands(source: Path | bytes, name: str) -> tuple[tuple[int, int, int], int, 
 def _inflates(page: Any, file: Any) -> bool:
     """Whether a strip or tile of a TIFF's page decodes to more than twice its size, which tifffile does not limit."""
     kind, limit = page.keyframe.compression, 2 * math.prod(page.keyframe.chunks) * page.keyframe.dtype.itemsize
-    if kind in (LZMA, ZSTD):
+    if kind in UNLIMITED:
         return True
-    if kind not in (*DEFLATE, PACKBITS):  # the codecs of imagecodecs are given the size
+    if kind not in DEFLATE:  # the codecs of imagecodecs are given the size
         return False
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         file.seek(offset)
-        data = file.read(count)
-        length = _unpacked(data) if kind == PACKBITS else len(zlib.decompressobj().decompress(data, limit + 1))
-        if length > limit:
+        if len(zlib.decompressobj().decompress(file.read(count), limit + 1)) > limit:
             return True
     return False
-
-
-def _unpacked(data: bytes) -> int:
-    """The number of bytes that PackBits data decode to."""
-    length = at = 0
-    while at < len(data):
-        head = data[at]
-        length += head + 1 if head < 128 else 257 - head if head > 128 else 0
-        at += head + 2 if head < 128 else 2 if head > 128 else 1
-    return length
 
 
 def rgb(picture: Image.Image, name: str) -> Image.Image:

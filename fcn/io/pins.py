@@ -56,14 +56,26 @@ def check_or_record(archive: Archive, digest: str, file: Path) -> None:
 
     raises   UserError if they differ
     """
-    known, pin = read(archive), path(archive)
-    if known is None:
-        files.write_text(pin, f"{digest}  {archive.stem}\n")
-        print(f"{file}: recorded sha256 {digest} in {pin}; commit it, later uses are compared with it", flush=True)
-    elif known != digest:
+    if check(archive, digest, file):
+        return
+    pin = path(archive)
+    files.write_text(pin, f"{digest}  {archive.stem}\n")
+    print(f"{file}: recorded sha256 {digest} in {pin}; commit it, later uses are compared with it", flush=True)
+
+
+def check(archive: Archive, digest: str, file: Path) -> bool:
+    """Compare the digest of a file with the recorded one.
+
+    returns  whether there is a recorded one
+    raises   UserError if they differ
+    """
+    known = read(archive)
+    if known not in (None, digest):
         raise UserError(
-            f"{file} differs from the file that was used first: its sha256 is {digest}, not {known}; {advice(pin)}"
+            f"{file} differs from the file that was used first: its sha256 is {digest}, not {known}; "
+            f"{advice(path(archive))}"
         )
+    return known is not None
 
 
 def advice(pin: Path) -> str:

@@ -32,6 +32,7 @@ class Net:
     geometric       classes of its second score path, or 0
     offered         whether its weights can be downloaded; those of others can only be imported
     pad, upsampling as for FCN
+    names           of the classes, if it is the user's
 
     source   net.py, *_layers.py and caffemodel-url in the reference's folders
     """
@@ -48,6 +49,7 @@ class Net:
     offered: bool = True
     pad: int | str = 100
     upsampling: str = "fixed"
+    names: tuple[str, ...] = ()
 
 
 def _with_mean(blue: float, green: float, red: float) -> Preprocessing:
@@ -151,7 +153,13 @@ def _find_one(name: str, init: str) -> Net:
         raise UserError(f"{path} holds a backbone, not a net")
     same_name = ("stride", "at_once", "backbone", "inputs", "fusion", "geometric", "pad", "upsampling")
     facts = {key: given[key] for key in same_name if key in given}
-    return Net(dataset="your own data", classes=given["num_classes"], preprocessing=meta.preprocessing, **facts)
+    return Net(
+        dataset="your own data",
+        classes=given["num_classes"],
+        preprocessing=meta.preprocessing,
+        names=tuple(meta.labels.names) if meta.labels else (),
+        **facts,
+    )
 
 
 def architecture(theirs: Net) -> dict[str, Any]:
@@ -209,19 +217,27 @@ def check(
     inputs: Sequence[str] | None = None,
     fusion: str = "early",
     geometric: int = 0,
+    names: Sequence[str] = (),
 ) -> None:
-    """raises   UserError if there are no weights of this name, or they do not fit such a net
+    """raises   UserError if there are no weights of this name, they do not fit such a net, or one's own net is not
+                the file that was used first
 
     at_once, classes   of the net; None if not known yet
     inputs             of the net; None if they, fusion and geometric are not known yet
+    names              of the classes; empty if not known yet
     """
     theirs = find_net(init)
+    for name in init.split(JOIN):
+        if name not in NETS:
+            pins.check(archive(name), files.sha256(own(name)), own(name))
     if theirs.stride != stride:
         raise UserError(f"{init} is FCN-{theirs.stride}s and cannot initialize FCN-{stride}s")
     if at_once not in (None, theirs.at_once):
         raise UserError(f"{init} expects model.at_once: {str(theirs.at_once).lower()}")
     if classes not in (None, theirs.classes):
         raise UserError(f"{init} scores {theirs.classes} classes of {theirs.dataset}, the data set has {classes}")
+    if differing := [pair for pair in zip(theirs.names, names, strict=False) if pair[0] != pair[1]]:
+        raise UserError(f"{init} was trained on other classes: {differing[0][0]} in the place of {differing[0][1]}")
     if theirs.backbone != backbone:
         raise UserError(f"{init} expects model.backbone: {theirs.backbone}")
     if inputs is None:

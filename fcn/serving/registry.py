@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 NAME, ALIAS, CHALLENGER = "fcn", "champion", "challenger"
 PACKAGE = Path(__file__).parent.parent  # fcn, which is stored with the weights
 MODEL = f"models:/{NAME}@{ALIAS}"
-PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "safetensors", "tifffile", "torch")  # what a served model imports
+# What a served model imports.
+PACKAGES = ("mlflow", "numpy", "pandas", "pillow", "psutil", "safetensors", "tifffile", "torch")
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,8 @@ class RequestLimits:
         body = b"".join(parts)
         self.buffer.hold(request, Stage.WAITING, size)
         if sum(body.count(sign) for sign in (b"[", b"{", b",")) > MAX_STRUCTURE:
-            raise RefusedError(400, 'the request is not of the form {"dataframe_records": [{"image": "…"}]}')
+            record = ", ".join(f'"{column}": "…"' for column in self.columns or ("image",))
+            raise RefusedError(400, f'the request is not of the form {{"dataframe_records": [{{{record}}}]}}')
         return body
 
     async def _forward(self, scope: Message, body: list[bytes], receive: Receive) -> "Reply | None":
