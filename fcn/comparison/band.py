@@ -1,8 +1,8 @@
-"""Whether the workspace's scores are such as recorded experiments with other seeds have: for another kind of machine.
+"""Compares the workspace's scores with those of recorded experiments with other seeds, for another kind of machine.
 
-Where bits must differ, weights cannot be compared. The mean IU of each net is compared instead with the band in which
-one more experiment of the recorded kind lies: the prediction interval of Student's t. All nets together are outside
-with probability 1 - LEVEL if the machine computes as the recorded one did (Bonferroni's inequality: at most).
+Where bits must differ, weights cannot be compared. The mean IU of each net is compared instead with the prediction
+interval of Student's t for one more experiment. If the machine computes as the recorded one did, the probability that
+any net is outside is at most 1 - LEVEL (Bonferroni's inequality).
 """
 
 import math
@@ -62,15 +62,19 @@ def verify(name: str | None = None) -> Iterator[str]:
 
 
 def compared(here: Run, recorded: Sequence[Run]) -> Iterator[str]:
-    """The same of runs."""
+    """The same of runs; a recorded run with the very scores of the workspace is left out, because it may be its own."""
     for run in recorded:
         _check(here, run)
-    scores = [f"{net}.mean_iu" for net in NETS if all(f"{net}.mean_iu" in run.scores for run in (here, *recorded))]
-    spread = {score: [run.scores[score] for run in recorded] for score in scores}
-    if min(len(set(values)) for values in spread.values()) < FEWEST:
+    others = [run for run in recorded if run.scores != here.scores]
+    scored = [{net for net in NETS if f"{net}.mean_iu" in run.scores} for run in (here, *others)]
+    if any(nets != scored[0] for nets in scored):
+        raise UserError("the workspace and the recorded experiments have scores of different nets")
+    scores = [f"{net}.mean_iu" for net in NETS if net in scored[0]]
+    spread = {score: [run.scores[score] for run in others] for score in scores}
+    if not scores or min(len(set(values)) for values in spread.values()) < FEWEST:
         raise UserError(
-            f"the recorded scores tell too little of their spread: {len(recorded)} experiments; it takes "
-            f"{FEWEST} or more, with different seeds"
+            f"{len(others)} recorded experiments have other scores than the workspace; {FEWEST} or more that differ "
+            "are needed"
         )
     outside = []
     for score, values in spread.items():
@@ -82,7 +86,7 @@ def compared(here: Run, recorded: Sequence[Run]) -> Iterator[str]:
             f"{100 * expected.low:.2f} to {100 * expected.high:.2f}; "
             f"recorded {100 * expected.mean:.2f} ± {100 * expected.deviation:.2f}, {len(values)} experiments"
         )
-    rate = f"{100 * (1 - LEVEL):.0f} % of machines that compute right fail this test"
+    rate = f"{100 * (1 - LEVEL):.0f} % of correct machines fail this test"
     if outside:
         raise UserError(f"{', '.join(outside)}: outside the band of the recorded experiments; {rate}")
     yield f"all within; {rate}"

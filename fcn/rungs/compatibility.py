@@ -21,13 +21,15 @@ def check_classes(names: Sequence[str]) -> None:
         )
 
 
-def check_arithmetic(params: Params) -> None:
-    """raises   UserError if arithmetic is portable, but precision is not fp32"""
+def check_arithmetic(params: Params, processes: int = 1) -> None:
+    """raises   UserError if arithmetic is portable, but precision is not fp32, or several processes train"""
     if params.arithmetic == "portable" and params.precision != "fp32":
         raise UserError(
             f"params.yaml: arithmetic: portable needs precision: fp32; {params.precision} rounds differently on CPUs "
             "without its instructions"
         )
+    if params.arithmetic == "portable" and processes > 1:
+        raise UserError("arithmetic: portable needs one process, whose number changes bits; set FCN_PROCESSES=1")
 
 
 def check_fusion(params: Params) -> None:

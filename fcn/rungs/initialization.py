@@ -107,7 +107,7 @@ def _net(architecture: dict[str, Any], params: Params, parent: model_file.Meta, 
 def _check(train: Split, stride: int, params: Params, group: Group) -> None:
     """Checks params against the training split before the first step."""
     rung = params.rung(stride)
-    compatibility.check_arithmetic(params)
+    compatibility.check_arithmetic(params, group.size)
     compatibility.check_class_weights(params.data.class_weights, len(train.labels.names))
     compatibility.check_batch_norm(rung, params.model.backbone, BY_STRIDE[stride].section)
     sizes = ((train.name(i), Size(width, height)) for i in range(len(train)) for height, width in [train.size(i)])

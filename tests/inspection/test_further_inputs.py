@@ -78,6 +78,17 @@ def test_depth_that_not_every_image_has_is_no_input(tmp_path: Path, spoil: Any, 
     assert found.errors == []
 
 
+def test_infrared_with_transparency_is_no_input(tmp_path: Path) -> None:
+    root = make(tmp_path / "mine", infrared=GREY)
+    assert inspection.inspect(root).inputs == ["infrared"]
+    Image.new("LA", SIZE[::-1]).save(root / "infrared" / "i3.png")
+    found = inspection.inspect(root)
+    assert found.inputs == []
+    assert any(
+        "infrared/i3.png has mode LA; infrared is a greyscale image of 8 bits" in line for line in found.warnings
+    )
+
+
 def data(**changes: Any) -> params.Data:
     text = (Path(__file__).parents[2] / "recipes/scenes.yaml").read_text()
     content = params.parse(text, "params.yaml")

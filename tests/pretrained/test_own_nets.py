@@ -93,8 +93,19 @@ def test_a_net_that_was_replaced_since_its_first_use_is_refused(root: Path) -> N
     own_net(root, "mine", COLOUR, 1)
     published.make("mine", root / "out.safetensors")
     own_net(root, "mine", COLOUR, 2)
-    with pytest.raises(UserError, match=r"own/mine.safetensors differs from the file that was used first: .* delete"):
-        published.make("mine", root / "out.safetensors")
+    for use in (lambda: published.make("mine", root / "out.safetensors"), lambda: published.check("mine", 32, "slim")):
+        with pytest.raises(
+            UserError, match=r"own/mine.safetensors differs from the file that was used first: .* delet"
+        ):
+            use()
+
+
+def test_a_net_of_other_classes_is_refused_although_it_has_as_many(root: Path) -> None:
+    own_net(root, "mine", COLOUR)
+    published.check("mine", 32, "slim", False, 8, ["rgb"], names=SCENES.names)
+    first, second, *others = SCENES.names
+    with pytest.raises(UserError, match=f"^mine was trained on other classes: {first} in the place of {second}$"):
+        published.check("mine", 32, "slim", False, 8, ["rgb"], names=[second, first, *others])
 
 
 @pytest.mark.parametrize(

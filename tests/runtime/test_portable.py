@@ -41,9 +41,9 @@ print(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), model_fi
 HASWELL = (str(shutil.which("qemu-x86_64")), "-cpu", "Haswell")
 
 
-def step(recipe: Path, packed: Path, *prefix: str) -> list[str]:
+def step(recipe: Path, packed: Path, *prefix: str, **more: str) -> list[str]:
     """Threads, instruction set and digest of the weights after one step in a new process."""
-    environment = {k: v for k, v in os.environ.items() if k not in machine.PORTABLE}
+    environment = {k: v for k, v in os.environ.items() if k not in machine.PORTABLE} | more
     done = subprocess.run(
         [*prefix, sys.executable, "-c", STEP, str(recipe), str(packed)],
         cwd=ROOT,
@@ -76,14 +76,28 @@ def test_a_step_gives_the_same_bits_on_one_core_and_on_another_vendors_cpu_witho
     assert here[:2] == ["4", "AVX2"]
     assert step(recipe("portable"), packed, "taskset", "--cpu-list", "0") == here
     assert step(recipe("portable"), packed, *HASWELL) == here
-    # Where native rounds alike, the two above show nothing.
-    assert step(recipe("native"), packed, *HASWELL)[2] != here[2]
+
+
+@pytest.mark.slow
+def test_native_arithmetic_differs_on_that_cpu_so_that_the_comparison_shows_something(
+    recipe: Callable[[str], Path], packed: Path
+) -> None:
+    threads = {"OMP_NUM_THREADS": "4"}
+    here, there = (step(recipe("native"), packed, *prefix, **threads) for prefix in ((), HASWELL))
+    assert here[0] == there[0] == "4"
+    assert here[2] != there[2]
 
 
 def test_portable_is_refused_with_bf16(small: Callable[..., Params]) -> None:
     compatibility.check_arithmetic(small(arithmetic="portable"))
     with pytest.raises(UserError, match="arithmetic: portable needs precision: fp32"):
         compatibility.check_arithmetic(small(arithmetic="portable", precision="bf16"))
+
+
+def test_portable_is_refused_with_several_processes(small: Callable[..., Params]) -> None:
+    compatibility.check_arithmetic(small(), 2)
+    with pytest.raises(UserError, match="arithmetic: portable needs one process"):
+        compatibility.check_arithmetic(small(arithmetic="portable"), 2)
 
 
 def test_portable_cannot_be_chosen_once_torch_has_read_its_environment() -> None:
