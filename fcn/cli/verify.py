@@ -1,7 +1,8 @@
 """Repeat the first training steps of the finished nets and compare digests of the weights with the recorded ones.
 
 It writes no files. Each model file contains digests of its weights after 1, 10, 100, … training steps. On a machine
-whose bits must differ, --statistical compares scores with those of recorded seeds instead, and trains nothing.
+that cannot reproduce the same bits, --statistical compares scores with those of recorded seeds instead, without
+training.
 """
 
 import argparse
@@ -20,8 +21,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="NAME",
-        help="test whether the workspace's scores are such as those of a group of `fcn seeds`, of a recipe, or of "
-        "experiments separated by commas (default: the recipe with these params)",
+        help="test whether the workspace's scores are within the range expected from a group of `fcn seeds`, a recipe, "
+        "or experiments separated by commas (default: the recipe with these params)",
     )
 
 

@@ -87,7 +87,7 @@ def summary(found: Comparison) -> str:
 
 
 def _code_lines(found: Comparison) -> Iterator[str]:
-    """The params' companions: files of the code and inputs that differ."""
+    """The files of the code and the inputs that differ."""
     if not found.params:
         yield "No params differ.\n"
     if found.code:
