@@ -22,7 +22,9 @@ def outdated() -> list[str]:
     done = subprocess.run([sys.executable, "-m", "dvc", *COMMAND], capture_output=True, text=True, check=False)
     found = re.findall(r"Running stage '([^']+)'|failed to reproduce '([^']+)'", done.stdout + done.stderr)
     if done.returncode and not any(failed for _, failed in found):
-        raise UserError(f"`dvc {' '.join(COMMAND)}` failed ({done.stderr.strip().removeprefix('ERROR: ')})")
+        lines = done.stderr.removeprefix("ERROR: ").splitlines()  # indented ones are an excerpt of the file
+        reason = " ".join(line for line in lines if line and not line.startswith(" "))
+        raise UserError(f"`dvc {' '.join(COMMAND)}` failed ({reason})")
     return list(dict.fromkeys(would_run or failed for would_run, failed in found))
 
 

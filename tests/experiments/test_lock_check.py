@@ -92,10 +92,18 @@ def test_a_lock_without_a_stage_is_not_up_to_date(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_invalid_graph_is_one_line_with_dvcs_reason(here: Path) -> None:
-    (here / "dvc.yaml").write_text("stages: 1\n")
-    with pytest.raises(UserError, match="`dvc repro --allow-missing --dry` failed .*dvc.yaml"):
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        ("stages: 1\n", "expected a dictionary, in stages"),
+        (GRAPH.replace("deps: [code.txt]", "depz: [code.txt]"), "extra keys not allowed, in stages -> make -> depz"),
+    ],
+)
+def test_an_invalid_graph_is_one_line_with_dvcs_reason(here: Path, graph: str, reason: str) -> None:
+    (here / "dvc.yaml").write_text(graph)
+    with pytest.raises(UserError, match=f"`dvc repro --allow-missing --dry` failed .*dvc.yaml.* {reason}") as error:
         lock_check.check()
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow
