@@ -6,6 +6,7 @@ as run at once: none of them knows the scores of another. Parameters and results
 space and the size of a batch, whichever trial of a batch ends first.
 """
 
+import os
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ class Study:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():  # its process may have been killed while it wrote
             content = path.read_bytes()
-            path.write_bytes(content[: content.rfind(b"\n") + 1])
+            if not content.endswith(b"\n"):
+                os.truncate(path, content.rfind(b"\n") + 1)
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
         self.storage = JournalStorage(JournalFileBackend(str(path.absolute())))
         self.stored = optuna.create_study(

@@ -5,6 +5,7 @@ import math
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -187,6 +188,21 @@ def test_a_journal_that_a_kill_cut_off_or_left_locked_is_read_up_to_its_last_who
     assert len(searched(path, 8)) == 8
     for line in path.read_text().splitlines():
         json.loads(line)
+
+
+def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "x.journal"
+    before = searched(path, 6)
+    content = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            Study(path, SPACE, 1, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == content
+    assert told(Study(path, SPACE, 1, 1).trials) == before
 
 
 def test_fewer_or_more_trials_at_a_time_go_on_with_those_that_were_running(tmp_path: Path) -> None:
