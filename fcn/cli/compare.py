@@ -17,7 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--page", type=Path, metavar="FILE", help="HTML file to write (default: one below .fcn/compare)"
     )
     parser.add_argument(
-        "--markdown", metavar="FILE", help="also write Markdown, as for a pull request, and its pictures; - prints it"
+        "--markdown",
+        metavar="FILE",
+        help="also write Markdown, as for a pull request, and its pictures; - prints only the Markdown",
     )
 
 
@@ -36,6 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     found = [comparison.compare(one, other) for other in others]
     if arguments.markdown == "-":
         print(markdown.markdown(found), end="")
+        if arguments.page:
+            page.write(found, arguments.page)
         return
     for each in found:
         for line in text.lines(each):

@@ -59,7 +59,7 @@ def markdown(found: Sequence[Comparison], pictures: Sequence[Sequence[tuple[str,
 def _section(found: Comparison) -> Iterator[str]:
     names = [_code(found.one.name), _code(found.other.name)]
     yield f"## {names[0]} → {names[1]}\n"
-    yield f"**{plain(summary(found))}**\n"
+    yield f"**{_text(summary(found))}**\n"
     yield from _table(["params", *names], [[_code(cell) for cell in row] for row in found.params[:ROWS]])
     yield from _more(len(found.params), "param")
     yield from _code_lines(found)
@@ -67,7 +67,7 @@ def _section(found: Comparison) -> Iterator[str]:
     yield from _table(heads, [[title, *cells] for title, cells in text.rows(found)])
     if found.method:
         yield f"95 % intervals: {found.method}\n"
-    yield from (f"- {plain(note)}\n" for note in found.notes)
+    yield from (f"- {_text(note)}\n" for note in found.notes)
     if found.classes:
         rows = [[_code(name), *text.changed(one, other)] for name, one, other in text.ends(found.classes)]
         yield from _table([f"IU by class, {NETS[found.net]}, %", *names, "difference"], rows)
@@ -112,6 +112,11 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
         yield f"|---|{'---:|' * (len(heads) - 1)}"
         yield from (f"| {' | '.join(cell or NONE for cell in row)} |" for row in rows)
         yield ""
+
+
+def _text(sentence: str) -> str:
+    """A sentence, in which words that GitHub might link as a user or an issue are code."""
+    return " ".join(_code(word) if {"@", "#"} & set(word) else plain(word) for word in sentence.split())
 
 
 def _code(name: str) -> str:

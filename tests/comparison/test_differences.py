@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, Fcn
 from markdown_it import MarkdownIt
 from PIL import Image as Pictures
 
@@ -228,9 +229,13 @@ def test_pages_of_any_names_are_files_below_the_ignored_folder(tmp_path: Path, m
     assert len(paths) == 5
 
 
+def html(content: str) -> str:
+    return MarkdownIt("commonmark").enable("table").render(content)
+
+
 def rendered(content: str) -> list[list[str]]:
     """The rows of the tables of a Markdown text, as a reader sees them."""
-    cells, found = Cells(MarkdownIt("commonmark").enable("table").render(content)), list[list[str]]()
+    cells, found = Cells(html(content)), list[list[str]]()
     for tag, words in cells.found:
         if tag == "tr":
             found.append([])
@@ -269,7 +274,13 @@ NAMES = ["plain", "b|c", "x`y", "*bold*", "a\\|b", "[a](http://x)", "![a](x.png)
 @pytest.mark.parametrize("name", NAMES)
 def test_markdown_shows_params_scores_and_classes_with_any_names(name: str) -> None:
     content = markdown.markdown(
-        [comparison(other=Side(name, (run(name),)), classes=[("sky", 0.5, 0.75), (name, 0.5, 0.25)])]
+        [
+            comparison(
+                other=Side(name, (run(name),)),
+                classes=[("sky", 0.5, 0.75), (name, 0.5, 0.25)],
+                notes=[f"no predictions of {name}"],
+            )
+        ]
     )
     found = rendered(content)
     assert ["params", "plain", name] in found
@@ -279,6 +290,18 @@ def test_markdown_shows_params_scores_and_classes_with_any_names(name: str) -> N
     assert ["FCN-32s mean IU", "50.0", "—", "—", "—"] in found
     assert found[-2:] == [["sky", "50.0", "75.0", "+25.0"], [name, "50.0", "25.0", "−25.0"]]
     assert "95 % intervals: bootstrap" in content
+    assert not {"@", "#"} & set(re.sub("<code>.*?</code>", "", html(content)))  # GitHub would link users and issues
+
+
+def test_a_page_is_written_also_if_the_markdown_is_printed(
+    fcn: Fcn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    out, _, code = fcn("compare", "scenes", "camvid", "--markdown", "-", "--page", tmp_path / "x.html")
+    assert code == 0
+    assert out.startswith("## <code>scenes</code> → ")
+    assert str(tmp_path) not in out
+    assert "camvid" in (tmp_path / "x.html").read_text()
 
 
 def test_markdown_begins_with_the_verdict_or_says_why_there_is_none() -> None:
