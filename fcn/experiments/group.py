@@ -210,7 +210,7 @@ def run(
 
     finished   is called with the result of each experiment once, also of those finished earlier
     stop       is called again and again with each running experiment, which is stopped for the reason that it returns
-    progress   of several calls; by default of this one
+    progress   of several calls, which the caller closes; by default of this one
     returns    the reasons of the experiments that failed, by name; their lines are printed
     raises     UserError if params.yaml or the code changed in between; KeyboardInterrupt after Ctrl-C, SIGTERM or
                SIGHUP, when the running stages have saved their state and ended
@@ -218,7 +218,7 @@ def run(
     waiting, running, failed = list(experiments), list[_Running](), dict[str, str]()
     retries: dict[str, tuple[int, float]] = {}  # by name: how often DVC was locked, and when to try again
     noted: set[str] = set()
-    progress = progress or Progress(len(experiments))
+    is_own, progress = progress is None, progress or Progress(len(experiments))
 
     def collect(planned: Planned, words: str, computed: bool) -> bool:
         state = result(planned)
@@ -269,7 +269,8 @@ def run(
             _stop(running)
             raise
         finally:
-            progress.close()
+            if is_own:
+                progress.close()
     return failed
 
 

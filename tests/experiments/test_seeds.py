@@ -1,6 +1,7 @@
 """`fcn seeds`: the spread of scores over seeds, from a group of DVC experiments that goes on after a kill."""
 
 import csv
+import io
 import math
 import os
 import signal
@@ -124,6 +125,21 @@ def test_how_much_is_done_follows_from_the_lines_of_the_nets(tmp_path: Path, mon
     ):
         log.write_text(printed)
         assert running.done == pytest.approx(0.9 * steps / 1400)
+
+
+def test_the_bar_of_several_calls_goes_on_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = group.Progress(2)
+    assert group.run([], 1, lambda state: None, progress=progress) == {}
+    progress.show([])
+    assert "0/2 experiments" in terminal.getvalue()
+    progress.close()
+    assert terminal.getvalue().endswith("\n")
 
 
 def begin(checkout: Checkout, number: int, word: str) -> "subprocess.Popen[str]":
