@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -244,6 +244,14 @@ def experiments(name: str) -> list[Snapshot]:
     """The DVC experiments of this name, newest first. Their files are not validated yet."""
     found = [(label, commit) for label, commit, other in _experiments() if other == name]
     return [state for label, commit in reversed(found) if (state := snapshot(label, commit, name))]
+
+
+def remove(names: Collection[str]) -> None:
+    """Removes the DVC experiments of these names, of any baseline."""
+    listed = git("for-each-ref", "--format=%(refname)", "refs/exps") or b""
+    for ref in listed.decode("utf-8", "replace").splitlines():
+        if (match := REF.fullmatch(ref)) and match[1] in names:
+            git("update-ref", "-d", ref)
 
 
 def _experiments() -> list[tuple[str, str, str | None]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState
 
-from fcn.experiments import backfill, group, precheck
+from fcn.experiments import backfill, group, history, precheck
 from fcn.experiments.group import Planned, Progress
 from fcn.experiments.history import Snapshot
 from fcn.experiments.running_row import Row
@@ -48,13 +48,17 @@ class Search:
 
     @classmethod
     def plan(cls, texts: Sequence[str], changes: Sequence[str], net: str, seed: int) -> "Search":
-        """raises   UserError if a range or a change is not one of params.yaml"""
+        """raises   UserError if a range or a change is not one of params.yaml, or the net would have no score"""
         axes, ends = space.parse(texts, changes)
         params, inputs = group.changed(changes), group.workspace_inputs()
         values = flat(params.model_dump()) | {axis.key: axis.text for axis in axes}
         digest = Experiment(values | {"search.seed": seed}, inputs).key[:7]
         chosen = next(one for one in LADDER if one.name == net)
-        return cls(f"search-{net}-{digest}", chosen, tuple(changes), axes, seed, params, ends, inputs)
+        planned = cls(f"search-{net}-{digest}", chosen, tuple(changes), axes, seed, params, ends, inputs)
+        unscored = [one for one in ends if not planned.is_scored(one)]
+        if unscored == ends or (unscored and planned.is_scored(params)):  # else a range is what gives the net a score
+            raise UserError(planned.unscored)
+        return planned
 
     def study(self, jobs: int) -> Study:
         return Study(machine.root() / ".fcn" / "search" / f"{self.name}.journal", self.space, self.seed, jobs)
@@ -71,6 +75,25 @@ class Search:
             raise UserError("params.yaml changed after the first trial was started; run the command again")
         changes = self.changes_of(trial)
         return Planned(self.experiment(trial.number), changes, group.changed(changes), self.inputs)
+
+    def is_scored(self, params: Params) -> bool:
+        """Whether the net has a score: it is trained, or initialized from a file."""
+        rung = params.rung(self.net.stride)
+        return rung.iterations > 0 or rung.init != "parent"
+
+    @property
+    def unscored(self) -> str:
+        section = self.net.section
+        return (
+            f"{self.net.title} has no score with {section}.iterations: 0 and {section}.init: parent; train it, or name "
+            "another net with --net"
+        )
+
+    def check(self, params: Params) -> None:
+        """raises   UserError if the params of a trial do not fit together, or the net would have no score"""
+        precheck.check_params(params)
+        if not self.is_scored(params):
+            raise UserError(self.unscored)
 
     def score(self, state: Snapshot) -> float:
         """The objective: the net's mean IU on the evaluation split.
@@ -120,9 +143,26 @@ class _Trials:
         if not self.prune(planned, values):
             self._record(planned.name, reason, values)
 
+    def refuse(self, planned: Planned) -> str | None:
+        """Records a trial as pruned if its params do not fit together, before it runs; returns the reason."""
+        try:
+            self.search.check(planned.params)
+        except UserError as error:
+            self._record(planned.name, str(error), {})
+            return str(error)
+        return None
+
     def _record(self, experiment: str, reason: str, values: Mapping[int, float]) -> None:
-        self.study.prune(_number(experiment), reason, values)
         self.row.tag(experiment, {groups.PRUNED: reason})
+        self.study.prune(_number(experiment), reason, values)
+
+    def forget(self) -> None:
+        """Removes the DVC experiments of pruned trials that ended before they could be stopped.
+
+        `fcn sync` knows no other difference between them and the trials that count, if MLflow's tags are lost.
+        """
+        pruned = [trial.number for trial in self.study.trials if trial.state == TrialState.PRUNED]
+        history.remove({self.search.experiment(number) for number in pruned})
 
     def finish(self, state: Snapshot, planned: Planned) -> None:
         """Records the score of a trial; or that it was pruned, if it ended before it could be stopped."""
@@ -153,14 +193,16 @@ def run(count: int, texts: Sequence[str], changes: Sequence[str], net: str, seed
     if lock is None:
         raise UserError(f"another process is running {search.name}; wait for it, or end it")
     with lock:
-        study, row, status = search.study(jobs), Row(search.name, search.ends), "FAILED"
+        study = search.study(jobs)
         done = [trial for trial in study.trials[:count] if trial.state.is_finished()]
         print(f"{search.name}: {counted(count, 'trial')}, {len(done)} done, {jobs} at a time", flush=True)
-        trials, progress = _Trials(search, study, row), Progress(count, len(done))
-        trials.states = [state for trial in done if (state := group.result(search.planned(trial)))]
+        row, status = Row(search.name, search.ends), "FAILED"
+        trials = _Trials(search, study, row)
         try:
             with group.interruptible():
-                _run_batches(trials, count, jobs, progress)
+                trials.forget()
+                trials.states = [state for trial in done if (state := group.result(search.planned(trial)))]
+                _run_batches(trials, count, jobs, Progress(count, len(done)))
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -175,24 +217,36 @@ def run(count: int, texts: Sequence[str], changes: Sequence[str], net: str, seed
 
 
 def _run_batches(trials: _Trials, count: int, jobs: int, progress: Progress) -> None:
-    """Runs the unfinished trials batch by batch. A training that diverges is a pruned trial."""
-    while batch := trials.study.next(count):
-        planned = {one.name: one for one in map(trials.search.planned, batch)}
-        for one in planned.values():
-            progress.write(f"{one.name}: {' '.join(one.changes)}")
-        failed = group.run(
-            list(planned.values()),
-            jobs,
-            lambda state, planned=planned: trials.finish(state, planned[state.name]),  # type: ignore[misc]
-            trials.look,
-            progress,
-        )
-        diverged = {name: match[0] for name, reason in failed.items() if (match := DIVERGED.search(reason))}
-        for name, reason in diverged.items():
-            trials.diverge(planned[name], reason)
-            progress.finish(f"{name}: pruned, {reason}", computed=True)
-        if others := failed.keys() - diverged.keys():
-            raise UserError(f"{', '.join(sorted(others))} failed; see above, then run the same command again")
+    """Runs the unfinished trials batch by batch, and closes `progress`."""
+    try:
+        while batch := trials.study.next(count):
+            _run_batch(trials, batch, jobs, progress)
+            trials.forget()
+    finally:
+        progress.close()
+
+
+def _run_batch(trials: _Trials, batch: Sequence[FrozenTrial], jobs: int, progress: Progress) -> None:
+    """Runs the trials of a batch. One whose params do not fit together, or that diverges, is a pruned trial."""
+    planned = {one.name: one for one in map(trials.search.planned, batch)}
+    for one in list(planned.values()):
+        progress.write(f"{one.name}: {' '.join(one.changes)}")
+        if reason := trials.refuse(one):
+            del planned[one.name]
+            progress.finish(f"{one.name}: pruned, {reason}", computed=False)
+    failed = group.run(
+        list(planned.values()),
+        jobs,
+        lambda state: trials.finish(state, planned[str(state.name)]),
+        trials.look,
+        progress,
+    )
+    diverged = {name: match[0] for name, reason in failed.items() if (match := DIVERGED.search(reason))}
+    for name, reason in diverged.items():
+        trials.diverge(planned[name], reason)
+        progress.finish(f"{name}: pruned, {reason}", computed=True)
+    if others := failed.keys() - diverged.keys():
+        raise UserError(f"{', '.join(sorted(others))} failed; see above, then run the same command again")
 
 
 def table(search: Search, trials: Sequence[FrozenTrial]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from mlflow_store import runs
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from fcn.experiments import group_row
+from fcn.experiments import group, group_row, history
 from fcn.experiments.history import Snapshot
 from fcn.rungs import failure
 from fcn.runtime.errors import UserError
@@ -36,6 +36,9 @@ SPACE = [
     Axis("weight_decay", "0..1", (), FloatDistribution(0, 1)),
     Axis("batch_size", "4|8|16", (), CategoricalDistribution(("4", "8", "16"))),
 ]
+
+
+UNSCORED = "FCN-8s has no score with finetune.fcn8s.iterations: 0 and finetune.fcn8s.init: parent; train it, or name "
 
 
 @pytest.fixture
@@ -93,6 +96,8 @@ def test_a_number_that_is_tried_has_four_digits_and_stays_in_its_range() -> None
         (["2", "lr=1e-4..1e-2", "-S", "lr=1"], "lr=1e-4..1e-2: lr is given twice"),
         (["2", "lr=1e-4..1e-2", "-S", "rate=1"], "-S rate=1: write KEY=VALUE with a key of params.yaml"),
         (["2", "data.splits.val=val|test"], "data.splits.val=val|test: data.splits.val changes what is scored"),
+        (["2", "lr=1e-4..1e-2", "-S", "finetune.fcn8s.iterations=0"], UNSCORED),
+        (["2", "finetune.fcn8s.iterations=0..10"], UNSCORED),
         (["2", "data.size.val=64|128"], "data.size.val=64|128: data.size.val changes what is scored"),
     ],
 )
@@ -103,6 +108,84 @@ def test_a_mistake_on_the_command_line_is_one_line(
     out, err, code = fcn("search", *words)
     assert str(code).startswith(f"error: {message}"), (out, err, code)
     assert "\n" not in str(code)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with params.yaml, dvc.yaml and no code, as the current folder, with a store of its own."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "recipes" / "scenes.yaml").read_bytes())
+    (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    for folder in ("fcn", "stages"):
+        (tmp_path / folder).mkdir()
+    for words in (["init"], ["add", "params.yaml", "dvc.yaml"], ["commit", "--message", "x"]):
+        user = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", *user, *words], check=True, capture_output=True)
+    return tmp_path
+
+
+def refused(folder: Path) -> list[object]:
+    """`fcn search` with a single trial, whose params do not fit together, although each value fits the default ones."""
+    texts, params = ["precision=fp32|bf16", "arithmetic=native|portable"], ["bf16", "portable"]
+    axes, _ = space.parse(texts, [])
+
+    def first(seed: int) -> FrozenTrial:
+        return Study(folder / f"{seed}.journal", axes, seed, 1).next(1)[0]
+
+    seed = next(seed for seed in range(100) if [*first(seed).params.values()] == params)
+    return ["search", 1, *texts, "--seed", seed]
+
+
+def status(folder: Path) -> str:
+    """Of the only row of the folder's store."""
+    (row,) = runs(Checkout.opened(folder))
+    return str(row.info.status)
+
+
+def test_a_trial_whose_params_do_not_fit_together_is_pruned_and_no_experiment(fcn: Fcn, repository: Path) -> None:
+    words = refused(repository)
+    out, _, code = fcn(*words)
+    assert code == 0
+    reason = "params.yaml: arithmetic: portable needs precision: fp32"
+    assert f"-0000: pruned, {reason}" in out
+    assert f"\n0000: {reason}" in out
+    assert status(repository) == "FINISHED"
+    name = re.search(r"search-fcn8s-\w{7}-0000", out)
+    assert name
+    for experiment in (name[0], "mine"):  # as if it had finished before it was stopped
+        subprocess.run(["git", "update-ref", f"refs/exps/ab/{'0' * 38}/{experiment}", "HEAD"], check=True)
+    out, _, code = fcn(*words)
+    assert code == 0
+    assert "1 trial, 1 done" in out
+    assert f"\n0000: {reason}" in out
+    assert history.names() == ["mine"]
+
+
+def test_a_search_that_is_interrupted_at_its_start_does_not_stay_running(
+    fcn: Fcn, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = refused(repository)
+    fcn(*words)
+
+    def interrupt(planned: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(group, "result", interrupt)  # which reads the trials that are finished
+    out, _, code = fcn(*words)
+    assert code == 130
+    assert "goes on" in out
+    assert status(repository) == "KILLED"
+
+
+def test_a_net_that_only_a_range_trains_can_be_searched(repository: Path) -> None:
+    path = repository / "params.yaml"
+    path.write_text(path.read_text().replace("iterations: 500", "iterations: 0"))
+    search = Search.plan(["finetune.fcn8s.iterations=1..10", "lr=1e-4..1e-2"], [], "fcn8s", 1)
+    with pytest.raises(UserError, match="FCN-8s has no score"):
+        search.check(search.params)
+    search.check(search.ends[0])
 
 
 def test_without_optuna_a_line_says_how_to_install_it(fcn: Fcn, monkeypatch: pytest.MonkeyPatch) -> None:
