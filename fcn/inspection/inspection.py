@@ -43,6 +43,7 @@ class Inspection:
     errors    problems that must be fixed first
     warnings  assumptions, and problems that make scores unreliable
     notes     other information
+    source    the user's folder, if `folder` was converted from its annotations
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Inspection:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    source: str = ""
 
     @property
     def parts(self) -> dict[str, int]:

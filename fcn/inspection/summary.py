@@ -14,7 +14,7 @@ MAX_ROWS = 20  # codes
 def report(result: Inspection) -> Iterator[str]:
     """The report's lines: files, splits, codes; then errors, warnings and notes."""
     pairs = result.matches.pairs
-    yield f"{result.folder}: {counted(len(pairs), 'image with its mask', 'images with masks')}"
+    yield f"{result.source or result.folder}: {counted(len(pairs), 'image with its mask', 'images with masks')}"
     for title, pattern, infos in (
         ("images", result.params.images, result.images()),
         ("masks", result.params.masks, [scan.mask for scan in result.scans if scan.mask]),

@@ -1,0 +1,1 @@
+"""Annotations of labelling tools, read and drawn as masks: LabelMe, COCO, CVAT and Label Studio."""
