@@ -8,6 +8,7 @@ image, so they are skipped and counted. A polygon has no holes; labelme people d
 import base64
 import binascii
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field, FiniteFloat
@@ -39,8 +40,8 @@ def matches(document: Any) -> bool:
     return isinstance(document, dict) and isinstance(document.get("shapes"), list) and "imagePath" in document
 
 
-def read(document: Any, file: str) -> Annotations:
-    """The shapes of one image.
+def read(document: Any, file: str, names: Sequence[str]) -> Annotations:
+    """The shapes of one image. `names` is not used.
 
     raises   UserError if a value is missing or invalid, or a shape is of an unknown kind
     """

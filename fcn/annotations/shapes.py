@@ -2,8 +2,8 @@
 
 Shapes are drawn in order, so a later one covers an earlier one. The pixels of a polygon depend on the tool:
 
-    pillow   Pillow's `ImageDraw.polygon` with its outline, as LabelMe draws; used for Label Studio too
-    coco     pycocotools' `frPyObjects`, the union of all parts; used for COCO and, as by its own tools, for CVAT
+    pillow   Pillow's `ImageDraw.polygon` with its outline, as LabelMe draws
+    coco     pycocotools' `frPyObjects`, the union of all parts; for COCO, CVAT and Label Studio
 
 A polygon has no holes; where its outline crosses itself, the even-odd rule applies. Parts outside the image are cut.
 """
@@ -26,6 +26,7 @@ from fcn.runtime.errors import UserError, counted
 MAX_POINTS = 100_000  # of a polygon; drawing takes time in proportion to points times rows
 MAX_COORDINATE = 100_000  # pixels
 MAX_LENGTH = 5_000_000  # pixels, of a polygon's outline; pycocotools stores five points for each of them
+MAX_DIGITS = 13  # base-32 digits of a compressed run length, 64 bits
 Floats = npt.NDArray[np.float64]
 
 
@@ -63,6 +64,12 @@ class Runs:
     box: tuple[int, int, int, int]
     by_columns: bool
 
+    def bitmap(self) -> npt.NDArray[np.bool_]:
+        """(height, width) the shape within its box."""
+        inside = np.repeat(np.arange(len(self.lengths)) % 2 == 1, self.lengths)
+        _, _, width, height = self.box
+        return inside.reshape(width, height).T if self.by_columns else inside.reshape(height, width)
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -74,10 +81,17 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """The pixels of a panoptic PNG that hold an id, R + 256 G + 65536 B."""
+class Brush:
+    """Label Studio's run lengths of the bytes of an RGBA image; the shape is where alpha is not 0."""
 
-    path: Path
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The pixels of a panoptic PNG that hold an id, R + 256 G + 65536 B; the path is relative to the folder."""
+
+    path: str
     number: int
 
 
@@ -86,7 +100,7 @@ class Shape:
     """An area and its class; label None is void."""
 
     label: str | None
-    area: Polygon | Box | Runs | Encoded | Segment
+    area: Polygon | Box | Runs | Encoded | Brush | Segment
     where: str  # names it in errors
 
 
@@ -156,19 +170,36 @@ def runs(lengths: Sequence[int], box: tuple[int, int, int, int], by_columns: boo
     return Runs(found, box, by_columns)
 
 
-def mask(annotated: Annotated, size: tuple[int, int], codes: Mapping[str | None, int]) -> UInt8:
+def uncompressed(text: str, where: str) -> list[int]:
+    """Run lengths of COCO's compressed form: base 32, lowest digit first, as differences to the run before the last."""
+    lengths, value, digits = list[int](), 0, 0
+    for letter in text:
+        code = ord(letter) - 48
+        if not 0 <= code < 64 or digits == MAX_DIGITS:
+            raise UserError(f"{where}: its compressed runs hold {letter!r}, or a number of more than 64 bits")
+        value |= (code & 31) << 5 * digits
+        digits += 1
+        if not code & 32:
+            value -= (code & 16) << 1 + 5 * (digits - 1)  # the sign
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = digits = 0
+    return lengths
+
+
+def mask(annotated: Annotated, size: tuple[int, int], codes: Mapping[str | None, int], folder: Path) -> UInt8:
     """(H, W) the shapes drawn in order with the codes of their labels; pixels without a shape are 0, or void.
 
     size     width and height of the image
+    folder   that of the annotations
     raises   UserError if a shape does not fit the image or cannot be decoded
     """
     picture = Image.new("L", size, VOID if annotated.rest_void else 0)
     for shape in annotated.shapes:
-        _draw(picture, shape, codes[shape.label])
+        _draw(picture, shape, codes[shape.label], folder)
     return np.asarray(picture)
 
 
-def _draw(picture: Image.Image, shape: Shape, code: int) -> None:
+def _draw(picture: Image.Image, shape: Shape, code: int, folder: Path) -> None:
     area, draw = shape.area, ImageDraw.Draw(picture)
     match area:
         case Polygon(parts, "pillow"):
@@ -178,17 +209,17 @@ def _draw(picture: Image.Image, shape: Shape, code: int) -> None:
             _paste(picture, _coco(parts, picture.size), (0, 0), code)
         case Box(left, top, right, bottom, ellipse):
             (draw.ellipse if ellipse else draw.rectangle)((left, top, right, bottom), outline=code, fill=code)
-        case Runs(lengths, (left, top, width, height), by_columns):
-            inside = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-            bitmap = inside.reshape(width, height).T if by_columns else inside.reshape(height, width)
-            _fits(picture, (left, top, width, height), shape.where)
-            _paste(picture, bitmap, (left, top), code)
+        case Runs(box=box):
+            _fits(picture, box, shape.where)
+            _paste(picture, area.bitmap(), box[:2], code)
         case Encoded(png, left, top):
             bitmap = np.asarray(images.load(png, False, shape.where, picture.width * picture.height)) != 0
             _fits(picture, (left, top, bitmap.shape[1], bitmap.shape[0]), shape.where)
             _paste(picture, bitmap, (left, top), code)
+        case Brush(content):
+            _paste(picture, _brushed(content, picture.size, shape.where), (0, 0), code)
         case Segment(path, number):
-            numbers = _numbers(path)
+            numbers = _numbers(folder / path)
             _fits(picture, (0, 0, numbers.shape[1], numbers.shape[0]), shape.where)
             _paste(picture, numbers == number, (0, 0), code)
 
@@ -213,9 +244,39 @@ def _coco(parts: Sequence[Floats], size: tuple[int, int]) -> npt.NDArray[np.bool
         raise UserError(
             "polygons of COCO and CVAT need the package pycocotools: pip install 'fcn[annotations]'"
         ) from None
-    encoded = mask.frPyObjects([part.ravel().tolist() for part in parts], size[1], size[0])
-    decoded: UInt8 = mask.decode(mask.merge(encoded))  # type: ignore[no-untyped-call]
-    return decoded != 0
+    merged = mask.merge(mask.frPyObjects([part.ravel().tolist() for part in parts], size[1], size[0]))
+    # mask.decode, which does the same, gives a warning with numpy 2.
+    return runs(uncompressed(merged["counts"].decode(), ""), (0, 0, *size), True, "").bitmap()
+
+
+def _brushed(content: bytes, size: tuple[int, int], where: str) -> npt.NDArray[np.bool_]:
+    """The pixels of Label Studio's run lengths, which are bit fields of various widths.
+
+    After the number of bytes (32 bits), the width of a value - 1 (5) and the widths of four kinds of lengths - 1 (4
+    each) come runs: a bit that tells one repeated value from a list of values, a kind (2), the length - 1, the values.
+    """
+    position, end = 0, 8 * len(content)
+
+    def read(bits: int) -> int:
+        nonlocal position
+        if position + bits > end:
+            raise UserError(f"{where}: its run lengths end too early")
+        field = int.from_bytes(content[position >> 3 : (position + bits + 7) >> 3])
+        position += bits
+        return field >> (-position & 7) & ((1 << bits) - 1)
+
+    total, width, widths = read(32), read(5) + 1, [read(4) + 1 for _ in range(4)]
+    if total != 4 * size[0] * size[1] or width != 8:
+        raise UserError(f"{where}: its run lengths are not those of an RGBA image of {size[0]}x{size[1]}")
+    values, at = np.zeros(total, np.uint8), 0
+    while at < total:
+        repeated = read(1)
+        stop = at + 1 + read(widths[read(2)])
+        if stop > total:
+            raise UserError(f"{where}: its run lengths are longer than the image")
+        values[at:stop] = read(8) if repeated else [read(8) for _ in range(stop - at)]
+        at = stop
+    return values.reshape(size[1], size[0], 4)[..., 3] != 0
 
 
 @lru_cache(maxsize=1)

@@ -197,8 +197,8 @@ def adopt(result: Inspection, name: str) -> Iterator[str]:
     check_name(name)
     if result.errors:
         raise UserError(
-            f"{result.source or result.folder} has {counted(len(result.errors), 'error')}, listed above; fix the folder, "
-            "then adopt it"
+            f"{result.source or result.folder} has {counted(len(result.errors), 'error')}, listed above; "
+            "fix the folder, then adopt it"
         )
     target, path, hidden = OWN / name, _recipe(name), _hidden(name)
     text = recipe(result, name)

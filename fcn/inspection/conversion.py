@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from fcn.annotations import documents, labelme, shapes
+from fcn.annotations import coco, cvat, documents, label_studio, labelme, shapes
 from fcn.annotations.shapes import Annotated, Annotations, Segment
 from fcn.data.labels import MAX_CLASSES, VOID
 from fcn.datasets import pairing
@@ -26,7 +26,7 @@ from fcn.io.images import SUFFIXES
 from fcn.runtime import files, machine
 from fcn.runtime.errors import UserError, counted, shortened
 
-FORMATS: dict[str, tuple[ModuleType, ...]] = {".json": (labelme,), ".xml": ()}
+FORMATS: dict[str, tuple[ModuleType, ...]] = {".json": (labelme, coco, label_studio), ".xml": (cvat,)}
 BACKGROUND = ("background", "_background_")
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # that Label Studio puts before the name of an uploaded image
 OPTION = "choose with --annotations 'PATTERN'"
@@ -74,7 +74,7 @@ def find(folder: Path, names: Sequence[str], pattern: str | None = None) -> list
         except UserError as error:
             damaged = damaged or str(error)
             continue
-        found += [module.read(document, name) for module in formats if module.matches(document)]
+        found += [module.read(document, name, names) for module in formats if module.matches(document)]
     if found and damaged:
         raise UserError(damaged)
     if len({one.tool for one in found}) > 1:
@@ -91,7 +91,8 @@ def _load(path: Path) -> Any:
 def convert(folder: Path, found: Sequence[Annotations], target: Path) -> Inspection:
     """Write images/, masks/, classes.csv and lists of splits to `target`, and inspect it."""
     names = pairing.files(folder)
-    located, missing = _located([one for part in found for one in part.images], names)
+    pictures = [name for name in names if name.lower().endswith(SUFFIXES) and name not in _segments(found)]
+    located, missing = _located([one for part in found for one in part.images], pictures)
     if not located:
         raise UserError(
             f"{folder}: none of the {counted(len(missing), 'annotated image')} is in it, such as "
@@ -112,19 +113,24 @@ def convert(folder: Path, found: Sequence[Annotations], target: Path) -> Inspect
     result = inspection.inspect(target, "images/*", "masks/*")
     result.source = str(folder)
     result.errors[:0] = errors
-    _report(result, folder, names, found, located, missing, table)
+    _report(result, pictures, found, located, missing, table)
     return result
 
 
-def _located(annotated: Iterable[Annotated], names: Sequence[str]) -> tuple[dict[str, Annotated], list[str]]:
+def _segments(found: Sequence[Annotations]) -> set[str]:
+    """The panoptic PNGs, which are no images."""
+    drawn = (shape.area for part in found for one in part.images for shape in one.shapes)
+    return {area.path for area in drawn if isinstance(area, Segment)}
+
+
+def _located(annotated: Iterable[Annotated], pictures: Sequence[str]) -> tuple[dict[str, Annotated], list[str]]:
     """The annotated images by path in the folder, and those that are not in it, as their files have them.
 
     raises   UserError if a name fits two images, or two files annotate one image
     """
     by_name = defaultdict[str, list[str]](list)
-    for name in names:
-        if name.lower().endswith(SUFFIXES):
-            by_name[unicodedata.normalize("NFC", posixpath.basename(name))].append(name)
+    for name in pictures:
+        by_name[unicodedata.normalize("NFC", posixpath.basename(name))].append(name)
     located, missing = dict[str, Annotated](), list[str]()
     for one in annotated:
         image = _image(one, by_name)
@@ -227,7 +233,7 @@ def _write(
         sizes = [f"{width}x{height}" for width, height in (annotated.size or (0, 0), info.size)]
         rotated = " after EXIF orientation" if info.rotated else ""
         raise UserError(f"{annotated.file} was made for {image} of {sizes[0]}; the image is {sizes[1]}{rotated}")
-    mask = Image.fromarray(shapes.mask(annotated, info.size, codes))
+    mask = Image.fromarray(shapes.mask(annotated, info.size, codes, folder))
     written = target / "masks" / f"{key}.png"
     linked = target / "images" / f"{key}{PurePosixPath(image).suffix}"
     for path in (written, linked):
@@ -274,8 +280,7 @@ def _write_lists(
 
 def _report(
     result: Inspection,
-    folder: Path,
-    names: Sequence[str],
+    pictures: Sequence[str],
     found: Sequence[Annotations],
     located: dict[str, Annotated],
     missing: Sequence[str],
@@ -293,13 +298,6 @@ def _report(
         notes.append(f"names and order of the classes are those of {table}; the masks have codes of their own")
     if empty := sum(not one.shapes for one in located.values()):
         notes.append(f"without a shape, all {rest}: {counted(empty, 'image')}")
-    segments = {
-        shape.area.path.relative_to(folder).as_posix()
-        for one in located.values()
-        for shape in one.shapes
-        if isinstance(shape.area, Segment)
-    }
-    pictures = [name for name in names if name.lower().endswith(SUFFIXES) and name not in segments]
     if left := [name for name in pictures if name not in located]:
         notes.append(f"images without annotations, skipped: {len(left)}, such as {left[0]}")
     result.notes[:0] = notes
