@@ -20,7 +20,7 @@ from fcn.annotations import coco, cvat, documents, label_studio, labelme, shapes
 from fcn.annotations.shapes import Annotated, Annotations, Segment
 from fcn.data.labels import MAX_CLASSES, VOID
 from fcn.datasets import pairing
-from fcn.inspection import class_table, inspection, layout, scan
+from fcn.inspection import arrangements, class_table, inspection, layout, scan
 from fcn.inspection.inspection import Inspection
 from fcn.io.images import SUFFIXES
 from fcn.runtime import files, machine
@@ -42,10 +42,13 @@ def inspected(
     pattern         which annotation files are read, such as 'annotations/instances_*'
     raises          UserError if annotations are damaged, contradict each other or need more than masks can hold
     """
-    found = find(folder, pairing.files(folder), pattern) if images is None and masks is None else []
-    if not found:
-        if pattern is not None:
-            raise UserError(f"{folder}: no file that matches {shortened(pattern)} has annotations in a known format")
+    names = pairing.files(folder)
+    known = images is not None or masks is not None
+    found = [] if known else find(folder, names, pattern)
+    if not found and pattern is not None:
+        raise UserError(f"{folder}: no file that matches {shortened(pattern)} has annotations in a known format")
+    arrangement = None if known or found else arrangements.find(folder, names)
+    if not found and not arrangement:
         yield inspection.inspect(folder, images, masks)
         return
     target = machine.root() / ".fcn" / f"annotations.{os.getpid()}"
@@ -53,7 +56,7 @@ def inspected(
         if not files.is_alive(left.suffix[1:]):
             files.remove(left)
     try:
-        yield convert(folder, found, target)
+        yield arrangements.inspected(folder, arrangement, target) if arrangement else convert(folder, found, target)
     finally:
         files.remove(target)
 
@@ -236,14 +239,9 @@ def _write(
     mask = Image.fromarray(shapes.mask(annotated, info.size, codes, folder))
     written = target / "masks" / f"{key}.png"
     linked = target / "images" / f"{key}{PurePosixPath(image).suffix}"
-    for path in (written, linked):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    written.parent.mkdir(parents=True, exist_ok=True)
     mask.save(written)
-    source = (folder / image).resolve()
-    try:
-        linked.hardlink_to(source)
-    except OSError:  # another file system
-        linked.write_bytes(source.read_bytes())
+    arrangements.link(folder / image, linked)
     return (code for code, pixels in enumerate(mask.histogram()) if pixels)
 
 
