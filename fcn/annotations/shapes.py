@@ -276,7 +276,8 @@ def _brushed(content: bytes, size: tuple[int, int], where: str) -> npt.NDArray[n
             raise UserError(f"{where}: its run lengths are longer than the image")
         values[at:stop] = read(8) if repeated else [read(8) for _ in range(stop - at)]
         at = stop
-    return values.reshape(size[1], size[0], 4)[..., 3] != 0
+    alpha = values.reshape(size[1], size[0], 4)[..., 3]
+    return np.asarray(alpha != 0)
 
 
 @lru_cache(maxsize=1)

@@ -172,7 +172,7 @@ def _numbered(spelt: Mapping[str, Code], voids: list[str], colours: bool) -> Gue
     if set(spelt) == {"0", "255"}:
         result.void = []
         result.warnings.append(
-            "masks hold only 0 and 255: treated as two classes, without void; to name them, write the lines "
+            "255 IS A CLASS: the masks hold only 0 and 255, so nothing is void; to name both, write the lines "
             "NAME,0 and NAME,255 in classes.csv in this folder"
         )
     elif voids:

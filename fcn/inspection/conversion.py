@@ -5,10 +5,11 @@ import io
 import os
 import posixpath
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -21,6 +22,7 @@ from fcn.annotations.shapes import Annotated, Annotations, Segment
 from fcn.data.labels import MAX_CLASSES, VOID
 from fcn.datasets import pairing
 from fcn.inspection import arrangements, class_table, inspection, layout, scan
+from fcn.inspection.class_guess import MAX_CODES
 from fcn.inspection.inspection import Inspection
 from fcn.io.images import SUFFIXES
 from fcn.runtime import files, machine
@@ -117,6 +119,7 @@ def convert(folder: Path, found: Sequence[Annotations], target: Path) -> Inspect
     result.source = str(folder)
     result.errors[:0] = errors
     _report(result, pictures, found, located, missing, table)
+    result.warnings[:0] = _unused_masks(folder, pictures, found[0].tool)
     return result
 
 
@@ -274,6 +277,18 @@ def _write_lists(
     if not lists and len(members) > 1 and "" not in members:
         for split, chosen in members.items():
             (target / f"{split}.txt").write_text("".join(f"{key}\n" for key in chosen), encoding="utf-8")
+
+
+def _unused_masks(folder: Path, pictures: Sequence[str], tool: str) -> Iterator[str]:
+    """A warning if the folder has masks besides annotations."""
+    with suppress(UserError):
+        images, masks, _ = layout.guess(folder, pictures)
+        (first, *_) = pairing.match(pictures, images, masks).pairs
+        if 0 < len(scan.scan_pair(folder, first).codes) <= MAX_CODES:
+            yield (
+                f"MASKS BESIDE ANNOTATIONS: those of {tool} were read, not the masks of {masks}; if that is wrong, add "
+                f"--images {shlex.quote(images)} --masks {shlex.quote(masks)}"
+            )
 
 
 def _report(

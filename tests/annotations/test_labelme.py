@@ -121,6 +121,19 @@ def test_an_image_of_another_size_than_annotated_is_an_error(tmp_path: Path) -> 
     assert refusal(folder) == "a.json was made for a.png of 5x6; the image is 6x5"
 
 
+def test_masks_beside_annotations_are_named_and_can_be_chosen(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mine", {"label": "cat", "points": SQUARE})
+    Image.fromarray(np.resize(np.array([0, 3], np.uint8), (5, 6))).save(folder / "a_mask.png")
+    with conversion.inspected(folder) as result:
+        assert result.params.classes == ["background", "cat"]
+        assert result.warnings[0] == (
+            "MASKS BESIDE ANNOTATIONS: those of LabelMe were read, not the masks of *_mask; if that is wrong, add "
+            "--images '*' --masks '*_mask'"
+        )
+    with conversion.inspected(folder, "*", "*_mask") as result:
+        assert result.params.classes == [{"class_0": 0}, {"class_3": 3}]
+
+
 @pytest.mark.parametrize("path", ["../../../etc/passwd", "/etc/passwd", "b.png", "..\\b.png"])
 def test_an_image_outside_the_folder_is_never_opened(path: str, tmp_path: Path) -> None:
     drawn(tmp_path, {"b.png": (6, 5)}, {})

@@ -69,6 +69,27 @@ def test_names_and_codes_are_read_whatever_parts_them(table: str | bytes, look: 
     assert found.params.classes == CODED
 
 
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+@pytest.mark.parametrize("header", ["", "name{}code\n", "id{}class\n"])
+@pytest.mark.parametrize("first", ["void", "unlabeled", "__ignore__", "background", "Background"])
+def test_no_class_is_shifted_by_delimiters_headers_void_or_background(
+    first: str, header: str, sign: str, look: Look
+) -> None:
+    rows = [(first, 0), ("sky", 1), ("road", 2)]
+    lines = [f"{code}{sign}{name}" if header.startswith("id") else f"{name}{sign}{code}" for name, code in rows]
+    found = look("classes.csv", header.format(sign) + "\n".join(lines), [0, 1, 2])
+    assert found.errors == []
+    if first.lower() == "background":
+        assert (found.params.classes, found.params.void) == ([first, "sky", "road"], None)
+    else:
+        assert (found.params.classes, found.params.void) == ([{"sky": 1}, {"road": 2}], "0")
+
+
+def test_background_without_a_code_is_the_class_of_its_line(look: Look) -> None:
+    assert look("classes.txt", "background\nsky\nroad", [0, 1, 2]).params.classes == ["background", "sky", "road"]
+    assert look("classes.txt", "sky\nbackground\nroad", [0, 1, 2]).params.classes == ["sky", "background", "road"]
+
+
 def test_the_delimiter_and_the_header_that_were_assumed_are_said(look: Look) -> None:
     notes = look("classes.csv", "name;code\nsky;0\nroad;1\n", [0, 1]).notes
     assert "classes.csv is read with semicolons between its columns" in notes
@@ -210,7 +231,7 @@ def test_a_table_of_one_class_is_refused(look: Look) -> None:
 def test_masks_of_0_and_255_without_a_table_are_two_classes_with_a_warning(look: Look) -> None:
     found = look("notes.md", "", [0, 255])
     assert (found.params.classes, found.params.void) == ([{"class_0": 0}, {"class_255": 255}], None)
-    assert found.warnings[0].startswith("masks hold only 0 and 255: treated as two classes, without void")
+    assert found.warnings[0].startswith("255 IS A CLASS: the masks hold only 0 and 255, so nothing is void; ")
     assert "void,255" not in found.warnings[0]  # which would leave one class
 
 
