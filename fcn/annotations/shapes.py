@@ -241,9 +241,7 @@ def _coco(parts: Sequence[Floats], size: tuple[int, int]) -> npt.NDArray[np.bool
     try:
         from pycocotools import mask
     except ImportError:
-        raise UserError(
-            "polygons of COCO and CVAT need the package pycocotools: pip install 'fcn[annotations]'"
-        ) from None
+        raise UserError("these polygons need the package pycocotools: pip install 'fcn[annotations]'") from None
     merged = mask.merge(mask.frPyObjects([part.ravel().tolist() for part in parts], size[1], size[0]))
     # mask.decode, which does the same, gives a warning with numpy 2.
     return runs(uncompressed(merged["counts"].decode(), ""), (0, 0, *size), True, "").bitmap()

@@ -36,6 +36,9 @@ def run(arguments: argparse.Namespace) -> None:
     with conversion.inspected(arguments.dir, arguments.images, arguments.masks, arguments.annotations) as result:
         for line in summary.report(result):
             print(line)
+        shown = machine.root() / ".fcn" / "inspect.png"
+        if result.source and summary.sheet(result, shown):
+            print(f"  some images with their masks: {shown}")
         for line in adoption.costs(result):
             print(line)
         if arguments.adopt is not None:

@@ -313,10 +313,10 @@ def _report(
         notes.append(f"without a shape, all {rest}: {counted(empty, 'image')}")
     if left := [name for name in pictures if name not in located]:
         notes.append(f"images without annotations, skipped: {len(left)}, such as {left[0]}")
-    result.notes[:0] = notes
+    result.notes = notes + [note for note in result.notes if "classes.csv" not in note]  # which the user did not write
     skipped = sum((one.skipped for one in located.values()), Counter[str]())
     if skipped:
         listed = ", ".join(f"{count} × {kind}" for kind, count in skipped.most_common())
-        result.warnings.insert(0, f"SKIPPED, because they have no area: {listed}; their pixels are not labelled")
+        result.warnings.insert(0, f"SKIPPED, because such shapes are not drawn: {listed}; their pixels are {rest}")
     if missing:
         result.warnings.insert(0, f"annotated images that are not in the folder: {len(missing)}, such as {missing[0]}")

@@ -1,14 +1,21 @@
-"""Print the result of an inspection, on one screen at most."""
+"""Print the result of an inspection, on one screen at most, and show some of its masks."""
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 
 from fcn.data.labels import Labels
+from fcn.figures import sheets
 from fcn.inspection.inspection import Inspection
+from fcn.inspection.scan import RASTER
+from fcn.io import images
 from fcn.runtime.errors import counted
 
 MAX_MESSAGES = 8  # of each kind: errors, warnings, notes
 MAX_ROWS = 20  # codes
+MAX_SHOWN = 8  # images of a sheet
 
 
 def report(result: Inspection) -> Iterator[str]:
@@ -29,6 +36,25 @@ def report(result: Inspection) -> Iterator[str]:
         yield from (f"{kind}: {text}" for text in texts[:MAX_MESSAGES])
         if len(texts) > MAX_MESSAGES:
             yield f"{kind}: and {len(texts) - MAX_MESSAGES} more"
+
+
+def sheet(result: Inspection, path: Path) -> bool:
+    """Write a sheet of some images and their masks, spread evenly over all; whether there are any to show."""
+    pairs = [
+        pair
+        for pair, seen in zip(result.matches.pairs, result.scans, strict=True)
+        if seen.image and seen.image.size[0] * seen.image.size[1] <= RASTER
+    ]
+    if not pairs or result.labels is None or result.errors:
+        return False
+    rows, masks = [], []
+    for i in np.linspace(0, len(pairs) - 1, min(MAX_SHOWN, len(pairs))).round().astype(int):
+        masks.append(images.mask(result.folder / pairs[i].mask, result.labels, upright=True))
+        rows.append(
+            [images.image(result.folder / pairs[i].image, upright=True), sheets.colour(masks[-1], result.labels)]
+        )
+    sheets.sheet(rows, result.labels, path, sheets.counted(masks), ("image", "mask"))
+    return True
 
 
 def _counts(values: list[str]) -> str:

@@ -21,7 +21,7 @@ def test_masks_are_datumaros_pixel_by_pixel() -> None:
     assert result.params.classes == ["background", "wall", "window", "door"]
     np.testing.assert_array_equal(masks["front"], expected("cvat-front"))
     np.testing.assert_array_equal(masks["sub/back"], expected("cvat-back"))
-    assert result.warnings[0].startswith("SKIPPED, because they have no area: 1 × polyline, 1 × points;")
+    assert result.warnings[0].startswith("SKIPPED, because such shapes are not drawn: 1 × polyline, 1 × points;")
 
 
 def write(folder: Path, text: str) -> Path:

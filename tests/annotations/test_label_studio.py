@@ -52,7 +52,7 @@ def test_polygons_and_rectangles_in_per_cent_are_drawn_as_pycocotools_draws_them
     np.testing.assert_array_equal(masks["a"], truth)
     assert not masks["b"].any()
     assert result.params.classes == ["background", "door", "roof"]
-    assert result.warnings[0].startswith("SKIPPED, because they have no area: 1 × keypointlabels;")
+    assert result.warnings[0].startswith("SKIPPED, because such shapes are not drawn: 1 × keypointlabels;")
 
 
 def test_brushes_are_those_of_label_studios_decoder_pixel_by_pixel(tmp_path: Path) -> None:

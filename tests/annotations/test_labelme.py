@@ -17,6 +17,7 @@ from conftest import Checkout
 from PIL import Image
 
 from fcn import params
+from fcn.annotations import shapes
 from fcn.inspection import conversion, summary
 
 
@@ -38,7 +39,7 @@ def test_the_report_names_the_folder_the_rule_and_what_has_no_area() -> None:
         "background"
     ) in text
     (skipped,) = [line for line in text if "SKIPPED" in line]
-    assert skipped.startswith("warning: SKIPPED, because they have no area: 1 × point, 1 × line;")
+    assert skipped.startswith("warning: SKIPPED, because such shapes are not drawn: 1 × point, 1 × line;")
 
 
 @pytest.mark.slow
@@ -52,6 +53,8 @@ def test_the_adopted_masks_are_labelmes_own_and_the_recipe_is_of_them(checkout: 
     recipe = params.load(checkout.folder / "recipes/own-yard.yaml").data.folder
     assert (recipe.images, recipe.masks, recipe.void) == ("images/*", "masks/*", "255")
     assert list((checkout.folder / ".fcn").glob("annotations*")) == []
+    with Image.open(checkout.folder / ".fcn/inspect.png") as shown:
+        assert min(shown.size) > 47
 
 
 def test_without_labels_txt_classes_are_sorted_by_name_and_background_is_0(tmp_path: Path) -> None:
@@ -90,8 +93,8 @@ def test_a_later_shape_covers_an_earlier_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "error"),
     [
-        ({"points": [[1, 1], [2, 2]]}, "a.json: shape 1 (cat): 2 points; a polygon has 3 to 100000"),
-        ({"points": [[0, 0]] * 100_001}, "a.json: shape 1 (cat): 100001 points; a polygon has 3 to 100000"),
+        ({"points": [[1, 1], [2, 2]]}, "a.json: shape 1 (cat): 2 points; a polygon has 3 to 50"),
+        ({"points": [[0, 0]] * 51}, "a.json: shape 1 (cat): 51 points; a polygon has 3 to 50"),
         ({"points": [[0, 0], [1, 1], [1, 1e9]]}, "a.json: shape 1 (cat): the coordinate 1e+09 is far outside"),
         ({"points": [[0, 0], [1, 1], [1, 1e999]]}, "a.json: shapes.0.points.2.1 'inf': Input should be a finite"),
         ({"points": [[0, 0], [9e4, 9e4]] * 20}, "a.json: shape 1 (cat): its outline is longer than 5000000 pixels"),
@@ -105,7 +108,10 @@ def test_a_later_shape_covers_an_earlier_one(tmp_path: Path) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
-def test_a_shape_that_cannot_be_drawn_is_refused_in_one_line(shape: dict[str, Any], error: str, tmp_path: Path) -> None:
+def test_a_shape_that_cannot_be_drawn_is_refused_in_one_line(
+    shape: dict[str, Any], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shapes, "MAX_POINTS", 50)
     content = json.dumps({"imagePath": "a.png", "shapes": [{"label": "cat"} | shape]}).replace("Infinity", "1e999")
     assert refusal(drawn(tmp_path / "mine", {"a.png": (6, 5)}, {"a.json": content})).startswith(error)
 
