@@ -88,7 +88,8 @@ def test_categories_of_one_name_are_one_class_and_annotations_with_boxes_alone_a
     result, _ = converted(write(tmp_path / "mine", content))
     assert result.params.classes == ["background", "car", "dog"]
     assert result.warnings[0] == (
-        "SKIPPED, because such shapes are not drawn: 1 × polygon of fewer than 3 points, 1 × box; their pixels are not labelled"
+        "SKIPPED, because such shapes are not drawn: 1 × polygon of fewer than 3 points, 1 × box; their pixels are "
+        "background"
     )
 
 
