@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 from fcn.runtime.errors import UserError
 
-ANYWHERE = ("import", "inspect", "predict")  # commands that do not need a checkout
+ANYWHERE = ("export", "import", "inspect", "predict")  # commands that do not need a checkout
 CHECKOUT = ("dvc.yaml", "fcn", "stages")
 
 
