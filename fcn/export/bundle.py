@@ -3,6 +3,7 @@
 model.safetensors   the model file itself, byte for byte
 model.onnx          the same net for other programs: fcn.export.onnx
 labels.json         class names and colours of each score path
+model.sig           the signature of all other files, if there is a key: fcn.export.signature
 """
 
 import json
@@ -13,6 +14,7 @@ import onnx
 
 from fcn.data.labels import Labels
 from fcn.export import onnx as exported
+from fcn.export import signature
 from fcn.export.onnx import Difference
 from fcn.ladder import GEOMETRIC
 from fcn.runtime import files
@@ -23,11 +25,12 @@ COMPARED = ((1, 33, 47), (2, 128, 96), (1, 200, 301))  # images, height, width: 
 MOST = 1e-5  # difference of logits, as a fraction of the largest one; rounding gives about 1e-6
 
 
-def write(model: Path, out: Path) -> Difference:
+def write(model: Path, out: Path, key: Path | None = None) -> Difference:
     """Writes the folder; it appears when it is complete.
 
+    key      the private key to sign it with, or None
     returns  how far the ONNX file, run by onnxruntime, is from torch
-    raises   UserError if the model file cannot be exported, or the folder exists and is not empty
+    raises   UserError if the model file cannot be exported, the folder exists and is not empty, or the key is none
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists; choose another folder, or delete it first")
@@ -45,6 +48,8 @@ def write(model: Path, out: Path) -> Difference:
                 f"the ONNX file is not the net: logits differ by {difference.logits:g}, the largest is "
                 f"{difference.largest:g}; other versions of onnx, onnxruntime or torch may help"
             )
+        if key:
+            signature.sign(folder, key)
     return difference
 
 

@@ -84,15 +84,16 @@ def plain(net: Net) -> Net:
     """
     net = copy.deepcopy(net)
     for trunk in [module for module in net.modules() if isinstance(module, Trunk)]:
-        for name, dense in [part for part in trunk.named_children() if isinstance(part[1], DenseConvolution)]:
-            convolution = nn.Conv2d(1, 1, dense.kernel_size)  # type: ignore[arg-type]
-            convolution.weight, convolution.bias = dense.weight, dense.bias
-            setattr(trunk, name, convolution)
+        for name, layer in list(trunk.named_children()):
+            if isinstance(layer, DenseConvolution):
+                convolution = nn.Conv2d(1, 1, 1)
+                convolution.weight, convolution.bias = layer.weight, layer.bias
+                setattr(trunk, name, convolution)
         if trunk.separate_border:
             trunk.separate_border = False
-            for number, layer in enumerate(layer for block in trunk.backbone.blocks for layer in block):
-                pad = 1 if number else BORDER
-                trunk.get_submodule(layer.name).padding = (pad, pad)  # type: ignore[assignment]
+            names = [layer.name for block in trunk.backbone.blocks for layer in block]
+            for name, pad in zip(names, [BORDER, *[1] * (len(names) - 1)], strict=True):
+                trunk.get_submodule(name).padding = (pad, pad)  # type: ignore[assignment]
     return net
 
 

@@ -166,5 +166,5 @@ def test_without_the_packages_a_line_says_how_to_install_them(fcn: Fcn, monkeypa
     line = "`fcn export` needs onnx and onnxruntime and onnxscript, not installed here; "
     assert code == f"error: {line}`uv pip install 'onnx>=1.19' 'onnxruntime>=1.23' 'onnxscript>=0.5'`"
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(command.PACKAGES.values()) <= set(extras["export"])
+    assert {*command.EXPORTING.values(), *command.SIGNING.values()} == set(extras["export"])
     assert set(extras["export"]) <= set(extras["dev"])
