@@ -2,6 +2,7 @@
 
 model.safetensors   the model file itself, byte for byte
 model.onnx          the same net for other programs: fcn.export.onnx
+README.md           the model card: fcn.export.card
 labels.json         class names and colours of each score path
 model.sig           the signature of all other files, if there is a key: fcn.export.signature
 """
@@ -13,14 +14,14 @@ from pathlib import Path
 import onnx
 
 from fcn.data.labels import Labels
+from fcn.export import card, signature
 from fcn.export import onnx as exported
-from fcn.export import signature
 from fcn.export.onnx import Difference
 from fcn.ladder import GEOMETRIC
 from fcn.runtime import files
 from fcn.runtime.errors import UserError
 
-WEIGHTS, ONNX, LABELS = "model.safetensors", "model.onnx", "labels.json"
+WEIGHTS, ONNX, LABELS, CARD = "model.safetensors", "model.onnx", "labels.json", "README.md"
 COMPARED = ((1, 33, 47), (2, 128, 96), (1, 200, 301))  # images, height, width: with every export
 MOST = 1e-5  # difference of logits, as a fraction of the largest one; rounding gives about 1e-6
 
@@ -48,6 +49,8 @@ def write(model: Path, out: Path, key: Path | None = None) -> Difference:
                 f"the ONNX file is not the net: logits differ by {difference.logits:g}, the largest is "
                 f"{difference.largest:g}; other versions of onnx, onnxruntime or torch may help"
             )
+        digests = {name: files.sha256(folder / name) for name in (WEIGHTS, ONNX, LABELS)}
+        (folder / CARD).write_text(card.card(meta, card.record(model), digests, difference), encoding="utf-8")
         if key:
             signature.sign(folder, key)
     return difference

@@ -197,7 +197,7 @@ class Difference:
         generator = np.random.default_rng(seed)
         shapes = {name: (*size, channels) for name, channels in columns(net.inputs).items()}
         inputs = {name: generator.integers(0, 256, shape, np.uint8) for name, shape in shapes.items()}
-        outputs = session.run(None, inputs)
+        outputs = [np.asarray(output) for output in session.run(None, inputs)]
         with torch.no_grad():
             expected = net(torch.from_numpy(np.concatenate([*inputs.values()], 3)).permute(0, 3, 1, 2))
         for logits, classes, path in zip(
@@ -206,7 +206,7 @@ class Difference:
             self.logits = max(self.logits, float(np.abs(logits - path.numpy()).max()))
             self.largest = max(self.largest, float(path.abs().max()))
             self.pixels += classes.size
-            self.other += int((classes != path.argmax(1).numpy()).sum())
+            self.other += int(np.count_nonzero(classes != path.argmax(1).numpy()))
 
 
 def session(file: Path) -> "InferenceSession":

@@ -28,10 +28,11 @@ def sign(folder: Path, key: Path) -> None:
     if not key.is_file():
         raise UserError(f"{key} is missing; `{NEW_KEY}` makes a private key")
     try:
-        config = signing.Config().use_elliptic_key_signer(private_key=key)
+        config = signing.Config().use_elliptic_key_signer(private_key=key)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError) as error:  # no PEM; with a password; of another kind
         raise UserError(f"{key} is not a private key without password ({in_one_line(error)}); `{NEW_KEY}`") from None
-    config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[NAME])).sign(folder, folder / NAME)
+    every = hashing.Config().set_ignored_paths(paths=[NAME])  # type: ignore[no-untyped-call]
+    config.set_hashing_config(every).sign(folder, folder / NAME)
 
 
 def check(folder: Path, key: Path) -> None:
@@ -47,7 +48,7 @@ def check(folder: Path, key: Path) -> None:
     if not key.is_file():
         raise UserError(f"{key} is missing; `{PUBLIC_KEY}` writes the public key of a private one")
     try:
-        config = verifying.Config().use_elliptic_key_verifier(public_key=key)
+        config = verifying.Config().use_elliptic_key_verifier(public_key=key)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{key} is not a public key ({in_one_line(error)}); `{PUBLIC_KEY}`") from None
     try:
