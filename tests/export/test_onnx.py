@@ -12,25 +12,29 @@ import onnx
 import pytest
 import torch
 from conftest import ROOT, Fcn
+from keys import keys
 from model_files import META, NARROW, net_of
 
 from fcn.cli import export as command
+from fcn.export import bundle, signature
 from fcn.export import onnx as exported
 from fcn.export.onnx import Difference
 from fcn.models import Net, build
 from fcn.models.backbones import BACKBONES
+from fcn.runtime import files
 from fcn.weights import model_file
 
 MOST = 1e-4  # of the difference of logits, which are at most about 20 here
 
 
 class Case:
-    """A model file, its net in torch and its ONNX file in onnxruntime."""
+    """A model file, its net in torch, the folder that it is exported to, and the ONNX file there in onnxruntime."""
 
     def __init__(self, path: Path, net: Net) -> None:
-        self.path, self.net, self.file = path, net, path.with_suffix(".onnx")
-        self.model, *_ = exported.export(path)
-        onnx.save(self.model, self.file)
+        self.path, self.net, self.folder = path, net, path.parent / "exported"
+        self.private, self.public = keys(path.parent, "ours")
+        self.found = bundle.write(path, self.folder, self.private)
+        self.file = self.folder / "model.onnx"
         self.session = exported.session(self.file)
 
     def difference(self, *size: int) -> Difference:
@@ -122,13 +126,51 @@ def test_the_file_describes_inputs_outputs_and_classes(bordered: Case, doubled: 
 
 @pytest.mark.slow
 def test_the_file_is_valid_whole_and_names_no_path_of_this_machine(case: Case) -> None:
-    onnx.checker.check_model(case.model, full_check=True)
-    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in case.model.graph.initializer)
+    model = onnx.load(case.file)
+    onnx.checker.check_model(model, full_check=True)
+    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in model.graph.initializer)
     content = case.file.read_bytes()
     assert not [path for path in (ROOT, Path(torch.__file__).parent) if str(path).encode() in content]
 
 
-def test_a_net_to_export_is_the_same_net_without_a_border_apart(narrow_vgg16: None) -> None:
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # OpenVINO's own
+def test_openvino_gives_each_pixel_the_same_class(case: Case) -> None:
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(case.file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    generator = np.random.default_rng(3)
+    for size in ((1, 33, 47), (2, 70, 52)):
+        inputs = {
+            each.name: generator.integers(0, 256, (*size, each.shape[3]), np.uint8)
+            for each in case.session.get_inputs()
+        }
+        outputs = compiled(inputs)
+        for each, expected in zip(case.session.get_outputs(), case.session.run(None, inputs), strict=True):
+            if each.name.endswith("classes"):
+                np.testing.assert_array_equal(outputs[each.name], expected)
+            else:
+                np.testing.assert_allclose(outputs[each.name], expected, rtol=0, atol=MOST)
+
+
+@pytest.mark.slow
+def test_the_folder_is_whole_signed_and_its_card_has_its_digests(doubled: Case) -> None:
+    names = {"model.safetensors", "model.onnx", "labels.json", "README.md", "model.sig"}
+    assert {path.name for path in doubled.folder.iterdir()} == names
+    assert (doubled.folder / "model.safetensors").read_bytes() == doubled.path.read_bytes()
+    labels = json.loads((doubled.folder / "labels.json").read_text())
+    assert labels["labels"][0] == {"name": "sky", "colour": [70, 130, 180]}
+    assert [len(labels[key]) for key in ("labels", "geometric_labels")] == [8, 3]
+    text = (doubled.folder / "README.md").read_text()
+    for name in ("model.safetensors", "model.onnx", "labels.json"):
+        assert f"| {name} | sha256 {files.sha256(doubled.folder / name)} |" in text
+    assert (0 < doubled.found.logits <= MOST, doubled.found.other) == (True, 0)
+    signature.check(doubled.folder, doubled.public)
+
+
+@pytest.mark.usefixtures("narrow_vgg16")
+def test_a_net_to_export_is_the_same_net_without_a_border_apart() -> None:
     torch.manual_seed(2)
     net = build(**META.architecture | {"backbone": "vgg16", "pad": 100}, preprocessing=META.preprocessing).double()
     net.eval()

@@ -7,25 +7,13 @@ from pathlib import Path
 import pytest
 from conftest import Fcn
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from keys import keys
 
 from fcn.export import signature
 from fcn.runtime.errors import UserError
 
 FILES = {"model.safetensors": 3000, "model.onnx": 2000, "README.md": 500, "labels.json": 300}
-
-
-def keys(folder: Path, name: str) -> tuple[Path, Path]:
-    """The files of a new private and public key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
-    return private, public
 
 
 @pytest.fixture
