@@ -36,7 +36,7 @@ def write(model: Path, out: Path, key: Path | None = None) -> Difference:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists; choose another folder, or delete it first")
     graph, net, meta = exported.export(model)
-    with files.replacing_folder(out) as folder:
+    with files.replacing_folder(out.absolute()) as folder:
         shutil.copyfile(model, folder / WEIGHTS)
         onnx.save(graph, folder / ONNX)
         paths = {prefix + "labels": labels for prefix, labels in (("", meta.labels), (GEOMETRIC, meta.geometric))}

@@ -220,7 +220,8 @@ def _scores(found: Record | None) -> Iterator[str]:
 def _params(meta: Meta, found: Record | None) -> Iterator[str]:
     yield "## Params"
     facts = identity.flat(found.state.values if found else meta.params)
-    yield _table(("param", "value"), [(plain(key), plain(str(value))) for key, value in facts.items()])
+    rows = [(plain(key), plain(str(value))) for key, value in facts.items()]
+    yield _table(("param", "value"), rows) if rows else "None are recorded."
 
 
 def _limits(meta: Meta) -> Iterator[str]:

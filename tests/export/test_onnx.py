@@ -199,6 +199,10 @@ def test_a_folder_with_files_is_not_replaced(tmp_path: Path, fcn: Fcn) -> None:
     (tmp_path / "out" / "mine.txt").write_text("mine")
     _, _, code = fcn("export", "net.safetensors", "--out", "out")
     assert code == "error: out exists; choose another folder, or delete it first"
+    assert (
+        fcn("export", "net.safetensors", "--out", ".")[2]
+        == "error: . exists; choose another folder, or delete it first"
+    )
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
