@@ -35,6 +35,7 @@ def write(model: Path, out: Path, key: Path | None = None) -> Difference:
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists; choose another folder, or delete it first")
+    signer = signature.signer(key) if key else None
     graph, net, meta = exported.export(model)
     with files.replacing_folder(out.absolute()) as folder:
         shutil.copyfile(model, folder / WEIGHTS)
@@ -51,8 +52,8 @@ def write(model: Path, out: Path, key: Path | None = None) -> Difference:
             )
         digests = {name: files.sha256(folder / name) for name in (WEIGHTS, ONNX, LABELS)}
         (folder / CARD).write_text(card.card(meta, card.record(model), digests, difference), encoding="utf-8")
-        if key:
-            signature.sign(folder, key)
+        if signer:
+            signature.sign(folder, signer)
     return difference
 
 

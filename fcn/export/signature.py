@@ -7,9 +7,13 @@ source   github.com/ossf/model-signing-spec
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fcn.runtime import files
 from fcn.runtime.errors import UserError, in_one_line
+
+if TYPE_CHECKING:
+    from model_signing import signing
 
 NAME = "model.sig"
 LARGEST = 16 << 20  # bytes of a signature, which has about 200 for each file
@@ -17,10 +21,10 @@ NEW_KEY = "openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem"
 PUBLIC_KEY = "openssl ec -in KEY.pem -pubout -out PUBLIC.pem"
 
 
-def sign(folder: Path, key: Path) -> None:
-    """Signs the files of a folder.
+def signer(key: Path) -> "signing.Config":
+    """What signs with a private key.
 
-    key      the private key, PEM without password, of one of the curves P-256, P-384 and P-521
+    key      PEM without password, of one of the curves P-256, P-384 and P-521
     raises   UserError if it is no such key
     """
     from model_signing import hashing, signing
@@ -32,7 +36,12 @@ def sign(folder: Path, key: Path) -> None:
     except (ValueError, TypeError, AttributeError) as error:  # no PEM; with a password; of another kind
         raise UserError(f"{key} is not a private key without password ({in_one_line(error)}); `{NEW_KEY}`") from None
     every = hashing.Config().set_ignored_paths(paths=[NAME])  # type: ignore[no-untyped-call]
-    config.set_hashing_config(every).sign(folder, folder / NAME)
+    return config.set_hashing_config(every)
+
+
+def sign(folder: Path, by: "signing.Config") -> None:
+    """Signs the files of a folder."""
+    by.sign(folder, folder / NAME)
 
 
 def check(folder: Path, key: Path) -> None:

@@ -24,7 +24,7 @@ def signed(tmp_path: Path) -> Path:
     folder.mkdir()
     for name, size in FILES.items():
         (folder / name).write_bytes(content.randbytes(size))
-    signature.sign(folder, private)
+    signature.sign(folder, signature.signer(private))
     return folder
 
 
@@ -70,7 +70,7 @@ def test_another_key_is_refused_and_so_is_a_signature_with_it(signed: Path) -> N
     private, public = keys(signed.parent, "theirs")
     with pytest.raises(UserError, match="is not as it was signed"):
         signature.check(signed, public)
-    signature.sign(signed, private)
+    signature.sign(signed, signature.signer(private))
     assert "is not as it was signed" in refusal(signed)
 
 
@@ -82,7 +82,7 @@ def test_what_is_no_key_and_what_is_not_signed_get_a_line(signed: Path, fcn: Fcn
     (signed.parent / "text.pem").write_text("a key")
     for name in ("edwards.pem", "text.pem", "nosuch.pem"):
         with pytest.raises(UserError, match="openssl ecparam"):
-            signature.sign(signed, signed.parent / name)
+            signature.signer(signed.parent / name)
         _, _, code = fcn("export", "--check", "signed", "--key", name)
         assert str(code).startswith(f"error: {name} is ")
         assert "\n" not in str(code)
