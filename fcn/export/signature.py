@@ -6,6 +6,7 @@ command `model_signing verify key` checks as well.
 source   github.com/ossf/model-signing-spec
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,4 +64,6 @@ def check(folder: Path, key: Path) -> None:
     try:
         config.verify(folder, signature)
     except Exception as error:  # of the parsers of JSON, of base64 and of keys, whatever the damage is
-        raise UserError(f"{folder} is not as it was signed ({in_one_line(error)})") from None
+        changed = re.findall(r"Hash mismatch for \\*'(.*?)\\*':", str(error))
+        reason = f"{', '.join(changed)} changed" if changed else in_one_line(error)
+        raise UserError(f"{folder} is not as it was signed ({reason})") from None

@@ -58,7 +58,11 @@ def test_a_thousand_random_byte_flips_are_refused(signed: Path) -> None:
     signature.check(signed, signed.parent / "ours.pub.pem")
 
 
-def test_a_file_more_or_less_is_refused_by_name(signed: Path) -> None:
+def test_a_file_changed_added_or_removed_is_refused_by_name(signed: Path) -> None:
+    content = (signed / "README.md").read_bytes()
+    (signed / "README.md").write_bytes(content + b"!")
+    assert refusal(signed) == f"{signed} is not as it was signed (README.md changed)"
+    (signed / "README.md").write_bytes(content)
     (signed / "extra.txt").write_text("")
     assert "extra.txt" in refusal(signed)
     (signed / "extra.txt").unlink()
