@@ -20,12 +20,11 @@ from typing import Any
 
 QEMU = "QEMU, "
 EMULATED = ("Haswell", "Skylake-Client", "EPYC-Rome")
+# VGG16 is left out: QEMU needs half an hour for a step of its 134 million weights and their digests.
 CASES: dict[str, dict[str, Any]] = {
     "slim, Adam": {},
     "slim_googlenet, SGD": {"model.backbone": "slim_googlenet", "optimizer": "sgd"},
     "slim_alexnet, learned upsampling": {"model.backbone": "slim_alexnet", "model.upsampling": "learned"},
-    "vgg16, SGD": {"model.backbone": "vgg16", "optimizer": "sgd", "finetune.fcn16s.iterations": 0}
-    | {"finetune.fcn8s.iterations": 0, "train.iterations": 1, "train.validate_every": 1},
 }
 STEPS = 20  # timed
 TIMED = f"""
