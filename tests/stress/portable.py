@@ -20,7 +20,7 @@ from typing import Any
 
 QEMU = "QEMU, "
 EMULATED = ("Haswell", "Skylake-Client", "EPYC-Rome")
-# VGG16 is left out: QEMU needs half an hour for a step of its 134 million weights and their digests.
+# VGG16 is left out: a comparison of its 134 million weights takes QEMU a minute or more each.
 CASES: dict[str, dict[str, Any]] = {
     "slim, Adam": {},
     "slim_googlenet, SGD": {"model.backbone": "slim_googlenet", "optimizer": "sgd"},
