@@ -131,7 +131,7 @@ def main() -> None:
                 if case == next(iter(CASES)):
                     chosen[arithmetic] = kernels(folder)
                 shutil.rmtree(folder)
-        size = {
+        size: dict[str, Any] = {
             "data.scenes.size": "128x128",
             "data.size.train": "128x128",
             "data.size.val": "128x128",
