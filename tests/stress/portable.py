@@ -136,6 +136,9 @@ def main() -> None:
             "data.size.train": "128x128",
             "data.size.val": "128x128",
             "batch_size": 8,
+            "train.iterations": STEPS,
+            "finetune.fcn16s.iterations": 0,
+            "finetune.fcn8s.iterations": 0,
         }
         timed = {
             arithmetic: trained(Path(temporary) / f"timed {arithmetic}", arithmetic=arithmetic, **size)
