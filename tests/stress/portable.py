@@ -152,7 +152,7 @@ def main() -> None:
     wrong = [
         f"{case} on {place}" for case, found in table.items() for place, equal in found["portable"].items() if not equal
     ]
-    # On one core, native has another number of threads: only the emulated CPUs show what the instruction set does.
+    # Only other CPUs show what the instruction set does; one core computes with as many threads as two.
     emulated = [name for name in places(arguments.cpus) if name.startswith(QEMU)]
     if all(found["native"][name] for found in table.values() for name in emulated):
         wrong.append("native is equal on other CPUs too, so nothing is shown")
