@@ -19,10 +19,11 @@ import yaml
 from fcn import params
 from fcn.comparison import counts, significance
 from fcn.comparison.significance import Interval
+from fcn.data import depth
 from fcn.datasets import sources
 from fcn.experiments import history
 from fcn.experiments.history import Snapshot
-from fcn.export.onnx import Difference
+from fcn.export.onnx import Difference, columns
 from fcn.figures import tables
 from fcn.ladder import BY_STRIDE, GEOMETRIC, HELD_OUT, NETS, SCORES
 from fcn.pipeline import dvc_lock
@@ -37,6 +38,13 @@ KINDS = {"": "", GEOMETRIC: "geometric labels, ", HELD_OUT: "held-out split, "}
 KINDS[HELD_OUT + GEOMETRIC] = KINDS[HELD_OUT] + KINDS[GEOMETRIC]
 DRAWN = "The images are drawn by this project's code, under its licence, MIT."
 OWN = "The images are the user's own; their terms of use are not recorded."
+
+INPUTS = {  # what a channel holds
+    "image": "RGB",
+    "depth": f"{depth.STEPS} · (ln(depth in mm) - {depth.LOWEST}), rounded; {depth.UNKNOWN} where it is unknown",
+    "hha": "HHA",
+    "infrared": "grey",
+}
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,10 @@ def _dataset(found: Record) -> str:
 def _use(meta: Meta, difference: Difference) -> Iterator[str]:
     architecture = meta.architecture
     assert meta.labels is not None
+    taken = columns(architecture.get("inputs", {"rgb": 3}))
+    inputs = ", ".join(f"`{name}` ({INPUTS.get(name, f'{count} channels')})" for name, count in taken.items())
+    prefixes = ("", GEOMETRIC) if meta.geometric else ("",)
+    outputs = ", ".join(f"`{prefix}{name}`" for prefix in prefixes for name in ("logits", "classes"))
     yield (
         f"A fully convolutional network (Long, Shelhamer and Darrell, CVPR 2015) with the backbone "
         f"{architecture.get('backbone', 'vgg16')}, which gives each pixel of an image one of "
@@ -155,7 +167,7 @@ def _use(meta: Meta, difference: Difference) -> Iterator[str]:
     )
     yield (
         "`model.onnx` takes uint8 images, (batch, height, width, channel), of any number and size, and normalizes them "
-        "itself; `image` is RGB. Its outputs are `logits` and `classes`. `model.safetensors` is the same net for the "
+        f"itself; its inputs are {inputs}. Its outputs are {outputs}. `model.safetensors` is the same net for the "
         "project that trained it. In onnxruntime, logits differ from torch's by at most "
         f"{difference.logits:.1e} (the largest is {difference.largest:.1f}), and the class of {difference.other} of "
         f"{difference.pixels} pixels of random images."

@@ -59,6 +59,14 @@ def test_the_card_of_a_file_of_no_experiment_claims_nothing(tmp_path: Path, monk
     assert "None are recorded." in text
 
 
+def test_the_card_names_every_input_and_output() -> None:
+    inputs = {"rgb": 3, "depth": 1, "bands": 5}
+    meta = replace(META, architecture=META.architecture | {"inputs": inputs, "geometric": 3}, geometric=META.labels)
+    text = card.card(meta, None, DIGESTS, Difference())
+    assert "`image` (RGB), `depth` (40 · (ln(depth in mm) - 5), rounded; 0 where it is unknown), `bands` (5 ch" in text
+    assert "Its outputs are `logits`, `classes`, `geometric_logits`, `geometric_classes`." in text
+
+
 def test_names_and_values_add_no_columns_and_no_html() -> None:
     labels = Labels(("a|b", "<script>"), ((0, 0, 0), (1, 1, 1)))
     meta = replace(META, labels=labels, params={"data": {"dataset": "x | <b>\n# y"}})
